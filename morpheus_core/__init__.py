@@ -1,0 +1,22 @@
+"""Run a trained model over astronomical images too large for it."""
+
+from morpheus_core.errors import (
+    InputError,
+    ModelError,
+    MorpheusError,
+    MorpheusWarning,
+    OutputError,
+)
+from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
+
+__all__ = [
+    "AGGREGATION_METHODS",
+    "InputError",
+    "ModelError",
+    "MorpheusError",
+    "MorpheusWarning",
+    "OutputError",
+    "predict",
+]
+
+__version__ = "1.0.0"

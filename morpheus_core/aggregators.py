@@ -1,0 +1,260 @@
+"""Folding overlapping predictions into statistics of each pixel.
+
+An aggregator keeps additive *planes*: folding a batch is an addition, merging two strips is an
+addition, and only :meth:`Aggregator.finalize` differs. Planes live in a :class:`RowRing` that is
+as tall as the windows that can still touch a row, not as the image.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.kernels import Float64, Int64, Kernels, Predictions
+
+NanPolicy = Literal["propagate", "omit"]
+NAN_POLICIES: tuple[NanPolicy, ...] = ("propagate", "omit")
+
+
+class AGGREGATION_METHODS(StrEnum):  # noqa: N801 - the name that users already know
+    """How overlapping predictions of one pixel become one result; plain strings work as well."""
+
+    MEAN_VAR = "mean_var"
+    RANK_VOTE = "rank_vote"
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One batch of predictions and where it goes.
+
+    Attributes
+    ----------
+    predictions : ndarray, shape (batch, height, width, classes)
+        Native, C-contiguous float32 or float64.
+    spans : ndarray of int64, shape (spans, 3), or None
+        The pixels that count, where all count alike; None where `weights` differ.
+    weights : ndarray of float64, shape (1 or batch, height, width)
+        Weight of every pixel.
+    tops, lefts : ndarray of int64, shape (batch,)
+        Output row and plane column of each window's first pixel.
+    """
+
+    predictions: Predictions
+    spans: Int64 | None
+    weights: Float64
+    tops: Int64
+    lefts: Int64
+
+
+class Aggregator(ABC):
+    """One way to turn the predictions of a pixel into a result."""
+
+    #: How many (ring rows, width, classes) planes are kept.
+    n_planes: int
+    #: Names of the axes of one pixel's result.
+    axes: tuple[str, ...]
+
+    @abstractmethod
+    def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
+        """Add a batch to the planes, (plane, ring rows, width, classes)."""
+
+    @abstractmethod
+    def finalize(self, planes: Float64, n: Float64) -> Float64:
+        """Turn finished rows into results.
+
+        Parameters
+        ----------
+        planes : ndarray, shape (plane, rows, width, classes)
+            Sums over all windows.
+        n : ndarray, shape (rows, width)
+            Sum of weights; where it is zero the result means nothing.
+
+        Returns
+        -------
+        ndarray of float64, shape (rows, width, *result_shape(classes))
+        """
+
+    @abstractmethod
+    def result_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return the shape of one pixel's result."""
+
+
+class MeanVariance(Aggregator):
+    """Mean and population variance of each class, from sums and sums of squares in float64."""
+
+    n_planes = 2
+    axes = ("CLASS", "STATISTIC")
+
+    def result_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return (classes, 2): the mean, then the variance."""
+        return (n_classes, 2)
+
+    def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
+        """Add predictions and their squares."""
+        total, squares = planes
+        at = (fold.tops, fold.lefts)
+        if fold.spans is None:
+            kernels.add_weighted_moments(total, squares, fold.predictions, fold.weights, *at)
+        else:
+            kernels.add_moments(total, squares, fold.predictions, fold.spans, *at)
+
+    def finalize(self, planes: Float64, n: Float64) -> Float64:
+        """Divide; a pixel that saw one non-finite class is NaN in all of them."""
+        total, squares = planes
+        result = np.empty((*total.shape, 2))
+        mean, variance = result[..., 0], result[..., 1]
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            np.divide(total, n[..., np.newaxis], out=mean)
+            np.divide(squares, n[..., np.newaxis], out=variance)
+            variance -= mean * mean
+        # Rounding may leave a constant pixel a hair below zero.
+        np.maximum(variance, 0, out=variance)
+        result[~np.isfinite(total).all(axis=-1)] = np.nan
+        return result
+
+
+class RankVote(Aggregator):
+    """Share of windows in which each class scored highest; the lowest class wins a tie."""
+
+    n_planes = 1
+    axes = ("CLASS",)
+
+    def result_shape(self, n_classes: int) -> tuple[int, ...]:
+        """Return (classes,)."""
+        return (n_classes,)
+
+    def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
+        """Add one vote, or one weight, per pixel and window."""
+        (votes,) = planes
+        at = (fold.tops, fold.lefts)
+        if fold.spans is None:
+            kernels.add_weighted_votes(votes, fold.predictions, fold.weights, *at)
+        else:
+            kernels.add_votes(votes, fold.predictions, fold.spans, *at)
+
+    def finalize(self, planes: Float64, n: Float64) -> Float64:
+        """Divide; a pixel that saw one non-finite class is NaN in all of them."""
+        (votes,) = planes
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares: Float64 = votes / n[..., np.newaxis]
+        shares[np.isnan(votes).any(axis=-1)] = np.nan
+        return shares
+
+
+AGGREGATORS: dict[AGGREGATION_METHODS, Aggregator] = {
+    AGGREGATION_METHODS.MEAN_VAR: MeanVariance(),
+    AGGREGATION_METHODS.RANK_VOTE: RankVote(),
+}
+
+
+class Sums(NamedTuple):
+    """The planes of consecutive output rows that no later window can touch.
+
+    Attributes
+    ----------
+    first : int
+        The first output row.
+    planes : list of ndarray, each (plane, rows, width, classes)
+        One per aggregator: views that are cleared once the next rows are asked for.
+    counted : ndarray, shape (rows, width), or None
+        Sum of weights where predictions may have been left out, so that it had to be counted.
+    """
+
+    first: int
+    planes: list[Float64]
+    counted: Float64 | None
+
+
+class RowRing:
+    """Planes for the output rows that windows are still being added to.
+
+    Output row r lives in ring row ``r % rows``; rows are released in order and then cleared.
+
+    Parameters
+    ----------
+    kernels : Kernels
+        The inner loops.
+    aggregators : sequence of Aggregator
+        What to keep.
+    first, rows, width, n_classes : int
+        First output row, number of ring rows, plane columns and classes.
+    update_map : ndarray of float64, shape (height, width)
+        Weight of each pixel of a prediction.
+    nan_policy : {"propagate", "omit"}
+        Whether a prediction that is not finite spoils the pixel or is left out.
+    """
+
+    # Rows are released in blocks of about this many plane values, to bound the temporaries of
+    # finalizing without making the blocks of wide images single rows.
+    _BLOCK_VALUES = 1 << 18
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        aggregators: Sequence[Aggregator],
+        *,
+        first: int,
+        rows: int,
+        width: int,
+        n_classes: int,
+        update_map: Float64,
+        nan_policy: NanPolicy,
+    ) -> None:
+        self._kernels = kernels
+        self._aggregators = aggregators
+        self._next = first
+        self._rows = rows
+        self._planes = [np.zeros((a.n_planes, rows, width, n_classes)) for a in aggregators]
+        self._count = np.zeros((rows, width)) if nan_policy == "omit" else None
+        self._weights = np.ascontiguousarray(update_map[np.newaxis])
+        self._spans = spans_of(update_map) if set(np.unique(update_map)) <= {0.0, 1.0} else None
+        self._block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
+
+    def add(self, predictions: Predictions, tops: Int64, lefts: Int64) -> None:
+        """Fold a batch of predictions, (batch, height, width, classes), into every plane."""
+        fold = Fold(predictions, self._spans, self._weights, tops, lefts)
+        if self._count is not None:
+            fold = without_nonfinite(fold)
+            self._kernels.add_weights(self._count, fold.weights, tops, lefts)
+        for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
+            aggregator.fold(self._kernels, planes, fold)
+
+    def release(self, stop: int) -> Iterator[Sums]:
+        """Yield the sums of all rows before output row `stop`, and clear them."""
+        while self._next < stop:
+            row = self._next % self._rows
+            rows = slice(row, min(row + self._block_rows, row + stop - self._next, self._rows))
+            yield Sums(
+                self._next,
+                [planes[:, rows] for planes in self._planes],
+                None if self._count is None else self._count[rows],
+            )
+            self._next += rows.stop - rows.start
+            for planes in self._planes:
+                planes[:, rows] = 0
+            if self._count is not None:
+                self._count[rows] = 0
+
+
+def without_nonfinite(fold: Fold) -> Fold:
+    """Give every pixel whose prediction is not finite in each class the weight zero."""
+    finite = np.isfinite(fold.predictions).all(axis=-1)
+    if finite.all():
+        return fold
+    return Fold(fold.predictions, None, fold.weights * finite, fold.tops, fold.lefts)
+
+
+def spans_of(update_map: NDArray[np.float64]) -> Int64:
+    """List the runs of non-zero pixels of a map as rows of (map row, first column, stop column)."""
+    spans = []
+    for row, weights in enumerate(update_map):
+        changes = np.diff(np.concatenate([[False], weights != 0, [False]]).astype(np.int8))
+        starts, stops = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
+        spans += [(row, start, stop) for start, stop in zip(starts, stops, strict=True)]
+    return np.array(spans, dtype=np.int64).reshape(-1, 3)

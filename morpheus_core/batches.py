@@ -1,0 +1,169 @@
+"""From rows of the images to batches of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.inputs import Image
+from morpheus_core.windows import Axis, Group, Padding, WindowGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows that the model sees together, in reading order.
+
+    Attributes
+    ----------
+    windows : list of ndarray, each (batch, height, width, bands)
+        One per image: native byte order, C-contiguous, writable, the image's dtype.
+    rows, columns : ndarray of int64, shape (batch,)
+        Where each window stands in the grid.
+    """
+
+    windows: list[NDArray[Any]]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class SlabReader:
+    """Holds the rows of one image that the current windows need.
+
+    Rows are read in order, each slab once, full width, and padded on arrival.
+
+    Parameters
+    ----------
+    image : Image
+        Where rows come from.
+    grid : WindowGrid
+        Which padding they get.
+    height : int
+        The most rows that are wanted at once.
+    """
+
+    # Reads of this size keep a disk busy; what is read ahead is also what is not moved again.
+    _READ_BYTES = 4 << 20
+
+    def __init__(self, image: Image, grid: WindowGrid, height: int) -> None:
+        self._image = image
+        self._rows = source_pixels(image.shape[0], grid.rows, grid.padding)
+        self._columns = source_pixels(image.shape[1], grid.columns, grid.padding)
+        self._unpadded = grid.padding is None
+        self._before = grid.rows.before
+        self._first = self._stop = -grid.rows.before
+        width = len(self._columns)
+        row_bytes = width * image.shape[2] * image.dtype.itemsize
+        ahead = max(height // 4, self._READ_BYTES // row_bytes)
+        capacity = min(height + ahead, len(self._rows))
+        self._buffer = np.empty((capacity, width, image.shape[2]), image.dtype)
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Return image rows ``[start, stop)``, (rows, padded width, bands).
+
+        Rows may be negative or beyond the image inside the padding. `start` must not decrease from
+        call to call; the result holds until the next one.
+        """
+        if stop > self._stop:
+            self._advance(start)
+        return self._buffer[start - self._first : stop - self._first]
+
+    def _advance(self, start: int) -> None:
+        """Forget the rows before `start` and fill the buffer with those that follow."""
+        kept = max(self._stop - start, 0)
+        old = start - self._first
+        self._buffer[:kept] = self._buffer[old : old + kept]
+        self._first = start
+        first = start + kept
+        self._stop = min(start + len(self._buffer), len(self._rows) - self._before)
+        self._fill(self._buffer[kept : self._stop - start], first)
+
+    def _fill(self, target: NDArray[Any], first: int) -> None:
+        """Read image rows, from `first` on, into all of `target`."""
+        if self._unpadded:
+            target[...] = self._image.read(first, first + len(target))
+            return
+        sources = self._rows[first + self._before :][: len(target)]
+        target[sources < 0] = 0
+        inside = sources[sources >= 0]
+        if len(inside):
+            start = int(inside.min())
+            slab = self._image.read(start, int(inside.max()) + 1)
+            target[sources >= 0] = pad_columns(slab[inside - start], self._columns)
+
+
+def source_pixels(length: int, axis: Axis, padding: Padding | None) -> NDArray[np.int64]:
+    """Return, for each pixel of a padded axis, the image pixel it repeats; -1 for a constant."""
+    pixels = np.arange(length, dtype=np.int64)
+    if padding is None:
+        return pixels
+    if padding == "constant":
+        return np.pad(pixels, (axis.before, axis.after), constant_values=-1)
+    return np.pad(pixels, (axis.before, axis.after), mode=padding)
+
+
+def pad_columns(slab: NDArray[Any], sources: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the columns of a slab that a padded row repeats, zero where the source is -1."""
+    padded: NDArray[Any] = slab[:, sources]
+    padded[:, sources < 0] = 0
+    return padded
+
+
+class BatchReader:
+    """Cuts groups of window rows into batches.
+
+    Parameters
+    ----------
+    images : list of Image
+        Equally large images.
+    grid : WindowGrid
+        The windows.
+    batch_size : int
+        The most windows in a batch.
+    height : int
+        The most image rows that one group spans.
+    """
+
+    def __init__(self, images: list[Image], grid: WindowGrid, batch_size: int, height: int) -> None:
+        self._grid = grid
+        self._batch_size = batch_size
+        self._readers = [SlabReader(image, grid, height) for image in images]
+
+    def batches(self, group: Group) -> Iterator[Batch]:
+        """Yield the batches of a group; groups must be asked for in order."""
+        grid = self._grid
+        origins = grid.rows.origins
+        start = int(origins[group.start])
+        stop = int(origins[group.stop - 1]) + grid.window_shape[0]
+        slabs = [reader.rows(start, stop) for reader in self._readers]
+        per_row = len(grid.columns.origins)
+        count = (group.stop - group.start) * per_row
+        for first in range(0, count, self._batch_size):
+            rows, columns = np.divmod(
+                np.arange(first, min(first + self._batch_size, count)), per_row
+            )
+            rows += group.start
+            tops = origins[rows] - start
+            lefts = grid.columns.origins[columns] + grid.columns.before
+            windows = [gather(slab, tops, lefts, grid.window_shape) for slab in slabs]
+            yield Batch(windows, rows, columns)
+
+
+def gather(
+    slab: NDArray[Any],
+    tops: NDArray[np.int64],
+    lefts: NDArray[np.int64],
+    window_shape: tuple[int, int],
+) -> NDArray[Any]:
+    """Copy windows out of a slab, (rows, width, bands) → (batch, height, width, bands)."""
+    height, width = window_shape
+    windows = np.empty((len(tops), height, width, slab.shape[2]), slab.dtype)
+    for window, top, left in zip(windows, tops.tolist(), lefts.tolist(), strict=True):
+        window[...] = slab[top : top + height, left : left + width]
+    return windows

@@ -1,0 +1,87 @@
+"""What the headers of the outputs say: where their pixels are on the sky.
+
+FITS counts axes the other way round: NAXIS1 is the last numpy axis. An output of (height, width,
+class) therefore has its sky position on axes 2 and 3.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from fractions import Fraction
+from typing import Any
+
+from astropy.io import fits
+
+
+def product_header(
+    source: fits.Header | None, dilation: Fraction, axis_names: tuple[str, ...]
+) -> fits.Header:
+    """Make the header of an output.
+
+    Parameters
+    ----------
+    source : Header or None
+        Header of an input image, whose sky position the output inherits.
+    dilation : Fraction
+        Output pixels per input pixel.
+    axis_names : tuple of str
+        Names of the axes after height and width, in numpy order.
+
+    Returns
+    -------
+    Header
+        World coordinates only; the cards that describe the data are the writer's.
+    """
+    header = fits.Header()
+    leading = len(axis_names)
+    sky = celestial_cards(source, dilation) if source is not None else {}
+    if sky:
+        header["WCSAXES"] = leading + 2
+        for key, value in sky.items():
+            header[shifted_key(key, leading)] = value
+    for axis, name in enumerate(reversed(axis_names), start=1):
+        header[f"CTYPE{axis}"] = name
+    return header
+
+
+def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
+    """Return the linear celestial WCS of a header as cards for axes 1 and 2, scaled by `dilation`.
+
+    Output pixel ``p'`` and input pixel ``p`` (both one-based) are related by ``p' - 0.5 =
+    (p - 0.5) dilation``, because pixel edges, not centres, lie at half-integers; see Greisen &
+    Calabretta 2002, A&A 395, 1061. A header without a celestial WCS gives no cards.
+    """
+    from astropy.wcs import WCS, FITSFixedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        try:
+            wcs = WCS(source).celestial
+        except Exception:  # wcslib and astropy reject broken cards with many classes
+            return {}
+        if not wcs.has_celestial:
+            return {}
+        wcs.sip = None
+        factor = float(dilation)
+        wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) * factor + 0.5
+        if wcs.wcs.has_cd():
+            wcs.wcs.cd = wcs.wcs.cd / factor
+        else:
+            wcs.wcs.cdelt = wcs.wcs.cdelt / factor
+        header = wcs.to_header()
+    return {key: header[key] for key in header if key != "WCSAXES"}
+
+
+def shifted_key(key: str, leading: int) -> str:
+    """Rename the card of an axis that `leading` axes now precede, ``PC1_2`` → ``PC2_3``."""
+    matrix = re.fullmatch(r"(PC|CD)(\d+)_(\d+)", key)
+    if matrix:
+        return f"{matrix[1]}{int(matrix[2]) + leading}_{int(matrix[3]) + leading}"
+    axis = re.fullmatch(r"(CRPIX|CDELT|CUNIT|CTYPE|CRVAL|CNAME)(\d+)", key)
+    if axis:
+        return f"{axis[1]}{int(axis[2]) + leading}"
+    parameter = re.fullmatch(r"(PV|PS)(\d+)_(\d+)", key)
+    if parameter:
+        return f"{parameter[1]}{int(parameter[2]) + leading}_{parameter[3]}"
+    return key

@@ -1,0 +1,242 @@
+"""Images as users have them, read lazily and row by row.
+
+Arrays and FITS files become one :class:`ImageStack` of equally large images. Nothing is read
+before it is asked for, and only the rows that are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from morpheus_core.errors import InputError
+
+ModelInput = NDArray[Any] | str | os.PathLike[str]
+ModelInputs = ModelInput | Sequence[ModelInput]
+
+
+class Image(Protocol):
+    """One input image."""
+
+    name: str
+    shape: tuple[int, int, int]
+    """Height, width and bands."""
+    dtype: np.dtype[Any]
+    """In native byte order."""
+    header: fits.Header | None
+    """Where the image came with one."""
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows ``[start, stop)``, (rows, width, bands), in whatever byte order."""
+
+    def close(self) -> None:
+        """Release what the image holds open."""
+
+
+class ArrayImage:
+    """An image that is in memory, or memory-mapped."""
+
+    header = None
+
+    def __init__(self, array: NDArray[Any], name: str) -> None:
+        self.name = name
+        if isinstance(array, np.ma.MaskedArray):
+            raise InputError(
+                f"{name} is a masked array, whose mask a model cannot see; pass "
+                f"array.filled(value) instead"
+            )
+        self.dtype = checked_dtype(array.dtype, name)
+        self.shape = checked_shape(array.shape, name)
+        self._rows = np.asarray(array).reshape(self.shape)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a view of the rows."""
+        return self._rows[start:stop]
+
+    def close(self) -> None:
+        """Leave the user's array alone."""
+
+
+class FitsImage:
+    """The only image of a FITS file.
+
+    Rows come through ``.section`` of a file that is opened without a memory map: a map is refused
+    for scaled integers, and its pages would count as memory of this process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.path = path
+        if not path.exists():
+            raise InputError(f"no such file: {path}")
+        try:
+            self._file = fits.open(path, mode="readonly", memmap=False)
+        except Exception as error:  # damaged headers raise half a dozen different classes
+            raise InputError(f"{path} cannot be read as FITS: {error}") from error
+        try:
+            self._section, self.header, self.shape, self.dtype = self._describe()
+        except BaseException:
+            self.close()
+            raise
+
+    def _describe(self) -> tuple[Any, fits.Header, tuple[int, int, int], np.dtype[Any]]:
+        try:
+            hdu = self._only_image()
+            shape = checked_shape(hdu.shape, self.name)
+            # The header does not say what type scaled integers become; a pixel does.
+            dtype = checked_dtype(hdu.section[0:1].dtype, self.name)
+            return hdu.section, hdu.header, shape, dtype
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self.path} cannot be read as a FITS image: {error}") from error
+
+    def _only_image(self) -> Any:
+        images = [(i, hdu) for i, hdu in enumerate(self._file) if hdu.is_image and hdu.shape]
+        if not images:
+            raise InputError(f"{self.path} holds no image, only tables or empty HDUs")
+        if len(images) > 1:
+            candidates = ", ".join(
+                f"[{i}] {hdu.name or 'unnamed'} {hdu.shape}" for i, hdu in images
+            )
+            raise InputError(
+                f"{self.path} must hold one image, got {len(images)}: {candidates}; pass the data "
+                f"of the one you mean as an array"
+            )
+        return images[0][1]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read the rows from the file."""
+        try:
+            rows: NDArray[Any] = self._section[start:stop]
+        except Exception as error:
+            raise InputError(
+                f"{self.path}: rows {start} to {stop} cannot be read: {error}"
+            ) from error
+        return rows.reshape(stop - start, *self.shape[1:])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class ImageStack:
+    """Images of the same height and width; a context manager that closes them.
+
+    Parameters
+    ----------
+    model_inputs : array, path, or sequence of either
+        As :func:`morpheus_core.predict` takes them.
+
+    Raises
+    ------
+    InputError
+        If there is none, they are of two kinds or of different sizes, or one cannot be read.
+    """
+
+    def __init__(self, model_inputs: ModelInputs) -> None:
+        sources = as_list(model_inputs)
+        with ExitStack() as opened:
+            self.images: list[Image] = []
+            for index, source in enumerate(sources):
+                self.images.append(open_image(source, f"model_inputs[{index}]"))
+                opened.callback(self.images[-1].close)
+            self._check_shapes()
+            self._opened = opened.pop_all()
+
+    def _check_shapes(self) -> None:
+        first = self.images[0]
+        for image in self.images[1:]:
+            if image.shape[:2] != first.shape[:2]:
+                raise InputError(
+                    f"all inputs must have the same height and width, got {image.shape[:2]} for "
+                    f"{image.name} but {first.shape[:2]} for {first.name}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.images[0].shape[:2]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are being read."""
+        return [image.path for image in self.images if isinstance(image, FitsImage)]
+
+    @property
+    def header(self) -> fits.Header | None:
+        """The header of the first image, if it has one."""
+        return self.images[0].header
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+
+def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
+    """Return the inputs as a list of one kind; a lone array or path is a list of one."""
+    if isinstance(model_inputs, (np.ndarray, str, os.PathLike)):
+        return [model_inputs]
+    if not isinstance(model_inputs, (list, tuple)):
+        raise InputError(
+            f"model_inputs must be a list of arrays or of paths, got {type(model_inputs).__name__}"
+        )
+    if not model_inputs:
+        raise InputError("model_inputs must name at least one image, got an empty list")
+    for index, source in enumerate(model_inputs):
+        if not isinstance(source, (np.ndarray, str, os.PathLike)):
+            raise InputError(
+                f"model_inputs must be arrays or paths, got {type(source).__name__} for "
+                f"model_inputs[{index}]"
+            )
+        if isinstance(source, np.ndarray) != isinstance(model_inputs[0], np.ndarray):
+            raise InputError(
+                f"model_inputs must be all arrays or all paths, got {_kind(model_inputs[0])} for "
+                f"model_inputs[0] but {_kind(source)} for model_inputs[{index}]"
+            )
+    return list(model_inputs)
+
+
+def _kind(source: ModelInput) -> str:
+    return "an array" if isinstance(source, np.ndarray) else "a path"
+
+
+def open_image(source: ModelInput, name: str) -> Image:
+    """Open one input."""
+    if isinstance(source, np.ndarray):
+        return ArrayImage(source, name)
+    return FitsImage(Path(source))
+
+
+def checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Return (height, width, bands) of an image of two or three dimensions."""
+    if len(shape) not in (2, 3):
+        raise InputError(
+            f"an image must be (height, width) or (height, width, bands), got {shape} for {name}"
+        )
+    if 0 in shape:
+        raise InputError(f"an image must have pixels, got shape {shape} for {name}")
+    height, width, *bands = (int(length) for length in shape)
+    return height, width, bands[0] if bands else 1
+
+
+def checked_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """Return a real numeric dtype in native byte order."""
+    if dtype.kind not in "biuf":
+        raise InputError(f"an image must be real numbers, got dtype {dtype} for {name}")
+    return dtype.newbyteorder("=")

@@ -1,0 +1,81 @@
+"""The inner loops that fold a batch of predictions into accumulator planes.
+
+Two modules hold the same five functions and give the same bytes: `compiled` (numba) and `plain`
+(numpy, several times slower).
+
+==================== ===========================================================================
+argument             meaning
+==================== ===========================================================================
+total, squares, ...  planes, (ring rows, width, classes) or (ring rows, width), float64, changed
+                     in place; output row r lives in ring row ``r % ring rows``
+predictions          (batch, height, width, classes), float32 or float64, C-contiguous
+spans                (spans, 3): map row, first and stop column of each run of pixels that count
+weights              (1 or batch, height, width), float64: one map for all windows, or one each
+tops, lefts          (batch,): output row and plane column of each window's first pixel
+==================== ===========================================================================
+
+Pixels outside the spans, or of weight zero, are never read.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Predictions = NDArray[np.floating]
+
+
+class Kernels(Protocol):
+    """What both modules offer."""
+
+    def add_moments(
+        self,
+        total: Float64,
+        squares: Float64,
+        predictions: Predictions,
+        spans: Int64,
+        tops: Int64,
+        lefts: Int64,
+    ) -> None:
+        """Add predictions and their squares."""
+
+    def add_weighted_moments(
+        self,
+        total: Float64,
+        squares: Float64,
+        predictions: Predictions,
+        weights: Float64,
+        tops: Int64,
+        lefts: Int64,
+    ) -> None:
+        """Add weighted predictions and their weighted squares."""
+
+    def add_votes(
+        self, votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+    ) -> None:
+        """Add one vote to the first of the largest classes, NaN where a class is not finite."""
+
+    def add_weighted_votes(
+        self, votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+    ) -> None:
+        """Add the pixel's weight as a vote, NaN where a class is not finite."""
+
+    def add_weights(self, count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+        """Add the weights themselves."""
+
+
+def fastest() -> Kernels:
+    """Return the compiled kernels where numba is installed, the plain ones elsewhere."""
+    try:
+        from morpheus_core.kernels import compiled
+    except ModuleNotFoundError as error:
+        if error.name != "numba":
+            raise
+        from morpheus_core.kernels import plain
+
+        return cast(Kernels, plain)
+    return cast(Kernels, compiled)

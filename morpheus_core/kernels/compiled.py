@@ -1,0 +1,155 @@
+"""The kernels in compiled form; the only module that imports numba.
+
+The outer loop runs over the rows of a window and the inner one over the windows of the batch:
+neighbouring windows overlap, so the part of the planes that one row touches stays in the
+processor's nearest cache while all windows of the batch are added to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from morpheus_core.kernels import Float64, Int64, Predictions
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+def _compile(function: Function) -> Function:
+    """Compile without the GIL, and keep the machine code on disk where a place for it exists."""
+    try:
+        compiled: Any = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither the package nor a user cache folder can be written
+        compiled = numba.njit(nogil=True)(function)
+    return cast(Function, compiled)
+
+
+@_compile
+def add_moments(
+    total: Float64,
+    squares: Float64,
+    predictions: Predictions,
+    spans: Int64,
+    tops: Int64,
+    lefts: Int64,
+) -> None:
+    """See :meth:`Kernels.add_moments`."""
+    batch, height, width, classes = predictions.shape
+    ring = total.shape[0]
+    # Width and classes are adjacent in memory: one long loop over both is what vectorises.
+    values = predictions.reshape(batch, height, width * classes)
+    flat_total = total.reshape(ring, total.shape[1] * classes)
+    flat_squares = squares.reshape(ring, squares.shape[1] * classes)
+    for span in range(spans.shape[0]):
+        i = spans[span, 0]
+        start = spans[span, 1] * classes
+        length = spans[span, 2] * classes - start
+        for b in range(batch):
+            row = (tops[b] + i) % ring
+            left = lefts[b] * classes + start
+            into_total = flat_total[row, left : left + length]
+            into_squares = flat_squares[row, left : left + length]
+            source = values[b, i, start : start + length]
+            for j in range(length):
+                value = np.float64(source[j])
+                into_total[j] += value
+                into_squares[j] += value * value
+
+
+@_compile
+def add_weighted_moments(
+    total: Float64,
+    squares: Float64,
+    predictions: Predictions,
+    weights: Float64,
+    tops: Int64,
+    lefts: Int64,
+) -> None:
+    """See :meth:`Kernels.add_weighted_moments`."""
+    batch, height, width, classes = predictions.shape
+    ring = total.shape[0]
+    each = 1 if weights.shape[0] == batch else 0
+    for i in range(height):
+        for b in range(batch):
+            row = (tops[b] + i) % ring
+            for x in range(width):
+                weight = weights[b * each, i, x]
+                if weight == 0.0:
+                    continue
+                column = lefts[b] + x
+                for k in range(classes):
+                    value = np.float64(predictions[b, i, x, k])
+                    weighted = weight * value
+                    total[row, column, k] += weighted
+                    squares[row, column, k] += weighted * value
+
+
+@_compile
+def add_votes(
+    votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+) -> None:
+    """See :meth:`Kernels.add_votes`."""
+    batch, _, _, classes = predictions.shape
+    ring = votes.shape[0]
+    for span in range(spans.shape[0]):
+        i = spans[span, 0]
+        for b in range(batch):
+            row = (tops[b] + i) % ring
+            for x in range(spans[span, 1], spans[span, 2]):
+                winner = 0
+                best = predictions[b, i, x, 0]
+                # Zero as long as every class is finite, NaN from the first that is not.
+                spoiled = best - best
+                for k in range(1, classes):
+                    value = predictions[b, i, x, k]
+                    spoiled += value - value
+                    if value > best:
+                        best = value
+                        winner = k
+                votes[row, lefts[b] + x, winner] += 1.0 + spoiled
+
+
+@_compile
+def add_weighted_votes(
+    votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+) -> None:
+    """See :meth:`Kernels.add_weighted_votes`."""
+    batch, height, width, classes = predictions.shape
+    ring = votes.shape[0]
+    each = 1 if weights.shape[0] == batch else 0
+    for i in range(height):
+        for b in range(batch):
+            row = (tops[b] + i) % ring
+            for x in range(width):
+                weight = weights[b * each, i, x]
+                if weight == 0.0:
+                    continue
+                winner = 0
+                best = predictions[b, i, x, 0]
+                spoiled = best - best
+                for k in range(1, classes):
+                    value = predictions[b, i, x, k]
+                    spoiled += value - value
+                    if value > best:
+                        best = value
+                        winner = k
+                votes[row, lefts[b] + x, winner] += weight + spoiled
+
+
+@_compile
+def add_weights(count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+    """See :meth:`Kernels.add_weights`."""
+    maps, height, width = weights.shape
+    batch = len(tops)
+    ring = count.shape[0]
+    each = 1 if maps == batch else 0
+    for i in range(height):
+        for b in range(batch):
+            row = (tops[b] + i) % ring
+            into = count[row, lefts[b] : lefts[b] + width]
+            source = weights[b * each, i]
+            for x in range(width):
+                into[x] += source[x]

@@ -1,0 +1,126 @@
+"""The kernels in numpy, for installations without numba.
+
+Each works window by window on whole rectangles; a window that wraps around the end of the ring is
+added in two pieces. The order of additions to a pixel is that of the compiled kernels, so the
+planes agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.kernels import Float64, Int64, Predictions
+
+Place = tuple[slice, slice]
+
+
+def add_moments(
+    total: Float64,
+    squares: Float64,
+    predictions: Predictions,
+    spans: Int64,
+    tops: Int64,
+    lefts: Int64,
+) -> None:
+    """See :meth:`Kernels.add_moments`."""
+    for rows, columns in _rectangles(spans):
+        part = predictions[:, rows, columns]
+        for b, into, of in _places(
+            len(total), part.shape, tops + rows.start, lefts + columns.start
+        ):
+            values = part[b][of].astype(np.float64)
+            total[into] += values
+            squares[into] += np.multiply(values, values, out=values)
+
+
+def add_weighted_moments(
+    total: Float64,
+    squares: Float64,
+    predictions: Predictions,
+    weights: Float64,
+    tops: Int64,
+    lefts: Int64,
+) -> None:
+    """See :meth:`Kernels.add_weighted_moments`."""
+    for b, into, of in _places(len(total), predictions.shape, tops, lefts):
+        weight = _map_of(weights, b)[of][..., np.newaxis]
+        values = np.where(weight > 0, predictions[b][of], 0).astype(np.float64)
+        weighted = weight * values
+        total[into] += weighted
+        squares[into] += np.multiply(weighted, values, out=weighted)
+
+
+def add_votes(
+    votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+) -> None:
+    """See :meth:`Kernels.add_votes`."""
+    for rows, columns in _rectangles(spans):
+        part = predictions[:, rows, columns]
+        for b, into, of in _places(
+            len(votes), part.shape, tops + rows.start, lefts + columns.start
+        ):
+            votes[into] += _ballot(part[b][of], np.float64(1))
+
+
+def add_weighted_votes(
+    votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+) -> None:
+    """See :meth:`Kernels.add_weighted_votes`."""
+    for b, into, of in _places(len(votes), predictions.shape, tops, lefts):
+        weight = _map_of(weights, b)[of]
+        values = np.where(weight[..., np.newaxis] > 0, predictions[b][of], 0)
+        votes[into] += _ballot(values, weight)
+
+
+def add_weights(count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+    """See :meth:`Kernels.add_weights`."""
+    shape = (len(tops), *weights.shape[1:])
+    for b, into, of in _places(len(count), shape, tops, lefts):
+        count[into] += _map_of(weights, b)[of]
+
+
+def _ballot(values: Predictions, weight: np.float64 | Float64) -> Float64:
+    """Return each pixel's vote: its weight in the winning class, NaN where it cannot vote."""
+    winner = values.argmax(axis=-1)
+    vote = np.where(np.isfinite(values).all(axis=-1), weight, np.nan)
+    classes = np.arange(values.shape[-1])
+    return np.where(winner[..., np.newaxis] == classes, vote[..., np.newaxis], 0.0)
+
+
+def _map_of(weights: Float64, b: int) -> Float64:
+    weight: Float64 = weights[b if len(weights) > 1 else 0]
+    return weight
+
+
+def _rectangles(spans: Int64) -> Iterator[tuple[slice, slice]]:
+    """Join spans of equal columns in consecutive rows; a cropped window is one rectangle."""
+
+    def columns_and_offset(item: tuple[int, NDArray[np.int64]]) -> tuple[int, int, int]:
+        position, (row, start, stop) = item
+        return int(start), int(stop), int(row) - position
+
+    for (start, stop, _), items in groupby(enumerate(spans), columns_and_offset):
+        rows = [int(span[0]) for _, span in items]
+        yield slice(rows[0], rows[-1] + 1), slice(start, stop)
+
+
+def _places(
+    ring: int, shape: tuple[int, ...], tops: Int64, lefts: Int64
+) -> Iterator[tuple[int, Place, Place]]:
+    """Yield (window, place in the planes, place in the window) for each window of a batch.
+
+    A window comes twice where its rows wrap around the end of the ring.
+    """
+    height, width = shape[1:3]
+    everything = slice(0, width)
+    for b, (top, left) in enumerate(zip((tops % ring).tolist(), lefts.tolist(), strict=True)):
+        columns = slice(left, left + width)
+        unwrapped = min(height, ring - top)
+        yield b, (slice(top, top + unwrapped), columns), (slice(0, unwrapped), everything)
+        if unwrapped < height:
+            rest = slice(0, height - unwrapped)
+            yield b, (rest, columns), (slice(unwrapped, height), everything)

@@ -1,0 +1,95 @@
+"""Calling the user's model and checking what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.batches import Batch
+from morpheus_core.errors import ModelError
+from morpheus_core.kernels import Predictions
+
+Model = Callable[[list[NDArray[Any]]], Any]
+
+
+class CheckedModel:
+    """A model whose answers are sure to be predictions of every pixel and class.
+
+    Parameters
+    ----------
+    model : callable
+        Takes a list with one (batch, height, width, bands) array per input image.
+    n_classes : int
+        Classes that it promised.
+    window_shape : tuple of int
+        Height and width of a prediction, in output pixels.
+    """
+
+    def __init__(self, model: Model, n_classes: int, window_shape: tuple[int, int]) -> None:
+        self._model = model
+        self._n_classes = n_classes
+        self._window_shape = window_shape
+
+    def __call__(self, batch: Batch) -> Predictions:
+        """Predict one batch.
+
+        Returns
+        -------
+        ndarray of float32 or float64, shape (batch, height, width, classes)
+            Native and C-contiguous.
+
+        Raises
+        ------
+        ModelError
+            If the model raises, or its result has another shape or is not real numbers.
+        """
+        try:
+            answer = to_numpy(self._model(batch.windows))
+        except Exception as error:
+            rows = f"{batch.rows[0]} to {batch.rows[-1]}"
+            raise ModelError(
+                f"the model failed on window rows {rows}: {type(error).__name__}: {error}"
+            ) from error
+        return np.ascontiguousarray(self._spread(as_float(answer), len(batch)))
+
+    def _spread(self, predictions: Predictions, batch_size: int) -> Predictions:
+        """Give predictions all four axes; those of a whole window hold for each of its pixels."""
+        full = (batch_size, *self._window_shape, self._n_classes)
+        if predictions.shape == full:
+            return predictions
+        if predictions.shape == (batch_size, self._n_classes):
+            return np.broadcast_to(predictions[:, np.newaxis, np.newaxis, :], full)
+        if self._n_classes == 1 and predictions.shape == full[:3]:
+            return predictions[..., np.newaxis]
+        expected = f"{full}, or {(batch_size, self._n_classes)} for whole windows"
+        if self._n_classes == 1:
+            expected += f", or {full[:3]}"
+        raise ModelError(
+            f"model returned {predictions.shape} for n_classes={self._n_classes}; "
+            f"expected {expected}"
+        )
+
+
+def to_numpy(answer: Any) -> NDArray[Any]:
+    """Bring an array of any framework to numpy, without importing that framework."""
+    if hasattr(answer, "detach"):  # a PyTorch tensor, on whatever device
+        answer = answer.detach().cpu()
+        if not answer.dtype.is_complex and answer.dtype.itemsize < 4:
+            answer = answer.float()  # numpy knows no bfloat16
+        return np.asarray(answer.numpy())
+    if hasattr(answer, "get") and hasattr(answer, "__cuda_array_interface__"):  # CuPy
+        answer = answer.get()
+    if isinstance(answer, np.ma.MaskedArray):
+        answer = np.ma.filled(answer.astype(np.float64), np.nan)
+    return np.asarray(answer)
+
+
+def as_float(answer: NDArray[Any]) -> Predictions:
+    """Return real numbers as native float32 where that holds them exactly, else as float64."""
+    if answer.dtype.kind not in "biuf" and answer.dtype.name != "bfloat16":
+        raise ModelError(f"model returned dtype {answer.dtype}; expected real numbers")
+    fits_float32 = answer.dtype.itemsize < 4 or answer.dtype.newbyteorder("=") == np.float32
+    return answer.astype(np.float32 if fits_float32 else np.float64, copy=False)

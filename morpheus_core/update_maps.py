@@ -1,0 +1,144 @@
+"""Update maps: how much each pixel of a window's prediction counts.
+
+Every function takes the shape of the *prediction* of one window, in output pixels and in
+(height, width) order: the window shape times the dilation.
+
+Examples
+--------
+>>> from morpheus_core import update_maps
+>>> update_maps.centre_crop((4, 5), border=1).astype(int)
+array([[0, 0, 0, 0, 0],
+       [0, 1, 1, 1, 0],
+       [0, 1, 1, 1, 0],
+       [0, 0, 0, 0, 0]])
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from morpheus_core.errors import InputError
+
+
+def centre_crop(shape: tuple[int, int], border: int | tuple[int, int]) -> NDArray[np.bool_]:
+    """Count only the centre of each window.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of a window's prediction, in output pixels.
+    border : int or tuple of int
+        Pixels on each side that do not count, or (rows, columns) of them.
+
+    Returns
+    -------
+    ndarray of bool, shape `shape`
+        False within the border.
+
+    Raises
+    ------
+    InputError
+        If nothing is left.
+    """
+    rows, columns = (border, border) if isinstance(border, int) else border
+    height, width = shape
+    if min(rows, columns) < 0 or 2 * rows >= height or 2 * columns >= width:
+        raise InputError(
+            f"border must be >= 0 and leave some of the window, got border={border} for a window "
+            f"of {tuple(shape)}"
+        )
+    update_map = np.zeros(shape, dtype=bool)
+    update_map[rows : height - rows, columns : width - columns] = True
+    return update_map
+
+
+def gaussian(shape: tuple[int, int], sigma: float = 0.125) -> NDArray[np.float64]:
+    """Weigh each window by a Gaussian around its centre.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of a window's prediction, in output pixels.
+    sigma : float
+        Standard deviation as a fraction of the window's length along each axis. The default is
+        the one that nnU-Net uses [1]_.
+
+    Returns
+    -------
+    ndarray of float64, shape `shape`
+        Weights in (0, 1], 1 at the centre of windows of odd size.
+
+    Raises
+    ------
+    InputError
+        If sigma is not positive, or so small that weights vanish.
+
+    References
+    ----------
+    .. [1] Isensee et al. 2021, Nature Methods 18, 203.
+    """
+    if not sigma > 0:
+        raise InputError(f"sigma must be > 0, got {sigma}")
+
+    def profile(length: int) -> NDArray[np.float64]:
+        offset = np.arange(length) - (length - 1) / 2
+        weights: NDArray[np.float64] = np.exp(-0.5 * (offset / (sigma * length)) ** 2)
+        return weights
+
+    weights = np.outer(profile(shape[0]), profile(shape[1]))
+    if not weights.min() > 0:
+        raise InputError(f"sigma={sigma} gives the window's corners no weight; use a larger one")
+    return weights
+
+
+def hann(shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Weigh each window by a Hann (raised cosine) profile along each axis.
+
+    The zeros of the textbook window lie one pixel outside, so that every pixel has some weight.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of a window's prediction, in output pixels.
+
+    Returns
+    -------
+    ndarray of float64, shape `shape`
+        Weights ``sin²(π (i + 1) / (height + 1)) sin²(π (j + 1) / (width + 1))``.
+    """
+    height, width = shape
+    return np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+
+
+def checked(update_map: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return an update map as float64 weights; None counts every pixel once.
+
+    Parameters
+    ----------
+    update_map : array_like or None
+        Boolean, or non-negative finite weights.
+    shape : tuple of int
+        The shape it must have, in output pixels.
+
+    Raises
+    ------
+    InputError
+        If the shape or a value is wrong, or no pixel counts.
+    """
+    if update_map is None:
+        return np.ones(shape)
+    weights = np.asarray(update_map)
+    if weights.shape != shape:
+        raise InputError(
+            f"update_map must have the window shape times dilation, {shape}, got {weights.shape}"
+        )
+    if weights.dtype.kind not in "biuf":
+        raise InputError(f"update_map must be boolean or real weights, got dtype {weights.dtype}")
+    weights = weights.astype(np.float64)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        culprit = weights[~(np.isfinite(weights) & (weights >= 0))][0]
+        raise InputError(f"update_map weights must be finite and >= 0, got {culprit}")
+    if not weights.any():
+        raise InputError("update_map must count at least one pixel, got only zeros")
+    return weights

@@ -1,0 +1,279 @@
+"""Where the windows lie: integer geometry, and nothing else.
+
+All positions are in ``(row, column)`` order. Window origins are in image pixels, and negative
+inside the padding above and to the left of the image. *Output* pixels are image pixels times the
+dilation. Nothing here reads a pixel or calls a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import InputError
+
+Edges = Literal["cover", "drop"]
+Padding = Literal["reflect", "symmetric", "edge", "constant"]
+EDGES: tuple[Edges, ...] = ("cover", "drop")
+PADDINGS: tuple[Padding, ...] = ("reflect", "symmetric", "edge", "constant")
+
+
+class Group(NamedTuple):
+    """Consecutive window rows ``[start, stop)`` that are read and batched together."""
+
+    start: int
+    stop: int
+
+
+class Strip(NamedTuple):
+    """Consecutive window rows ``[start, stop)`` that one worker runs; whole groups only."""
+
+    start: int
+    stop: int
+
+
+class Axis(NamedTuple):
+    """Window origins along one axis of the image.
+
+    Attributes
+    ----------
+    origins : ndarray of int64
+        First pixel of each window, ascending; negative inside the leading padding.
+    before, after : int
+        Pixels of padding on either side.
+    """
+
+    origins: NDArray[np.int64]
+    before: int
+    after: int
+
+
+def place_windows(length: int, window: int, stride: int, edges: Edges, padded: bool) -> Axis:
+    """Place windows along one axis.
+
+    Parameters
+    ----------
+    length, window, stride : int
+        Pixels of the image, of the window, and between neighbouring origins.
+    edges : {"cover", "drop"}
+        Whether a last window is set flush to the border where the stride does not divide.
+    padded : bool
+        Whether ``max(window - stride, 0)`` pixels are added on each side, so that border pixels
+        are visited as often as inner ones, and then more behind until one window fits.
+
+    Returns
+    -------
+    Axis
+        Origins and padding. There are no origins if the window does not fit.
+    """
+    before = max(window - stride, 0) if padded else 0
+    after = max(before, window - length - before) if padded else 0
+    last = length + after - window
+    origins = np.arange(-before, last + 1, stride, dtype=np.int64)
+    if edges == "cover" and len(origins) and origins[-1] != last:
+        origins = np.append(origins, last)
+    return Axis(origins, before, after)
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows of one image, in reading order: window rows, then windows in a row.
+
+    Parameters
+    ----------
+    image_shape, window_shape, stride : tuple of int
+        In pixels, in (row, column) order.
+    edges : {"cover", "drop"}
+        What happens where the stride does not divide the image.
+    padding : {"reflect", "symmetric", "edge", "constant"}, optional
+        How the image is continued beyond its borders; None does not pad.
+    dilation : Fraction
+        Output pixels per image pixel along each axis.
+
+    Raises
+    ------
+    InputError
+        If no window fits, or the dilation makes a length that is not a whole number.
+    """
+
+    image_shape: tuple[int, int]
+    window_shape: tuple[int, int]
+    stride: tuple[int, int]
+    edges: Edges = "cover"
+    padding: Padding | None = None
+    dilation: Fraction = Fraction(1)
+
+    def __post_init__(self) -> None:
+        lengths = {
+            "window_shape": self.window_shape,
+            "stride": self.stride,
+            "image shape": self.image_shape,
+        }
+        for name, shape in lengths.items():
+            if any((length * self.dilation).denominator != 1 for length in shape):
+                raise InputError(
+                    f"{name} times dilation must be whole numbers, got {shape} times "
+                    f"{self.dilation}; choose lengths that are multiples of "
+                    f"{self.dilation.denominator}"
+                )
+        if not len(self):
+            raise InputError(
+                f"the image must be at least as large as the window, got an image of "
+                f"{self.image_shape} and window_shape={self.window_shape}; use a smaller window, "
+                f'or padding="reflect" (or "symmetric", "edge", "constant") to extend the image'
+            )
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self.rows.origins) * len(self.columns.origins)
+
+    @cached_property
+    def rows(self) -> Axis:
+        """Window rows: origins along the height."""
+        return self._axis(0)
+
+    @cached_property
+    def columns(self) -> Axis:
+        """Windows in a row: origins along the width."""
+        return self._axis(1)
+
+    def _axis(self, axis: int) -> Axis:
+        return place_windows(
+            self.image_shape[axis],
+            self.window_shape[axis],
+            self.stride[axis],
+            self.edges,
+            self.padding is not None,
+        )
+
+    def to_output(self, length: int) -> int:
+        """Convert a length or position from image pixels to output pixels."""
+        return int(length * self.dilation)
+
+    @cached_property
+    def output_shape(self) -> tuple[int, int]:
+        """Height and width of the outputs."""
+        height, width = self.image_shape
+        return self.to_output(height), self.to_output(width)
+
+    @cached_property
+    def output_window_shape(self) -> tuple[int, int]:
+        """Height and width of the prediction of one window."""
+        height, width = self.window_shape
+        return self.to_output(height), self.to_output(width)
+
+    @cached_property
+    def tops(self) -> NDArray[np.int64]:
+        """First output row of each window row; negative inside the padding."""
+        return self._output_origins(self.rows)
+
+    @cached_property
+    def lefts(self) -> NDArray[np.int64]:
+        """First output column of each window in a row; negative inside the padding."""
+        return self._output_origins(self.columns)
+
+    def _output_origins(self, axis: Axis) -> NDArray[np.int64]:
+        return axis.origins * self.dilation.numerator // self.dilation.denominator
+
+    def whole(self) -> Strip:
+        """Return the strip that holds every window row."""
+        return Strip(0, len(self.rows.origins))
+
+    def groups(self, batch_size: int, strip: Strip) -> Iterator[Group]:
+        """Cut a strip into groups of ``max(1, batch_size // windows per row)`` window rows.
+
+        The groups belong to the grid: whoever runs a window row, it is batched with the same
+        neighbours.
+        """
+        step = max(1, batch_size // len(self.columns.origins))
+        for start in range(strip.start, strip.stop, step):
+            yield Group(start, min(start + step, strip.stop))
+
+    def group_height(self, batch_size: int, strip: Strip) -> int:
+        """Return the most image rows that the windows of one group span."""
+        origins = self.rows.origins
+        return self.window_shape[0] + max(
+            int(origins[group.stop - 1] - origins[group.start])
+            for group in self.groups(batch_size, strip)
+        )
+
+    def finished_before(self, window_row: int) -> int:
+        """Return the first output row that window rows from `window_row` on can still touch."""
+        if window_row < len(self.tops):
+            return int(self.tops[window_row])
+        return self.output_shape[0] + self.to_output(self.rows.after)
+
+
+class Visits:
+    """How often windows visit each output pixel, from geometry alone.
+
+    The counts are the same for every run over the same grid: nothing is counted while predictions
+    are folded.
+
+    Parameters
+    ----------
+    grid : WindowGrid
+        The windows.
+    update_map : ndarray of float64, shape (height, width)
+        Weight of each pixel of a window's prediction.
+    """
+
+    # Rows repeat with the stride, so a few remembered sums serve the whole image.
+    _REMEMBERED = 64
+
+    def __init__(self, grid: WindowGrid, update_map: NDArray[np.float64]) -> None:
+        self._grid = grid
+        # Most maps repeat few distinct rows (a boolean crop has two), so each is summed once.
+        distinct, self._row_kind = np.unique(update_map, axis=0, return_inverse=True)
+        self._row_sums = self._sum_along_width(distinct)  # (distinct rows, output width)
+        self._sums: dict[tuple[int, ...], NDArray[np.float64]] = {}
+
+    def _sum_along_width(self, map_rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        grid = self._grid
+        before, after = grid.to_output(grid.columns.before), grid.to_output(grid.columns.after)
+        width = grid.output_shape[1]
+        sums = np.zeros((len(map_rows), before + width + after))
+        for left in grid.lefts + before:
+            sums[:, left : left + grid.output_window_shape[1]] += map_rows
+        return sums[:, before : before + width]
+
+    def _kinds(self, output_row: int) -> tuple[int, ...]:
+        """Return which distinct row of the map each window that reaches `output_row` lays on it."""
+        tops = self._grid.tops
+        first = np.searchsorted(tops, output_row - self._grid.output_window_shape[0], side="right")
+        stop = np.searchsorted(tops, output_row, side="right")
+        return tuple(self._row_kind[output_row - tops[first:stop]].tolist())
+
+    def row(self, output_row: int) -> NDArray[np.float64]:
+        """Return the sum of weights over every window, for each pixel of one output row."""
+        kinds = self._kinds(output_row)
+        if kinds not in self._sums:
+            if len(self._sums) >= self._REMEMBERED:
+                self._sums.clear()
+            total = np.zeros(self._grid.output_shape[1])
+            for kind in kinds:
+                total += self._row_sums[kind]
+            self._sums[kinds] = total
+        return self._sums[kinds]
+
+    def rows(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Return the sum of weights for output rows ``[first, stop)``, (rows, width)."""
+        return np.stack([self.row(output_row) for output_row in range(first, stop)])
+
+    def count_unreached(self) -> int:
+        """Count the output pixels to which no window gives any weight."""
+        unreached: dict[frozenset[int], int] = {}
+        total = 0
+        for output_row in range(self._grid.output_shape[0]):
+            kinds = frozenset(self._kinds(output_row))
+            if kinds not in unreached:
+                reached = self._row_sums[sorted(kinds)].any(axis=0)
+                unreached[kinds] = int(np.count_nonzero(~reached))
+            total += unreached[kinds]
+        return total
