@@ -31,24 +31,26 @@ class AGGREGATION_METHODS(StrEnum):  # noqa: N801 - the name that users already 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One batch of predictions and where it goes.
+    """Predictions of windows of one window row, and where they go.
 
     Attributes
     ----------
-    predictions : ndarray, shape (batch, height, width, classes)
+    predictions : ndarray, shape (windows, height, width, classes)
         Native, C-contiguous float32 or float64.
     spans : ndarray of int64, shape (spans, 3), or None
         The pixels that count, where all count alike; None where `weights` differ.
-    weights : ndarray of float64, shape (1 or batch, height, width)
+    weights : ndarray of float64, shape (1 or windows, height, width)
         Weight of every pixel.
-    tops, lefts : ndarray of int64, shape (batch,)
-        Output row and plane column of each window's first pixel.
+    top : int
+        Output row of the windows' first row.
+    lefts : ndarray of int64, shape (windows,)
+        Plane column of each window's first pixel.
     """
 
     predictions: Predictions
     spans: Int64 | None
     weights: Float64
-    tops: Int64
+    top: int
     lefts: Int64
 
 
@@ -62,7 +64,7 @@ class Aggregator(ABC):
 
     @abstractmethod
     def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
-        """Add a batch to the planes, (plane, ring rows, width, classes)."""
+        """Add predictions to the planes, (plane, ring rows, width, classes)."""
 
     @abstractmethod
     def finalize(self, planes: Float64, n: Float64) -> Float64:
@@ -98,7 +100,7 @@ class MeanVariance(Aggregator):
     def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
         """Add predictions and their squares."""
         total, squares = planes
-        at = (fold.tops, fold.lefts)
+        at = (fold.top, fold.lefts)
         if fold.spans is None:
             kernels.add_weighted_moments(total, squares, fold.predictions, fold.weights, *at)
         else:
@@ -132,7 +134,7 @@ class RankVote(Aggregator):
     def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
         """Add one vote, or one weight, per pixel and window."""
         (votes,) = planes
-        at = (fold.tops, fold.lefts)
+        at = (fold.top, fold.lefts)
         if fold.spans is None:
             kernels.add_weighted_votes(votes, fold.predictions, fold.weights, *at)
         else:
@@ -217,11 +219,20 @@ class RowRing:
         self._block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
 
     def add(self, predictions: Predictions, tops: Int64, lefts: Int64) -> None:
-        """Fold a batch of predictions, (batch, height, width, classes), into every plane."""
-        fold = Fold(predictions, self._spans, self._weights, tops, lefts)
+        """Fold a batch of predictions, (batch, height, width, classes), into every plane.
+
+        `tops` and `lefts` give the output row and the plane column of each window's first pixel;
+        windows of one window row stand together.
+        """
+        starts = np.flatnonzero(np.diff(tops, prepend=tops[0] - 1)).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(tops)], strict=True):
+            self._add_row(predictions[start:stop], int(tops[start]), lefts[start:stop])
+
+    def _add_row(self, predictions: Predictions, top: int, lefts: Int64) -> None:
+        fold = Fold(predictions, self._spans, self._weights, top, lefts)
         if self._count is not None:
             fold = without_nonfinite(fold)
-            self._kernels.add_weights(self._count, fold.weights, tops, lefts)
+            self._kernels.add_weights(self._count, fold.weights, top, lefts)
         for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
             aggregator.fold(self._kernels, planes, fold)
 
@@ -247,7 +258,7 @@ def without_nonfinite(fold: Fold) -> Fold:
     finite = np.isfinite(fold.predictions).all(axis=-1)
     if finite.all():
         return fold
-    return Fold(fold.predictions, None, fold.weights * finite, fold.tops, fold.lefts)
+    return Fold(fold.predictions, None, fold.weights * finite, fold.top, fold.lefts)
 
 
 def spans_of(update_map: NDArray[np.float64]) -> Int64:

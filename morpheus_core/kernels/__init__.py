@@ -8,10 +8,12 @@ argument             meaning
 ==================== ===========================================================================
 total, squares, ...  planes, (ring rows, width, classes) or (ring rows, width), float64, changed
                      in place; output row r lives in ring row ``r % ring rows``
-predictions          (batch, height, width, classes), float32 or float64, C-contiguous
+predictions          (windows, height, width, classes), float32 or float64, C-contiguous: windows
+                     of one window row
 spans                (spans, 3): map row, first and stop column of each run of pixels that count
-weights              (1 or batch, height, width), float64: one map for all windows, or one each
-tops, lefts          (batch,): output row and plane column of each window's first pixel
+weights              (1 or windows, height, width), float64: one map for all windows, or one each
+top                  output row of the windows' first row
+lefts                (windows,): plane column of each window's first pixel
 ==================== ===========================================================================
 
 Pixels outside the spans, or of weight zero, are never read.
@@ -38,7 +40,7 @@ class Kernels(Protocol):
         squares: Float64,
         predictions: Predictions,
         spans: Int64,
-        tops: Int64,
+        top: int,
         lefts: Int64,
     ) -> None:
         """Add predictions and their squares."""
@@ -49,22 +51,22 @@ class Kernels(Protocol):
         squares: Float64,
         predictions: Predictions,
         weights: Float64,
-        tops: Int64,
+        top: int,
         lefts: Int64,
     ) -> None:
         """Add weighted predictions and their weighted squares."""
 
     def add_votes(
-        self, votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+        self, votes: Float64, predictions: Predictions, spans: Int64, top: int, lefts: Int64
     ) -> None:
         """Add one vote to the first of the largest classes, NaN where a class is not finite."""
 
     def add_weighted_votes(
-        self, votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+        self, votes: Float64, predictions: Predictions, weights: Float64, top: int, lefts: Int64
     ) -> None:
         """Add the pixel's weight as a vote, NaN where a class is not finite."""
 
-    def add_weights(self, count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+    def add_weights(self, count: Float64, weights: Float64, top: int, lefts: Int64) -> None:
         """Add the weights themselves."""
 
 

@@ -33,7 +33,7 @@ def add_moments(
     squares: Float64,
     predictions: Predictions,
     spans: Int64,
-    tops: Int64,
+    top: int,
     lefts: Int64,
 ) -> None:
     """See :meth:`Kernels.add_moments`."""
@@ -47,8 +47,8 @@ def add_moments(
         i = spans[span, 0]
         start = spans[span, 1] * classes
         length = spans[span, 2] * classes - start
+        row = (top + i) % ring
         for b in range(batch):
-            row = (tops[b] + i) % ring
             left = lefts[b] * classes + start
             into_total = flat_total[row, left : left + length]
             into_squares = flat_squares[row, left : left + length]
@@ -65,7 +65,7 @@ def add_weighted_moments(
     squares: Float64,
     predictions: Predictions,
     weights: Float64,
-    tops: Int64,
+    top: int,
     lefts: Int64,
 ) -> None:
     """See :meth:`Kernels.add_weighted_moments`."""
@@ -73,8 +73,8 @@ def add_weighted_moments(
     ring = total.shape[0]
     each = 1 if weights.shape[0] == batch else 0
     for i in range(height):
+        row = (top + i) % ring
         for b in range(batch):
-            row = (tops[b] + i) % ring
             for x in range(width):
                 weight = weights[b * each, i, x]
                 if weight == 0.0:
@@ -89,15 +89,15 @@ def add_weighted_moments(
 
 @_compile
 def add_votes(
-    votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+    votes: Float64, predictions: Predictions, spans: Int64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_votes`."""
     batch, _, _, classes = predictions.shape
     ring = votes.shape[0]
     for span in range(spans.shape[0]):
         i = spans[span, 0]
+        row = (top + i) % ring
         for b in range(batch):
-            row = (tops[b] + i) % ring
             for x in range(spans[span, 1], spans[span, 2]):
                 winner = 0
                 best = predictions[b, i, x, 0]
@@ -114,15 +114,15 @@ def add_votes(
 
 @_compile
 def add_weighted_votes(
-    votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+    votes: Float64, predictions: Predictions, weights: Float64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_weighted_votes`."""
     batch, height, width, classes = predictions.shape
     ring = votes.shape[0]
     each = 1 if weights.shape[0] == batch else 0
     for i in range(height):
+        row = (top + i) % ring
         for b in range(batch):
-            row = (tops[b] + i) % ring
             for x in range(width):
                 weight = weights[b * each, i, x]
                 if weight == 0.0:
@@ -140,15 +140,15 @@ def add_weighted_votes(
 
 
 @_compile
-def add_weights(count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> None:
     """See :meth:`Kernels.add_weights`."""
     maps, height, width = weights.shape
-    batch = len(tops)
+    batch = len(lefts)
     ring = count.shape[0]
     each = 1 if maps == batch else 0
     for i in range(height):
+        row = (top + i) % ring
         for b in range(batch):
-            row = (tops[b] + i) % ring
             into = count[row, lefts[b] : lefts[b] + width]
             source = weights[b * each, i]
             for x in range(width):

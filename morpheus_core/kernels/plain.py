@@ -23,15 +23,13 @@ def add_moments(
     squares: Float64,
     predictions: Predictions,
     spans: Int64,
-    tops: Int64,
+    top: int,
     lefts: Int64,
 ) -> None:
     """See :meth:`Kernels.add_moments`."""
     for rows, columns in _rectangles(spans):
         part = predictions[:, rows, columns]
-        for b, into, of in _places(
-            len(total), part.shape, tops + rows.start, lefts + columns.start
-        ):
+        for b, into, of in _places(len(total), part.shape, top + rows.start, lefts + columns.start):
             values = part[b][of].astype(np.float64)
             total[into] += values
             squares[into] += np.multiply(values, values, out=values)
@@ -42,11 +40,11 @@ def add_weighted_moments(
     squares: Float64,
     predictions: Predictions,
     weights: Float64,
-    tops: Int64,
+    top: int,
     lefts: Int64,
 ) -> None:
     """See :meth:`Kernels.add_weighted_moments`."""
-    for b, into, of in _places(len(total), predictions.shape, tops, lefts):
+    for b, into, of in _places(len(total), predictions.shape, top, lefts):
         weight = _map_of(weights, b)[of][..., np.newaxis]
         values = np.where(weight > 0, predictions[b][of], 0).astype(np.float64)
         weighted = weight * values
@@ -55,31 +53,29 @@ def add_weighted_moments(
 
 
 def add_votes(
-    votes: Float64, predictions: Predictions, spans: Int64, tops: Int64, lefts: Int64
+    votes: Float64, predictions: Predictions, spans: Int64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_votes`."""
     for rows, columns in _rectangles(spans):
         part = predictions[:, rows, columns]
-        for b, into, of in _places(
-            len(votes), part.shape, tops + rows.start, lefts + columns.start
-        ):
+        for b, into, of in _places(len(votes), part.shape, top + rows.start, lefts + columns.start):
             votes[into] += _ballot(part[b][of], np.float64(1))
 
 
 def add_weighted_votes(
-    votes: Float64, predictions: Predictions, weights: Float64, tops: Int64, lefts: Int64
+    votes: Float64, predictions: Predictions, weights: Float64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_weighted_votes`."""
-    for b, into, of in _places(len(votes), predictions.shape, tops, lefts):
+    for b, into, of in _places(len(votes), predictions.shape, top, lefts):
         weight = _map_of(weights, b)[of]
         values = np.where(weight[..., np.newaxis] > 0, predictions[b][of], 0)
         votes[into] += _ballot(values, weight)
 
 
-def add_weights(count: Float64, weights: Float64, tops: Int64, lefts: Int64) -> None:
+def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> None:
     """See :meth:`Kernels.add_weights`."""
-    shape = (len(tops), *weights.shape[1:])
-    for b, into, of in _places(len(count), shape, tops, lefts):
+    shape = (len(lefts), *weights.shape[1:])
+    for b, into, of in _places(len(count), shape, top, lefts):
         count[into] += _map_of(weights, b)[of]
 
 
@@ -109,18 +105,19 @@ def _rectangles(spans: Int64) -> Iterator[tuple[slice, slice]]:
 
 
 def _places(
-    ring: int, shape: tuple[int, ...], tops: Int64, lefts: Int64
+    ring: int, shape: tuple[int, ...], top: int, lefts: Int64
 ) -> Iterator[tuple[int, Place, Place]]:
-    """Yield (window, place in the planes, place in the window) for each window of a batch.
+    """Yield (window, place in the planes, place in the window) for each window of a row.
 
     A window comes twice where its rows wrap around the end of the ring.
     """
     height, width = shape[1:3]
-    everything = slice(0, width)
-    for b, (top, left) in enumerate(zip((tops % ring).tolist(), lefts.tolist(), strict=True)):
+    row = top % ring
+    unwrapped = min(height, ring - row)
+    for b, left in enumerate(lefts.tolist()):
         columns = slice(left, left + width)
-        unwrapped = min(height, ring - top)
-        yield b, (slice(top, top + unwrapped), columns), (slice(0, unwrapped), everything)
+        everything = slice(0, width)
+        yield b, (slice(row, row + unwrapped), columns), (slice(0, unwrapped), everything)
         if unwrapped < height:
             rest = slice(0, height - unwrapped)
             yield b, (rest, columns), (slice(unwrapped, height), everything)

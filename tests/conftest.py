@@ -1,0 +1,34 @@
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+from morpheus_core.kernels import plain
+
+
+@pytest.fixture
+def data():
+    """The folder of real images and networks; see Contributing in the documentation."""
+    folder = os.environ.get("MORPHEUS_CORE_TEST_DATA")
+    if folder is None:
+        pytest.skip("MORPHEUS_CORE_TEST_DATA does not name a folder of real images")
+    assert Path(folder).is_dir(), f"MORPHEUS_CORE_TEST_DATA names no folder: {folder}"
+    return Path(folder)
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def both_kernels(request, monkeypatch):
+    """Run a test with numba and without."""
+    if request.param == "plain":
+        monkeypatch.setattr("morpheus_core.kernels.fastest", lambda: plain)
+    else:
+        require("numba")
+    return request.param
+
+
+def require(module):
+    """Import an optional package, or skip; where every test must run, its absence is a failure."""
+    if os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"):
+        return importlib.import_module(module)
+    return pytest.importorskip(module)

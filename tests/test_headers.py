@@ -1,0 +1,62 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from morpheus_core.headers import product_header
+
+
+def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = 53.1, -27.8
+    wcs.wcs.crpix = 20.5, 11.0
+    wcs.wcs.cd = np.array(matrix) * 0.06 / 3600
+    return wcs.to_header()
+
+
+ROTATED = ((-0.8, 0.6), (0.6, 0.8))
+
+
+@pytest.mark.parametrize("dilation", [Fraction(1, 2), Fraction(1), Fraction(2), Fraction(3)])
+@pytest.mark.parametrize("matrix", [((-1.0, 0.0), (0.0, 1.0)), ROTATED])
+@pytest.mark.parametrize("axes", [(), ("CLASS",), ("CLASS", "STATISTIC")])
+def test_output_pixels_lie_where_their_input_pixels_lie(dilation, matrix, axes):
+    source = sky_header(matrix)
+    output = WCS(product_header(source, dilation, axes)).celestial
+    centre = np.array([[0.0, 0.0], [12.0, 30.0], [40.0, 7.0]])
+    in_output = (centre + 0.5) * float(dilation) - 0.5
+    np.testing.assert_allclose(
+        output.all_pix2world(in_output, 0), WCS(source).all_pix2world(centre, 0), rtol=0, atol=1e-9
+    )
+
+
+def test_classes_come_first_in_fits_order():
+    header = product_header(sky_header(), Fraction(1), ("CLASS", "STATISTIC"))
+    assert [header[f"CTYPE{axis}"] for axis in range(1, 5)] == [
+        "STATISTIC",
+        "CLASS",
+        "RA---TAN",
+        "DEC--TAN",
+    ]
+
+
+@pytest.mark.parametrize("source", [None, fits.Header(), fits.Header({"CTYPE1": 3})])
+def test_no_sky_position_to_inherit(source):
+    header = product_header(source, Fraction(1), ("CLASS",))
+    assert list(header) == ["CTYPE1"]
+
+
+def test_bands_of_the_input_do_not_shift_the_sky():
+    """A (height, width, bands) cube has its sky on FITS axes 2 and 3."""
+    cube = product_header(sky_header(), Fraction(1), ("BAND",))
+    assert product_header(cube, Fraction(1), ())["CTYPE1"] == "RA---TAN"
+
+
+def test_cards_of_scaled_integers_are_not_inherited():
+    source = sky_header()
+    source.update({"BZERO": 32768, "BSCALE": 2.0, "BLANK": -1, "CHECKSUM": "x", "DATASUM": "1"})
+    header = product_header(source, Fraction(1), ("CLASS",))
+    assert not {"BZERO", "BSCALE", "BLANK", "CHECKSUM", "DATASUM"} & set(header)

@@ -1,0 +1,119 @@
+"""`predict` equals the brute-force loop, whatever the geometry."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from brute_force import score
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from morpheus_core import predict
+
+pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
+
+
+class Oracle:
+    """Predictions that depend on every pixel of a window and on the place within it."""
+
+    def __init__(self, n_classes, dilation, offset, scale, steps, holes):
+        self.n_classes, self.dilation = n_classes, dilation
+        self.offset, self.scale, self.steps, self.holes = offset, scale, steps, holes
+
+    def __call__(self, batch):
+        # Integers add up to the same key whatever the memory layout of a batch.
+        keys = sum(np.int64(windows).sum(axis=(1, 2, 3)) for windows in batch)
+        first = np.int64(batch[0][:, 0, 0, 0])
+        height, width = (int(length * self.dilation) for length in batch[0].shape[1:3])
+        place = np.arange(height * width * self.n_classes).reshape(height, width, self.n_classes)
+        waves = np.sin(keys[:, None, None, None] * 0.7 + first[:, None, None, None] + place * 2.3)
+        if self.steps:
+            waves = np.round(waves * self.steps) / self.steps  # ties
+        predictions = np.float32(self.offset + self.scale * waves)
+        if self.holes:
+            predictions[np.abs(np.sin(5.1 * waves + place)) < 0.03] = self.holes
+        return predictions
+
+
+@st.composite
+def cases(draw):
+    dilation = draw(st.sampled_from([Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3, 2)]))
+    unit = dilation.denominator
+    padding = draw(st.sampled_from([None, "reflect", "symmetric", "edge", "constant"]))
+
+    def lengths():
+        image = draw(st.integers(1, 12 // unit))
+        window = draw(st.integers(1, 7 // unit if padding else min(image, 7 // unit)))
+        stride = draw(st.integers(1, 9 // unit))
+        return image * unit, window * unit, stride * unit
+
+    (height, h, down), (width, w, across) = lengths(), lengths()
+    map_shape = int(h * dilation), int(w * dilation)
+    seed = draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    kind = draw(st.sampled_from(["none", "boolean", "weights"]))
+    update_map = None
+    if kind != "none":
+        update_map = random.random(map_shape) * (random.random(map_shape) > 0.4)
+        update_map.flat[random.integers(update_map.size)] = 1
+        update_map = update_map > 0 if kind == "boolean" else update_map
+    n_classes = draw(st.integers(1, 4))
+    images = []
+    for dtype in draw(
+        st.lists(st.sampled_from(["<f4", ">f4", ">u2", "<f8"]), min_size=1, max_size=2)
+    ):
+        bands = draw(st.integers(1, 3))
+        images.append((random.random((height, width, bands)) * 100).astype(dtype))
+    model = Oracle(
+        n_classes,
+        dilation,
+        *draw(st.sampled_from([(0, 1), (0.999, 1e-4), (-3, 100)])),
+        steps=draw(st.sampled_from([0, 2])),
+        holes=draw(st.sampled_from([None, np.nan, np.inf])),
+    )
+    return (
+        images,
+        model,
+        draw(st.integers(1, 30)),
+        {
+            "n_classes": n_classes,
+            "window_shape": (h, w),
+            "dilation": dilation,
+            "stride": (down, across),
+            "update_map": update_map,
+            "edges": draw(st.sampled_from(["cover", "drop"])),
+            "padding": padding,
+            "nan_policy": draw(st.sampled_from(["propagate", "omit"])),
+        },
+    )
+
+
+@pytest.mark.usefixtures("both_kernels")
+@settings(
+    max_examples=600,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(case=cases())
+def test_equals_brute_force(case):
+    images, model, batch_size, options = case
+    _, (moments, votes, n) = predict(
+        model,
+        images,
+        batch_size=batch_size,
+        aggregate_method=["mean_var", "rank_vote"],
+        progress=False,
+        **options,
+    )
+    mean, variance, shares, weights, visits, square = score(model, images, **options)
+    weighted = options["update_map"] is not None and options["update_map"].dtype != bool
+
+    np.testing.assert_allclose(n, weights, rtol=1e-6 if weighted else 0)
+    np.testing.assert_allclose(votes, np.float32(shares), rtol=0, atol=1e-6 if weighted else 0)
+    largest = np.nanmax(np.abs(mean), initial=0) if np.isfinite(mean).any() else 0
+    np.testing.assert_allclose(moments[..., 0], mean, rtol=0, atol=1e-6 * largest)
+    assert (np.isnan(moments[..., 1]) == np.isnan(variance)).all()
+    assert not (moments[..., 1] < 0).any()
+    slack = 1e-6 * variance + 4 * visits[..., None] * 2.0**-53 * square
+    error = np.abs(moments[..., 1] - variance)
+    assert np.all((error <= slack) | np.isnan(variance))
