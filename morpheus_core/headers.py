@@ -38,10 +38,12 @@ def product_header(
     sky = celestial_cards(source, dilation) if source is not None else {}
     if sky:
         header["WCSAXES"] = leading + 2
-        for key, value in sky.items():
-            header[shifted_key(key, leading)] = value
     for axis, name in enumerate(reversed(axis_names), start=1):
         header[f"CTYPE{axis}"] = name
+        if sky:  # programs that read any axis expect a scale of every one: here an index from 0
+            header[f"CRPIX{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = 1.0, 0.0, 1.0
+    for key, value in sky.items():
+        header[shifted_key(key, leading)] = value
     return header
 
 
@@ -70,7 +72,8 @@ def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
         else:
             wcs.wcs.cdelt = wcs.wcs.cdelt / factor
         header = wcs.to_header()
-    return {key: header[key] for key in header if key != "WCSAXES"}
+    # wcslib adds a reference date of zero where there is no time to refer to.
+    return {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
 
 
 def shifted_key(key: str, leading: int) -> str:

@@ -1,5 +1,6 @@
 import importlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ def require(module):
     if os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"):
         return importlib.import_module(module)
     return pytest.importorskip(module)
+
+
+def require_program(name):
+    """Return the path of a program, or skip as `require` does."""
+    path = shutil.which(name)
+    if path is None:
+        assert not os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"), f"{name} is not installed"
+        pytest.skip(f"{name} is not installed")
+    return path

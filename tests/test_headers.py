@@ -1,10 +1,13 @@
+import subprocess
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from conftest import require_program
 
+from morpheus_core import predict
 from morpheus_core.headers import product_header
 
 
@@ -33,6 +36,30 @@ def test_output_pixels_lie_where_their_input_pixels_lie(dilation, matrix, axes):
     )
 
 
+@pytest.mark.parametrize("inputs", ["files", "arrays"])
+def test_fitsverify_finds_nothing(tmp_path, inputs):
+    fitsverify = require_program("fitsverify")
+    image = np.ones((20, 24), np.float32)
+    fits.writeto(tmp_path / "image.fits", image, sky_header(ROTATED))
+    hduls, _ = predict(
+        lambda batch: np.concatenate([batch[0]] * 3, axis=-1),
+        tmp_path / "image.fits" if inputs == "files" else image,
+        3,
+        16,
+        (8, 8),
+        stride=(4, 4),
+        aggregate_method=["mean_var", "rank_vote"],
+        out_dir=tmp_path / "out",
+        progress=False,
+    )
+    for hdul in hduls:
+        hdul.close()
+    paths = sorted((tmp_path / "out").glob("*.fits"))
+    run = subprocess.run([fitsverify, *paths], capture_output=True, text=True)
+    assert len(paths) == 3
+    assert run.stdout.count("found 0 warning(s) and 0 error(s)") == 3, run.stdout
+
+
 def test_classes_come_first_in_fits_order():
     header = product_header(sky_header(), Fraction(1), ("CLASS", "STATISTIC"))
     assert [header[f"CTYPE{axis}"] for axis in range(1, 5)] == [
@@ -53,6 +80,7 @@ def test_bands_of_the_input_do_not_shift_the_sky():
     """A (height, width, bands) cube has its sky on FITS axes 2 and 3."""
     cube = product_header(sky_header(), Fraction(1), ("BAND",))
     assert product_header(cube, Fraction(1), ())["CTYPE1"] == "RA---TAN"
+    assert product_header(cube, Fraction(1), ())["CRPIX2"] == 11.0
 
 
 def test_cards_of_scaled_integers_are_not_inherited():

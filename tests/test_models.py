@@ -125,6 +125,7 @@ def test_torch_tensors(kind):
 def test_torch_takes_the_batches():
     """`torch.from_numpy` refuses big-endian arrays, which is what FITS holds."""
     torch = require("torch")
+
     def model(batch):
         return torch.from_numpy(batch[0]).repeat(1, 1, 1, 2)
 

@@ -1,0 +1,88 @@
+"""The command ``morpheus-core``: parse, delegate, and turn errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from morpheus_core import __version__
+from morpheus_core.errors import MorpheusError
+
+EXAMPLE = """example:
+  morpheus-core demo --out-dir morpheus-demo
+      simulate a small sky, classify every pixel of it, and draw the result
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of this process by default.
+
+    Returns
+    -------
+    int
+        0, or 1 if the package refused or failed, or 130 after Ctrl-C. Wrong usage leaves through
+        ``SystemExit(2)``.
+    """
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except MorpheusError as error:
+        if arguments.verbose:
+            traceback.print_exc()
+        else:
+            print(f"morpheus-core: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("morpheus-core: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="morpheus-core",
+        description="Run a trained model over astronomical images too large for it.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    add_demo(commands)
+    return parser
+
+
+def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``morpheus-core demo``."""
+    demo = commands.add_parser(
+        "demo",
+        help="simulate a small sky, classify every pixel of it, and draw the result",
+        description="Simulate a small sky, classify every pixel of it with a small network that "
+        "comes with this package, compare with the truth, and draw the result.",
+        epilog="example: morpheus-core demo --out-dir morpheus-demo",
+    )
+    demo.add_argument(
+        "--out-dir",
+        type=Path,
+        default=Path("morpheus-demo"),
+        metavar="DIR",
+        help="where images and results go (default: %(default)s)",
+    )
+    demo.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    demo.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
+    demo.set_defaults(run=run_demo_command)
+
+
+def run_demo_command(arguments: argparse.Namespace) -> None:
+    """Delegate to the demonstration, whose imports other commands need not wait for."""
+    from morpheus_core.demo.run import run_demo
+
+    run_demo(arguments.out_dir, arguments.overwrite)
