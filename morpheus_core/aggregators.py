@@ -172,6 +172,16 @@ class Sums(NamedTuple):
     planes: list[Float64]
     counted: Float64 | None
 
+    @property
+    def stop(self) -> int:
+        """The row after the last."""
+        return self.first + len(self.planes[0][0])
+
+    @property
+    def blocks(self) -> list[Float64]:
+        """The planes of every aggregator, then the counted weights, if any."""
+        return self.planes if self.counted is None else [*self.planes, self.counted]
+
 
 class RowRing:
     """Planes for the output rows that windows are still being added to.

@@ -193,7 +193,8 @@ def predict(
             open_outputs(job, stack, out_dir, overwrite) as outputs,
             progress_bar(len(grid), progress) as on_windows,
         ):
-            run_strip(job, grid.whole(), stack.images, model, outputs, on_windows)
+            for rows in run_strip(job, grid.whole(), stack.images, model, on_windows):
+                outputs.write(rows.first, rows.blocks)
             return outputs.finish()
 
 

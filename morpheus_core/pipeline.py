@@ -1,10 +1,10 @@
-"""The straight line: images → windows → batches → model → sums → results → outputs."""
+"""The straight line: images → windows → batches → model → sums → results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from morpheus_core.aggregators import (
 from morpheus_core.batches import BatchReader
 from morpheus_core.inputs import Image
 from morpheus_core.models import CheckedModel, Model
-from morpheus_core.outputs import Outputs
-from morpheus_core.windows import Strip, Visits, WindowGrid
+from morpheus_core.windows import Strip, StripRows, Visits, WindowGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,36 @@ class Job:
         return [AGGREGATORS[method] for method in self.methods]
 
 
+class Rows(NamedTuple):
+    """Output rows of a strip, in order, that no later window of it can touch.
+
+    Attributes
+    ----------
+    first, stop : int
+        Which output rows; all lie inside the image.
+    blocks : list of ndarray
+        What is known of them, only until the next rows are asked for. The results: one block per
+        aggregator, then the count, (rows, width, ...). Or, for a seam, the sums: one block of
+        planes per aggregator, (plane, rows, width, classes), then the counted weights, if any.
+    shared : bool
+        Whether this is a seam: rows of which other strips hold a part.
+    """
+
+    first: int
+    stop: int
+    blocks: list[NDArray[Any]]
+    shared: bool
+
+
 def run_strip(
     job: Job,
     strip: Strip,
     images: list[Image],
     model: Model,
-    outputs: Outputs,
     on_windows: Callable[[int], object],
-) -> None:
-    """Run every window of a strip and write its rows as soon as they are finished.
+    first_row: int | None = None,
+) -> Iterator[Rows]:
+    """Run the windows of a strip and yield its rows as they are finished.
 
     Parameters
     ----------
@@ -79,58 +99,89 @@ def run_strip(
         Equally large images.
     model : callable
         The user's model.
-    outputs : Outputs
-        Takes one block per aggregator, then the count.
     on_windows : callable
         Told how many windows were just finished.
+    first_row : int, optional
+        Output rows before this one are not wanted; windows that touch only those are not run.
+
+    Yields
+    ------
+    Rows
     """
     grid = job.grid
+    rows = grid.strip_rows(strip)
+    first_row = rows.start if first_row is None else first_row
+    if first_row >= min(rows.stop, grid.output_shape[0]):
+        return
+    strip = grid.rest_of(strip, job.batch_size, first_row)
     checked_model = CheckedModel(model, job.n_classes, grid.output_window_shape)
     height = grid.group_height(job.batch_size, strip)
     reader = BatchReader(images, grid, job.batch_size, height)
-    first_column = grid.to_output(grid.columns.before)
-    ring = RowRing(
-        kernels.fastest(),
-        job.aggregators,
-        first=int(grid.tops[strip.start]),
-        rows=grid.to_output(height),
-        width=first_column + grid.output_shape[1] + grid.to_output(grid.columns.after),
-        n_classes=job.n_classes,
-        update_map=job.update_map,
-        nan_policy=job.nan_policy,
-    )
+    # A run that goes on may begin in a gap that no window touches, above its first window.
+    ring = open_ring(job, min(int(grid.tops[strip.start]), first_row), grid.to_output(height))
     visits = Visits(grid, job.update_map)
+    first_column = grid.to_output(grid.columns.before)
     for group in grid.groups(job.batch_size, strip):
+        yield from finished(job, visits, ring, rows, first_row, int(grid.tops[group.start]))
         for batch in reader.batches(group):
             predictions = checked_model(batch)
             ring.add(predictions, grid.tops[batch.rows], grid.lefts[batch.columns] + first_column)
             on_windows(len(batch))
-        for sums in ring.release(grid.finished_before(group.stop)):
-            finish_rows(job, visits, sums, outputs)
+    yield from finished(job, visits, ring, rows, first_row, rows.stop)
 
 
-def finish_rows(job: Job, visits: Visits, sums: Sums, outputs: Outputs) -> None:
-    """Finalize the rows of a block that lie in the image, and write them."""
+def open_ring(job: Job, first: int, rows: int) -> RowRing:
+    """Make the ring for a strip whose first output row is `first`."""
     grid = job.grid
+    before, after = grid.to_output(grid.columns.before), grid.to_output(grid.columns.after)
+    return RowRing(
+        kernels.fastest(),
+        job.aggregators,
+        first=first,
+        rows=rows,
+        width=before + grid.output_shape[1] + after,
+        n_classes=job.n_classes,
+        update_map=job.update_map,
+        nan_policy=job.nan_policy,
+    )
+
+
+def finished(
+    job: Job, visits: Visits, ring: RowRing, rows: StripRows, first_row: int, until: int
+) -> Iterator[Rows]:
+    """Take the output rows before `until` from the ring and finalize those that are not shared."""
+    for _ in ring.release(min(until, first_row)):
+        pass  # not wanted, and incomplete where windows above were not run
+    for stop, shared in ((rows.own_start, True), (rows.own_stop, False), (rows.stop, True)):
+        for sums in ring.release(min(until, stop)):
+            inside = in_image(job.grid, sums)
+            if inside.stop > inside.first:
+                blocks = inside.blocks if shared else results(job, visits, inside)
+                yield Rows(inside.first, inside.stop, blocks, shared)
+
+
+def in_image(grid: WindowGrid, sums: Sums) -> Sums:
+    """Cut off what lies in the padding."""
     height, width = grid.output_shape
     first_column = grid.to_output(grid.columns.before)
     rows = slice(max(-sums.first, 0), max(height - sums.first, 0))
     columns = slice(first_column, first_column + width)
-    planes = [plane[:, rows, columns] for plane in sums.planes]
-    first, n_rows = sums.first + rows.start, planes[0].shape[1]
-    if not n_rows:
-        return
-    n = visits.rows(first, first + n_rows) if sums.counted is None else sums.counted[rows, columns]
-    outputs.write(first, [*results(job, planes, n), n])
+    return Sums(
+        sums.first + rows.start,
+        [planes[:, rows, columns] for planes in sums.planes],
+        None if sums.counted is None else sums.counted[rows, columns],
+    )
 
 
-def results(
-    job: Job, planes: Sequence[NDArray[np.float64]], n: NDArray[np.float64]
-) -> list[NDArray[Any]]:
-    """Finalize the planes of every aggregator; pixels without predictions get the fill value."""
+def results(job: Job, visits: Visits, sums: Sums) -> list[NDArray[Any]]:
+    """Finalize the sums of every aggregator, and add n; rows lie inside the image.
+
+    Pixels that no prediction reached get the fill value.
+    """
+    n = visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
     blocks = []
-    for aggregator, plane in zip(job.aggregators, planes, strict=True):
-        block = aggregator.finalize(plane, n)
+    for aggregator, planes in zip(job.aggregators, sums.planes, strict=True):
+        block = aggregator.finalize(planes, n)
         block[n == 0] = job.fill_value
         blocks.append(block)
-    return blocks
+    return [*blocks, n]

@@ -7,7 +7,7 @@ dilation. Nothing here reads a pixel or calls a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -35,6 +35,20 @@ class Strip(NamedTuple):
     """Consecutive window rows ``[start, stop)`` that one worker runs; whole groups only."""
 
     start: int
+    stop: int
+
+
+class StripRows(NamedTuple):
+    """The output rows that a strip touches, in order: shared, its own, shared.
+
+    Rows ``[start, own_start)`` and ``[own_stop, stop)`` are touched by other strips as well, so a
+    strip only knows part of their sums: they are *seams*. Rows ``[own_start, own_stop)`` belong to
+    the strip alone. Rows may lie in the padding, outside the image.
+    """
+
+    start: int
+    own_start: int
+    own_stop: int
     stop: int
 
 
@@ -202,6 +216,51 @@ class WindowGrid:
             int(origins[group.stop - 1] - origins[group.start])
             for group in self.groups(batch_size, strip)
         )
+
+    def strips(self, batch_size: int, count: int) -> list[Strip]:
+        """Cut the grid into at most `count` strips, as equal as whole groups allow."""
+        groups = list(self.groups(batch_size, self.whole()))
+        count = min(count, len(groups))
+        firsts = [groups[len(groups) * k // count].start for k in range(count)]
+        stops = [*firsts[1:], groups[-1].stop]
+        return [Strip(first, stop) for first, stop in zip(firsts, stops, strict=True)]
+
+    def strip_rows(self, strip: Strip) -> StripRows:
+        """Return which output rows a strip touches, and which of them it shares."""
+        height = self.output_window_shape[0]
+        start = int(self.tops[strip.start])
+        own_stop = self.finished_before(strip.stop)
+        stop = max(own_stop, int(self.tops[strip.stop - 1]) + height)
+        if strip.stop == len(self.tops):
+            stop = own_stop
+        own_start = start
+        if strip.start > 0:
+            own_start = max(start, int(self.tops[strip.start - 1]) + height)
+        return StripRows(start, min(own_start, own_stop), own_stop, stop)
+
+    def seams(self, strips: Sequence[Strip]) -> list[tuple[int, int]]:
+        """Return the runs of output rows inside the image that several of the strips touch."""
+        seams: list[tuple[int, int]] = []
+        for strip in strips[1:]:
+            first = max(int(self.tops[strip.start]), 0)
+            stop = int(self.tops[strip.start - 1]) + self.output_window_shape[0]
+            stop = min(stop, self.output_shape[0])
+            if seams and first <= seams[-1][1]:
+                seams[-1] = (seams[-1][0], max(stop, seams[-1][1]))
+            elif first < stop:
+                seams.append((first, stop))
+        return seams
+
+    def rest_of(self, strip: Strip, batch_size: int, output_row: int) -> Strip:
+        """Return the rest of a strip from the first group that touches `output_row` or later.
+
+        Where none does, that is the last group.
+        """
+        height = self.output_window_shape[0]
+        for group in self.groups(batch_size, strip):
+            if self.tops[group.stop - 1] + height > output_row or group.stop == strip.stop:
+                break
+        return Strip(group.start, strip.stop)
 
     def finished_before(self, window_row: int) -> int:
         """Return the first output row that window rows from `window_row` on can still touch."""
