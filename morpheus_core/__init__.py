@@ -6,6 +6,7 @@ from morpheus_core.errors import (
     MorpheusError,
     MorpheusWarning,
     OutputError,
+    WorkerError,
 )
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 
@@ -16,6 +17,7 @@ __all__ = [
     "MorpheusError",
     "MorpheusWarning",
     "OutputError",
+    "WorkerError",
     "predict",
 ]
 

@@ -21,5 +21,9 @@ class OutputError(MorpheusError, OSError):
     """The outputs cannot be written where they were asked for."""
 
 
+class WorkerError(MorpheusError, RuntimeError):
+    """A worker process failed, or was killed; all others were ended."""
+
+
 class MorpheusWarning(UserWarning):
     """The run goes on, but its result may not be what was meant."""

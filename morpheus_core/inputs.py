@@ -6,6 +6,7 @@ before it is asked for, and only the rows that are.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -37,6 +38,9 @@ class Image(Protocol):
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``[start, stop)``, (rows, width, bands), in whatever byte order."""
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this image from another, as JSON values."""
+
     def close(self) -> None:
         """Release what the image holds open."""
 
@@ -60,6 +64,21 @@ class ArrayImage:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return a view of the rows."""
         return self._rows[start:stop]
+
+    def identity(self) -> dict[str, Any]:
+        """Return shape, dtype and a digest of the pixels."""
+        digest = hashlib.sha256()
+        for row in self._rows:
+            digest.update(np.ascontiguousarray(row).data)
+        return {
+            "shape": list(self.shape),
+            "dtype": self._rows.dtype.str,
+            "sha256": digest.hexdigest(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the image as a .npy file, which other processes can map."""
+        np.save(path, self._rows)
 
     def close(self) -> None:
         """Leave the user's array alone."""
@@ -122,6 +141,12 @@ class FitsImage:
                 f"{self.path}: rows {start} to {stop} cannot be read: {error}"
             ) from error
         return rows.reshape(stop - start, *self.shape[1:])
+
+    def identity(self) -> dict[str, Any]:
+        """Return path, size and time of the last change."""
+        path = self.path.resolve()
+        status = path.stat()
+        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,10 @@
-"""Calling the user's model and checking what it returns."""
+"""Calling the user's model, checking what it returns, and sending it to other processes."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,3 +95,122 @@ def as_float(answer: NDArray[Any]) -> Predictions:
         raise ModelError(f"model returned dtype {answer.dtype}; expected real numbers")
     fits_float32 = answer.dtype.itemsize < 4 or answer.dtype.newbyteorder("=") == np.float32
     return answer.astype(np.float32 if fits_float32 else np.float64, copy=False)
+
+
+class Witness:
+    """A model that leaves its first predictions on disk, so that a later run can tell it apart.
+
+    Parameters
+    ----------
+    model : callable
+        The user's model.
+    path : Path
+        Where the predictions are, or will be.
+    """
+
+    def __init__(self, model: Model, path: Path) -> None:
+        self._model = model
+        self._path = path
+
+    def testify(self, first_batch: Callable[[], Batch]) -> None:
+        """Raise unless the model predicts what was predicted before, if anything was.
+
+        Raises
+        ------
+        ModelError
+            If it does not.
+        """
+        if not self._path.exists():
+            return
+        before = np.load(self._path)
+        now = to_numpy(self._model(first_batch().windows))
+        # A GPU may differ in the last bits from run to run; another model differs by more.
+        if now.shape != before.shape or not np.allclose(now, before, 1e-4, 1e-6, equal_nan=True):
+            raise ModelError(
+                "the model does not predict what it did when this run was begun; resume with the "
+                "same model, or begin a new run in another out_dir"
+            )
+
+    def __call__(self, windows: list[NDArray[Any]]) -> Any:
+        """Predict, and keep the first predictions."""
+        answer = self._model(windows)
+        if not self._path.exists():
+            unfinished = self._path.with_suffix(".tmp.npy")
+            np.save(unfinished, to_numpy(answer), allow_pickle=False)
+            unfinished.replace(self._path)
+        return answer
+
+
+def resolve(model: Model | str) -> Model:
+    """Return the model, which may be named as the ``"package.module:factory"`` that makes it.
+
+    Raises
+    ------
+    ModelError
+        If the factory cannot be imported or called.
+    """
+    if not isinstance(model, str):
+        return model
+    module, _, factory = model.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except Exception as error:
+        raise ModelError(f"{model} failed: {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise ModelError(f"{model} must return a callable, got {type(made).__name__}")
+    return made  # type: ignore[no-any-return]
+
+
+RECIPE = """\
+wrap it in a class that holds only what it takes to make the model, and makes it at the first call:
+
+    class Wrapped:
+        model = None
+
+        def __call__(self, batch):
+            if self.model is None:
+                self.model = load_my_model("weights file")
+            return self.model(batch)
+
+and pass Wrapped(), or pass the name of a function that makes the model, "package.module:factory"\
+"""
+
+
+def pickle_model(model: Model) -> bytes:
+    """Return a model as bytes that another process can load.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be pickled, or not be loaded again.
+    """
+    import dill
+
+    try:
+        # Without `recurse` a function loads fine and then misses its globals when it is called.
+        pickled: bytes = dill.dumps(model, recurse=True)
+        dill.loads(pickled)
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be sent to other processes: {type(error).__name__}: {error}; "
+            f"{RECIPE}"
+        ) from error
+    return pickled
+
+
+def unpickle_model(pickled: bytes) -> Model:
+    """Load what :func:`pickle_model` returned.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded here.
+    """
+    import dill
+
+    try:
+        return dill.loads(pickled)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be loaded: {type(error).__name__}: {error}; {RECIPE}"
+        ) from error

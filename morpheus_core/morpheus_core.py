@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import operator
 import os
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any
 
-from astropy.io import fits
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from morpheus_core import update_maps
+from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.headers import product_header
 from morpheus_core.inputs import ImageStack, ModelInputs
-from morpheus_core.models import Model
-from morpheus_core.outputs import FitsOutputs, MemoryOutputs, Outputs, Product
+from morpheus_core.models import Model, resolve
+from morpheus_core.outputs import MemoryOutputs, Product, Results
+from morpheus_core.parallel.devices import plan_workers
 from morpheus_core.pipeline import Job, run_strip
+from morpheus_core.products import products_of
 from morpheus_core.progress import progress_bar
+from morpheus_core.runs import Request, run_on_disk
 from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, Visits, WindowGrid
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
 
-logger = logging.getLogger("morpheus_core")
-
-Choice = TypeVar("Choice")
-
 
 def predict(
-    model: Model,
+    model: Model | str,
     model_inputs: ModelInputs,
     n_classes: int,
     batch_size: int,
@@ -53,13 +47,15 @@ def predict(
     nan_policy: NanPolicy = "propagate",
     fill_value: float = math.nan,
     overwrite: bool = False,
+    resume: bool = False,
     progress: bool = True,
-) -> tuple[list[fits.HDUList], list[NDArray[Any]]]:
+) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
     A window slides over the image; the model scores batches of windows; the overlapping
     predictions of each pixel are folded into statistics. Images are read, and results are written,
-    a few rows at a time: memory grows with the image's width, not with its height.
+    a few rows at a time: with files as inputs and with `out_dir`, memory does not grow with the
+    height of the image.
 
     All shapes are in numpy order, (row, column). FITS counts the other way: NAXIS1 is the last
     axis.
@@ -71,7 +67,8 @@ def predict(
         in the image's dtype. Returns the predictions: (batch, height × dilation, width × dilation,
         n_classes), or without the last axis if `n_classes` is 1, or (batch, n_classes) for a model
         that scores whole windows, whose scores then hold for each pixel of the window. Arrays of
-        numpy, PyTorch, TensorFlow, JAX and CuPy are understood.
+        numpy, PyTorch, TensorFlow, JAX and CuPy are understood. Or the name of a function without
+        arguments that makes such a callable, ``"package.module:factory"``.
     model_inputs : array, path, or list of either
         The images, (height, width) or (height, width, bands), all of the same height and width:
         numpy arrays, or paths of FITS files that hold one image each.
@@ -98,10 +95,16 @@ def predict(
         Write ``output.fits`` and ``n.fits`` there (``output_mean_var.fits`` and
         ``output_rank_vote.fits`` for a list of methods), float32. By default the outputs are
         arrays in memory.
-    gpus, cpus : optional
-        Reserved for running on several devices; must be None.
-    parallel_check_interval : float
-        Without effect in a single process.
+    gpus : list of int or str, optional
+        Run in one process per entry, each of which sees only that GPU: an index into the devices
+        that this process may use, or a UUID. The same device twice means two processes on it.
+        Needs `out_dir`.
+    cpus : int, optional
+        Run in this many processes, which share the cores that this process may use and see no GPU.
+        Needs `out_dir`. The model is sent to them with dill.
+    parallel_check_interval : float, default 1
+        Seconds between two updates of the progress bar while other processes run. Their end is
+        noticed at once.
     edges : {"cover", "drop"}
         Where the stride does not divide the image: "cover" sets a last window flush to the border,
         "drop" leaves the border without predictions.
@@ -116,6 +119,11 @@ def predict(
         The result of pixels that no prediction reached; their n is 0.
     overwrite : bool, default False
         Replace existing outputs, once the new ones are complete.
+    resume : bool, default False
+        Continue the run in `out_dir` that was interrupted, with the same arguments and inputs; the
+        result has the bytes of a run that was not interrupted. Where there is none, begin. The
+        number of processes may change. The model is the one that was sent to other processes; a run
+        in one process needs the same model again.
     progress : bool, default True
         Show a progress bar.
 
@@ -127,7 +135,8 @@ def predict(
     output_arrays : list of ndarray of float32
         One array per aggregate method, then n. Mean and variance: (H, W, n_classes, 2); votes:
         (H, W, n_classes), adding up to one; n: (H, W), the number of predictions of each pixel, or
-        the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files.
+        the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files,
+        and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes.
 
     Raises
     ------
@@ -137,6 +146,8 @@ def predict(
         If the model raises, or returns something other than promised.
     OutputError
         If an output exists, would replace an input, or cannot be written.
+    WorkerError
+        If another process failed or was killed; the others are ended then.
 
     Warns
     -----
@@ -166,58 +177,68 @@ def predict(
     >>> n[0]
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
-    if gpus is not None or cpus is not None:
-        raise InputError("gpus and cpus must be None: this version runs in one process")
+    slots = plan_workers(cpus, gpus)
+    interval = checks.positive_number("parallel_check_interval", parallel_check_interval)
+    if slots and out_dir is None:
+        raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
+    if resume and out_dir is None:
+        raise InputError("resume=True needs the out_dir of the run that was interrupted")
     with ImageStack(model_inputs) as stack:
-        grid = WindowGrid(
-            image_shape=stack.shape,
-            window_shape=positive_pair("window_shape", window_shape),
-            stride=positive_pair("stride", stride),
-            edges=one_of("edges", edges, EDGES),
-            padding=padding if padding is None else one_of("padding", padding, PADDINGS),
-            dilation=positive_fraction("dilation", dilation),
+        job = make_job(
+            stack,
+            n_classes=n_classes,
+            batch_size=batch_size,
+            window_shape=window_shape,
+            dilation=dilation,
+            stride=stride,
+            update_map=update_map,
+            aggregate_method=aggregate_method,
+            edges=edges,
+            padding=padding,
+            nan_policy=nan_policy,
+            fill_value=fill_value,
         )
-        job = Job(
-            grid=grid,
-            n_classes=positive_integer("n_classes", n_classes),
-            batch_size=positive_integer("batch_size", batch_size),
-            update_map=update_maps.checked(update_map, grid.output_window_shape),
-            methods=checked_methods(aggregate_method),
-            nan_policy=one_of("nan_policy", nan_policy, NAN_POLICIES),
-            fill_value=float(fill_value),
-        )
-        if not callable(model):
-            raise InputError(f"model must be callable, got {type(model).__name__}")
+        checks.model(model)
         warn_of_vain_requests(job)
-        with (
-            open_outputs(job, stack, out_dir, overwrite) as outputs,
-            progress_bar(len(grid), progress) as on_windows,
-        ):
-            for rows in run_strip(job, grid.whole(), stack.images, model, on_windows):
-                outputs.write(rows.first, rows.blocks)
-            return outputs.finish()
+        products = products_of(job, stack.header)
+        if out_dir is None:
+            return run_in_memory(job, stack, resolve(model), products, progress)
+        directory = checks.directory("out_dir", out_dir)
+        request = Request(directory, slots, resume, overwrite, progress, interval)
+        return run_on_disk(job, stack, model, products, request)
 
 
-def open_outputs(
-    job: Job, stack: ImageStack, out_dir: str | os.PathLike[str] | None, overwrite: bool
-) -> Outputs:
-    """Make room for the outputs, in memory or in `out_dir`."""
-    products = products_of(job, stack.header)
-    if out_dir is None:
-        return MemoryOutputs(products, as_hduls=bool(stack.paths))
-    return FitsOutputs(products, Path(out_dir), inputs=stack.paths, overwrite=overwrite)
+def make_job(stack: ImageStack, **arguments: Any) -> Job:
+    """Check the arguments that decide the numbers."""
+    padding = arguments["padding"]
+    grid = WindowGrid(
+        image_shape=stack.shape,
+        window_shape=checks.positive_pair("window_shape", arguments["window_shape"]),
+        stride=checks.positive_pair("stride", arguments["stride"]),
+        edges=checks.one_of("edges", arguments["edges"], EDGES),
+        padding=None if padding is None else checks.one_of("padding", padding, PADDINGS),
+        dilation=checks.positive_fraction("dilation", arguments["dilation"]),
+    )
+    return Job(
+        grid=grid,
+        n_classes=checks.positive_integer("n_classes", arguments["n_classes"]),
+        batch_size=checks.positive_integer("batch_size", arguments["batch_size"]),
+        update_map=checks.update_map(arguments["update_map"], grid.output_window_shape),
+        methods=checks.methods(arguments["aggregate_method"]),
+        nan_policy=checks.one_of("nan_policy", arguments["nan_policy"], NAN_POLICIES),
+        fill_value=checks.real_number("fill_value", arguments["fill_value"]),
+    )
 
 
-def products_of(job: Job, source: fits.Header | None) -> list[Product]:
-    """Return what the job produces: one output per aggregate method, then n."""
-    dilation, shape = job.grid.dilation, job.grid.output_shape
-    products = []
-    for method, aggregator in zip(job.methods, job.aggregators, strict=True):
-        name = "output" if len(job.methods) == 1 else f"output_{method}"
-        result_shape = (*shape, *aggregator.result_shape(job.n_classes))
-        header = product_header(source, dilation, aggregator.axes)
-        products.append(Product(name, result_shape, header))
-    return [*products, Product("n", shape, product_header(source, dilation, ()))]
+def run_in_memory(
+    job: Job, stack: ImageStack, model: Model, products: Sequence[Product], progress: bool
+) -> Results:
+    """Run a job as one strip into arrays."""
+    outputs = MemoryOutputs(products, as_hduls=bool(stack.paths))
+    with progress_bar(len(job.grid), 0, progress) as on_windows:
+        for rows in run_strip(job, job.grid.whole(), stack.images, model, on_windows):
+            outputs.write(rows.first, rows.blocks)
+    return outputs.results()
 
 
 def warn_of_vain_requests(job: Job) -> None:
@@ -238,53 +259,3 @@ def warn_of_vain_requests(job: Job) -> None:
             MorpheusWarning,
             stacklevel=3,
         )
-
-
-def positive_integer(name: str, value: SupportsIndex) -> int:
-    """Return a whole number of at least one."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name} must be a whole number >= 1, got {value!r}")
-    return number
-
-
-def positive_pair(name: str, value: Sequence[SupportsIndex]) -> tuple[int, int]:
-    """Return two whole numbers of at least one, (rows, columns)."""
-    try:
-        rows, columns = (operator.index(length) for length in value)
-    except (TypeError, ValueError):
-        rows = columns = 0
-    if min(rows, columns) < 1:
-        raise InputError(f"{name} must be two whole numbers >= 1, (rows, columns), got {value!r}")
-    return rows, columns
-
-
-def positive_fraction(name: str, value: float | Fraction) -> Fraction:
-    """Return the simple fraction that a float such as 1/3 stands for."""
-    try:
-        fraction = Fraction(value).limit_denominator(10_000)
-    except (TypeError, ValueError, OverflowError):
-        fraction = Fraction(0)
-    if fraction <= 0:
-        raise InputError(f"{name} must be a finite number > 0, got {value!r}")
-    return fraction
-
-
-def one_of(name: str, value: Choice, choices: tuple[Choice, ...]) -> Choice:
-    """Return a value that is among the choices."""
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
-
-
-def checked_methods(aggregate_method: str | Sequence[str]) -> tuple[AGGREGATION_METHODS, ...]:
-    """Return one or several distinct aggregation methods."""
-    values = [aggregate_method] if isinstance(aggregate_method, str) else list(aggregate_method)
-    names = tuple(str(method) for method in AGGREGATION_METHODS)
-    methods = tuple(AGGREGATION_METHODS(one_of("aggregate_method", v, names)) for v in values)
-    if not methods or len(set(methods)) < len(methods):
-        raise InputError(f"aggregate_method must name distinct methods, got {aggregate_method!r}")
-    return methods

@@ -11,10 +11,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from astropy.io import fits
@@ -51,8 +52,13 @@ class Product:
         """Bytes of one row of float32 pixels."""
         return 4 * prod(self.shape[1:])
 
+    @property
+    def padded_bytes(self) -> int:
+        """Bytes of all rows, filled up to whole FITS blocks."""
+        return -(-self.row_bytes * self.shape[0] // FITS_BLOCK) * FITS_BLOCK
+
     def complete_header(self) -> fits.Header:
-        """Return the header with the cards that describe the data."""
+        """Return the header at its final size: checksums have their place but no value yet."""
         header = fits.Header()
         header["SIMPLE"] = (True, "conforms to FITS standard")
         header["BITPIX"] = (-32, "32-bit floating point")
@@ -60,26 +66,11 @@ class Product:
         for axis, length in enumerate(reversed(self.shape), start=1):
             header[f"NAXIS{axis}"] = length
         header.extend(self.header.cards)
+        now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+        header["DATE"] = (now, "UTC at the start of the run")
+        header["CHECKSUM"] = ("0" * 16, "HDU checksum")
+        header["DATASUM"] = ("0" * 10, "data unit checksum")
         return header
-
-
-class Outputs(Protocol):
-    """What takes finished rows; used as a context manager that cleans up after a failure."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
-        """Take rows from output row `first` on, one block per product."""
-
-    def finish(self) -> Results:
-        """Return open HDULists and arrays, one per product, once every row was written."""
 
 
 class MemoryOutputs:
@@ -90,7 +81,7 @@ class MemoryOutputs:
     products : sequence of Product
         What to allocate.
     as_hduls : bool
-        Whether :meth:`finish` also wraps the arrays in HDULists.
+        Whether :meth:`results` also wraps the arrays in HDULists.
 
     Raises
     ------
@@ -110,22 +101,12 @@ class MemoryOutputs:
                 f"have; give out_dir= to write them to disk"
             ) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
     def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
-        """Copy rows into the arrays."""
+        """Copy rows from output row `first` on, one block per product."""
         for array, block in zip(self._arrays, blocks, strict=True):
             array[first : first + len(block)] = block
 
-    def finish(self) -> Results:
+    def results(self) -> Results:
         """Return the arrays, and HDULists over them if they were asked for."""
         hduls = []
         if self._as_hduls:
@@ -137,47 +118,26 @@ class MemoryOutputs:
 
 
 class FitsOutputs:
-    """Outputs as float32 FITS files in one directory.
+    """Outputs as float32 FITS files in one directory, under their temporary names.
+
+    Several processes may have the same files open and write different rows of them.
 
     Parameters
     ----------
     products : sequence of Product
-        What to write; the files appear in reverse order, so the first one is the sign that all
-        are complete.
+        What is in the files, in the order of the blocks that are written.
     directory : Path
-        Made if it does not exist.
-    inputs : sequence of Path
-        Files that must never be replaced.
-    overwrite : bool
-        Whether existing outputs may be replaced, which happens when the new ones are complete.
-
-    Raises
-    ------
-    OutputError
-        If a file is in the way, is an input, or does not fit on the disk.
+        Where they are; :func:`allocate_files` makes them.
     """
 
-    def __init__(
-        self,
-        products: Sequence[Product],
-        directory: Path,
-        *,
-        inputs: Sequence[Path],
-        overwrite: bool,
-    ) -> None:
-        self._products = products
-        paths = [directory / f"{product.name}.fits" for product in products]
-        refuse_to_replace(paths, inputs, overwrite)
+    def __init__(self, products: Sequence[Product], directory: Path) -> None:
         self._files: list[FitsFile] = []
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for path, product in zip(paths, products, strict=True):
-                self._files.append(FitsFile(path, product))
-        except OSError as error:
-            self._abandon()
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError(f"cannot write outputs to {directory}: {error}") from error
+            for product in products:
+                self._files.append(FitsFile(product, directory))
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -188,24 +148,36 @@ class FitsOutputs:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._abandon()
+        self.close()
 
-    def _abandon(self) -> None:
+    def close(self) -> None:
+        """Close the files."""
         for file in self._files:
-            file.abandon()
+            file.close()
 
-    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
-        """Write rows to their place in each file."""
-        for file, block in zip(self._files, blocks, strict=True):
-            file.write(first, block)
+    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> list[int]:
+        """Write rows to their place in each file and return the data sum of each block."""
+        return [file.write(first, block) for file, block in zip(self._files, blocks, strict=True)]
 
-    def finish(self) -> Results:
-        """Give the files their names, the first product last, and open them."""
-        for file in reversed(self._files):
-            file.finish()
-        # The default mode maps copy-on-write: changing an array never changes the file.
-        hduls = [fits.open(file.path, memmap=True) for file in self._files]
-        return hduls, [hdul[0].data for hdul in hduls]
+    def sync(self) -> None:
+        """Wait until what was written is on disk."""
+        for file in self._files:
+            file.sync()
+
+    def seal(self, data_sums: Sequence[int]) -> None:
+        """Enter the sums over all data into the headers; the files are complete then."""
+        for file, data_sum in zip(self._files, data_sums, strict=True):
+            file.seal(data_sum)
+
+
+def output_path(product: Product, directory: Path) -> Path:
+    """Return where a product is when it is complete."""
+    return directory / f"{product.name}.fits"
+
+
+def part_path(product: Product, directory: Path) -> Path:
+    """Return where a product grows."""
+    return directory / f"{product.name}.fits.part"
 
 
 def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
@@ -213,6 +185,8 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
     for path in paths:
         if not path.exists():
             continue
+        if not path.is_file():
+            raise OutputError(f"{path} is in the way: it is no file")
         for source in inputs:
             if path.samefile(source):
                 raise OutputError(f"the output {path} would replace the input {source}")
@@ -222,62 +196,133 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
             )
 
 
-class FitsFile:
-    """A FITS file of known shape that is written row by row."""
+def allocate_files(products: Sequence[Product], directory: Path) -> None:
+    """Make the temporary files at their final size, with their headers.
 
-    def __init__(self, path: Path, product: Product) -> None:
-        self.path = path
-        self._part = path.with_name(path.name + ".part")
-        self._row_bytes = product.row_bytes
-        header = product.complete_header().tostring(padding=True).encode("ascii")
-        self._data_start = len(header)
-        data_bytes = product.row_bytes * product.shape[0]
-        size = len(header) + -(-data_bytes // FITS_BLOCK) * FITS_BLOCK
+    Raises
+    ------
+    OutputError
+        If one exists or there is no space for it; none is left then.
+    """
+    made: list[Path] = []
+    try:
+        for product in products:
+            path = part_path(product, directory)
+            header = product.complete_header().tostring(padding=True).encode("ascii")
+            with path.open("xb") as file:
+                made.append(path)
+                size = len(header) + product.padded_bytes
+                try:
+                    allocate(file.fileno(), size)
+                    write_all(file.fileno(), header, 0)
+                except OSError as error:
+                    raise OutputError(
+                        f"{path} needs {size / 2**30:.2f} GiB that cannot be had there: "
+                        f"{error.strerror}"
+                    ) from error
+    except BaseException:
+        for path in made:
+            path.unlink()
+        raise
+
+
+def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> None:
+    """Give complete files their names, the first product last: it is the sign that all is there.
+
+    A file that has its name already, because an earlier run was ended in between, is left alone.
+
+    Raises
+    ------
+    OutputError
+        If a file has appeared under that name meanwhile, or it cannot be given; the complete file
+        keeps its temporary name.
+    """
+    for product in reversed(products):
+        part, path = part_path(product, directory), output_path(product, directory)
+        if not part.exists():
+            continue
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} has appeared during the run; the result is {part}")
         try:
-            self._descriptor: int | None = os.open(
-                self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666
-            )
-        except FileExistsError as error:
-            raise OutputError(
-                f"{self._part} is in the way: another run is writing it, or one was killed; "
-                f"remove it or pass another out_dir"
-            ) from error
-        try:
-            allocate(self._descriptor, size)
-            write_all(self._descriptor, header, 0)
+            part.replace(path)
         except OSError as error:
-            self.abandon()
-            raise OutputError(
-                f"{self.path} needs {size / 2**30:.2f} GiB that cannot be had there: "
-                f"{error.strerror}"
-            ) from error
+            raise OutputError(f"{part} cannot be renamed to {path}: {error.strerror}") from error
 
-    def write(self, first: int, block: NDArray[Any]) -> None:
-        """Write rows from row `first` on."""
-        assert self._descriptor is not None
+
+def open_results(products: Sequence[Product], directory: Path) -> Results:
+    """Open complete files; their arrays are copy-on-write memory maps, which never change them."""
+    hduls = [fits.open(output_path(product, directory), memmap=True) for product in products]
+    return hduls, [hdul[0].data for hdul in hduls]
+
+
+class FitsFile:
+    """A FITS file of known shape whose rows are written in any order."""
+
+    def __init__(self, product: Product, directory: Path) -> None:
+        self._path = part_path(product, directory)
+        self._row_bytes = product.row_bytes
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR)
+        except OSError as error:
+            raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
+        self._data_start = os.fstat(self._descriptor).st_size - product.padded_bytes
+
+    def write(self, first: int, block: NDArray[Any]) -> int:
+        """Write rows from row `first` on, and return the sum of their 32-bit words."""
         pixels = np.ascontiguousarray(block, dtype=">f4")
         try:
             write_all(self._descriptor, pixels.data, self._data_start + first * self._row_bytes)
         except OSError as error:
-            raise OutputError(f"writing {self._part} failed: {error.strerror}") from error
+            raise OutputError(f"writing {self._path} failed: {error.strerror}") from error
+        return int(pixels.view(">u4").sum(dtype=np.uint64))
 
-    def finish(self) -> None:
-        """Make sure that the file is on disk, then give it its name."""
-        assert self._descriptor is not None
+    def seal(self, data_sum: int) -> None:
+        """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0."""
+        header = fits.Header.fromstring(os.pread(self._descriptor, self._data_start, 0))
+        data_sum = ones_complement_sum(data_sum)
+        header["DATASUM"] = str(data_sum).rjust(10, "0")
+        header["CHECKSUM"] = "0" * 16
+        words = np.frombuffer(header.tostring(padding=True).encode("ascii"), dtype=">u4")
+        total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
+        header["CHECKSUM"] = encode_checksum(total)
+        write_all(self._descriptor, header.tostring(padding=True).encode("ascii"), 0)
+        self.sync()
+
+    def sync(self) -> None:
+        """Wait until what was written is on disk."""
         os.fsync(self._descriptor)
-        self._close()
-        self._part.replace(self.path)
 
-    def abandon(self) -> None:
-        """Remove a file that was not finished."""
-        if self._descriptor is not None:
-            self._close()
-            self._part.unlink()
-
-    def _close(self) -> None:
-        assert self._descriptor is not None
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
-        self._descriptor = None
+
+
+def ones_complement_sum(total: int) -> int:
+    """Fold a sum of 32-bit words to 32 bits, adding what overflows to the lowest bit."""
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def encode_checksum(total: int) -> str:
+    """Encode the complement of a 32-bit sum as 16 ASCII letters and digits.
+
+    See appendix J of the FITS standard 4.0: each byte becomes four characters that add up to it,
+    offset by ``"0"``; pairs of characters are moved apart until none is punctuation; and the
+    string is rotated by one place, since a card's value starts one byte off a word.
+    """
+    offset = ord("0")
+    columns = []
+    for byte in (~total & 0xFFFFFFFF).to_bytes(4, "big"):
+        quotient, remainder = divmod(byte, 4)
+        characters = [quotient + remainder + offset, *[quotient + offset] * 3]
+        for pair in (0, 2):
+            while not (chr(characters[pair]) + chr(characters[pair + 1])).isalnum():
+                characters[pair] += 1
+                characters[pair + 1] -= 1
+        columns.append(characters)
+    text = "".join(chr(columns[byte][place]) for place in range(4) for byte in range(4))
+    return text[-1] + text[:-1]
 
 
 def allocate(descriptor: int, size: int) -> None:

@@ -18,7 +18,7 @@ from morpheus_core.aggregators import (
     RowRing,
     Sums,
 )
-from morpheus_core.batches import BatchReader
+from morpheus_core.batches import Batch, BatchReader
 from morpheus_core.inputs import Image
 from morpheus_core.models import CheckedModel, Model
 from morpheus_core.windows import Strip, StripRows, Visits, WindowGrid
@@ -128,6 +128,13 @@ def run_strip(
             ring.add(predictions, grid.tops[batch.rows], grid.lefts[batch.columns] + first_column)
             on_windows(len(batch))
     yield from finished(job, visits, ring, rows, first_row, rows.stop)
+
+
+def first_batch(job: Job, strip: Strip, images: list[Image]) -> Batch:
+    """Return the batch that a strip begins with."""
+    group = next(job.grid.groups(job.batch_size, strip))
+    height = job.grid.group_height(job.batch_size, Strip(*group))
+    return next(BatchReader(images, job.grid, job.batch_size, height).batches(group))
 
 
 def open_ring(job: Job, first: int, rows: int) -> RowRing:

@@ -16,7 +16,7 @@ array([[0, 0, 0, 0, 0],
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 
@@ -109,36 +109,3 @@ def hann(shape: tuple[int, int]) -> NDArray[np.float64]:
     """
     height, width = shape
     return np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-
-
-def checked(update_map: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Return an update map as float64 weights; None counts every pixel once.
-
-    Parameters
-    ----------
-    update_map : array_like or None
-        Boolean, or non-negative finite weights.
-    shape : tuple of int
-        The shape it must have, in output pixels.
-
-    Raises
-    ------
-    InputError
-        If the shape or a value is wrong, or no pixel counts.
-    """
-    if update_map is None:
-        return np.ones(shape)
-    weights = np.asarray(update_map)
-    if weights.shape != shape:
-        raise InputError(
-            f"update_map must have the window shape times dilation, {shape}, got {weights.shape}"
-        )
-    if weights.dtype.kind not in "biuf":
-        raise InputError(f"update_map must be boolean or real weights, got dtype {weights.dtype}")
-    weights = weights.astype(np.float64)
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        culprit = weights[~(np.isfinite(weights) & (weights >= 0))][0]
-        raise InputError(f"update_map weights must be finite and >= 0, got {culprit}")
-    if not weights.any():
-        raise InputError("update_map must count at least one pixel, got only zeros")
-    return weights

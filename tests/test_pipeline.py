@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predict_properties import Oracle, cases
 
-from morpheus_core import AGGREGATION_METHODS, update_maps
+from morpheus_core import AGGREGATION_METHODS, checks
 from morpheus_core.inputs import ArrayImage
 from morpheus_core.pipeline import Job, run_strip
 from morpheus_core.windows import WindowGrid
@@ -28,7 +28,7 @@ def job_of(case):
         grid,
         options["n_classes"],
         batch_size,
-        update_maps.checked(options["update_map"], grid.output_window_shape),
+        checks.update_map(options["update_map"], grid.output_window_shape),
         tuple(AGGREGATION_METHODS),
         options["nan_policy"],
         np.nan,

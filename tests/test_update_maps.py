@@ -46,19 +46,3 @@ def test_gaussian_needs_a_width(sigma):
 def test_gaussian_that_vanishes_in_the_corners_is_refused():
     with pytest.raises(InputError, match="corners no weight"):
         update_maps.gaussian((200, 200), 0.005)
-
-
-@pytest.mark.parametrize(
-    ("update_map", "message"),
-    [
-        (np.ones((3, 4)), r"\(4, 4\), got \(3, 4\)"),
-        (np.full((4, 4), -1.0), "finite and >= 0, got -1.0"),
-        (np.full((4, 4), np.nan), "finite and >= 0, got nan"),
-        (np.zeros((4, 4)), "at least one pixel"),
-        (np.full((4, 4), "x"), "dtype <U1"),
-        (np.ones((4, 4), complex), "dtype complex128"),
-    ],
-)
-def test_bad_maps_are_named(update_map, message):
-    with pytest.raises(InputError, match=message):
-        update_maps.checked(update_map, (4, 4))

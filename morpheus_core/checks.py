@@ -1,0 +1,136 @@
+"""Arguments as users give them → values that the rest can rely on, or an `InputError`."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from morpheus_core.aggregators import AGGREGATION_METHODS
+from morpheus_core.errors import InputError
+
+Choice = TypeVar("Choice", bound=str)
+
+#: Dilations are fractions of whole numbers up to this one.
+LARGEST_DENOMINATOR = 10_000
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Return a whole number of at least one."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{name} must be a whole number >= 1, got {value!r}")
+    return number
+
+
+def positive_pair(name: str, value: Any) -> tuple[int, int]:
+    """Return two whole numbers of at least one, (rows, columns)."""
+    try:
+        rows, columns = (operator.index(length) for length in value)
+    except (TypeError, ValueError):
+        rows = columns = 0
+    if min(rows, columns) < 1:
+        raise InputError(f"{name} must be two whole numbers >= 1, (rows, columns), got {value!r}")
+    return rows, columns
+
+
+def real_number(name: str, value: Any) -> float:
+    """Return a float, which may be NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be a number, got {value!r}") from error
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Return a finite float above zero."""
+    number = real_number(name, value)
+    if not 0 < number < float("inf"):
+        raise InputError(f"{name} must be a finite number > 0, got {value!r}")
+    return number
+
+
+def positive_fraction(name: str, value: Any) -> Fraction:
+    """Return the simple fraction that a float such as 1/3 stands for."""
+    exact = value if isinstance(value, Fraction) else Fraction(positive_number(name, value))
+    fraction = exact.limit_denominator(LARGEST_DENOMINATOR)
+    if fraction <= 0:
+        raise InputError(f"{name} must be at least 1/{LARGEST_DENOMINATOR}, got {value!r}")
+    return fraction
+
+
+def one_of(name: str, value: object, choices: Sequence[Choice]) -> Choice:
+    """Return the choice that a value is equal to."""
+    for choice in choices:
+        if isinstance(value, str) and value == choice:
+            return choice
+    raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def methods(aggregate_method: Any) -> tuple[AGGREGATION_METHODS, ...]:
+    """Return one or several distinct aggregation methods."""
+    several = isinstance(aggregate_method, (list, tuple))
+    values = aggregate_method if several else [aggregate_method]
+    names = [str(method) for method in AGGREGATION_METHODS]
+    found = tuple(AGGREGATION_METHODS(one_of("aggregate_method", v, names)) for v in values)
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"aggregate_method must name distinct methods, got {aggregate_method!r}")
+    return found
+
+
+def directory(name: str, value: Any) -> Path:
+    """Return a path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{name} must be a path, got {value!r}")
+    return Path(value)
+
+
+def model(value: object) -> None:
+    """Raise unless the value is callable, or names what makes a callable."""
+    if not callable(value) and not (isinstance(value, str) and value.count(":") == 1):
+        raise InputError(f'model must be callable, or "package.module:factory", got {value!r}')
+
+
+def update_map(value: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return an update map as float64 weights; None counts every pixel once.
+
+    Parameters
+    ----------
+    value : array_like or None
+        Boolean, or non-negative finite weights.
+    shape : tuple of int
+        The shape it must have, in output pixels.
+
+    Raises
+    ------
+    InputError
+        If the shape or a value is wrong, or no pixel counts.
+    """
+    if value is None:
+        return np.ones(shape)
+    try:
+        weights = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"update_map must be an array: {error}") from error
+    if weights.shape != shape:
+        raise InputError(
+            f"update_map must have the window shape times dilation, {shape}, got {weights.shape}"
+        )
+    if weights.dtype.kind not in "biuf":
+        raise InputError(f"update_map must be boolean or real weights, got dtype {weights.dtype}")
+    weights = weights.astype(np.float64)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        raise InputError(f"update_map weights must be finite and >= 0, got {weights[bad][0]}")
+    if not weights.any():
+        raise InputError("update_map must count at least one pixel, got only zeros")
+    return weights

@@ -1,0 +1,1 @@
+"""Running the strips of a run in other processes: `devices`, `pool` (here), `worker` (there)."""

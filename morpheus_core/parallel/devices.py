@@ -1,0 +1,134 @@
+"""What each worker may use: its share of the processor cores, and one GPU or none."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from pathlib import Path
+from typing import Any
+
+from morpheus_core import checks
+from morpheus_core.errors import InputError
+
+#: Read by the libraries when they are loaded: OpenMP (also PyTorch), MKL, OpenBLAS, Accelerate,
+#: numexpr, numba, TensorFlow.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+#: Set by batch systems to the cores of one task: SLURM, PBS, LSF, Grid Engine.
+SCHEDULER_VARIABLES = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS")
+
+Environment = dict[str, str]
+
+
+def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
+    """Return the environment variables of each worker; no workers if nothing is asked for.
+
+    Parameters
+    ----------
+    cpus : int or None
+        How many workers without a GPU.
+    gpus : sequence of int or str, or None
+        The device of each worker, as an index into the devices that this process sees, or as a
+        UUID. A device that is named twice gets two workers.
+
+    Raises
+    ------
+    InputError
+        If both are given, or one is not what it should be, or a device is not there.
+    """
+    if cpus is not None and gpus is not None:
+        raise InputError(f"give cpus or gpus, not both, got cpus={cpus!r} and gpus={gpus!r}")
+    if cpus is not None:
+        count = checks.positive_integer("cpus", cpus)
+        return [{"CUDA_VISIBLE_DEVICES": "", **thread_limits(count)}] * count
+    if gpus is not None:
+        if not isinstance(gpus, (list, tuple)) or not gpus:
+            raise InputError(f"gpus must be a list of device ids, as in [0, 1], got {gpus!r}")
+        threads = thread_limits(len(gpus))
+        return [{"CUDA_VISIBLE_DEVICES": visible_device(gpu), **threads} for gpu in gpus]
+    return []
+
+
+def thread_limits(n_workers: int) -> Environment:
+    """Return the variables that give each of `n_workers` its share of the cores.
+
+    A smaller limit that is already set stays.
+    """
+    share = max(1, available_cores() // n_workers)
+    limits = {}
+    for name in THREAD_VARIABLES:
+        own = os.environ.get(name, "")
+        limits[name] = str(min(share, int(own)) if own.isdigit() and int(own) else share)
+    return limits
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        counts = [len(os.sched_getaffinity(0))]
+    else:
+        counts = [os.cpu_count() or 1]
+    for name in SCHEDULER_VARIABLES:
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value):
+            counts.append(int(value))
+    counts += container_cores(Path("/sys/fs/cgroup/cpu.max"))
+    return min(counts)
+
+
+def container_cores(path: Path) -> list[int]:
+    """Return the cores that a container's time quota is worth, if it has one."""
+    try:
+        quota, period = path.read_text().split()
+        return [math.ceil(int(quota) / int(period))]
+    except (OSError, ValueError):  # no such file, or "max"
+        return []
+
+
+def visible_device(gpu: Any) -> str:
+    """Return the value of CUDA_VISIBLE_DEVICES that shows a worker one device.
+
+    Raises
+    ------
+    InputError
+        If it is no index or UUID, or there is no such device. CUDA would hide it without a word,
+        and the model would run on the processor.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    own = None if visible is None else [device.strip() for device in visible.split(",") if device]
+    if isinstance(gpu, str) and gpu.startswith(("GPU-", "MIG-")):
+        if own is not None and not any(gpu.startswith(d) or d.startswith(gpu) for d in own):
+            raise InputError(f"there is no GPU {gpu} among CUDA_VISIBLE_DEVICES={visible}")
+        return gpu
+    try:
+        index = int(gpu) if isinstance(gpu, str) else operator.index(gpu)
+    except (TypeError, ValueError):
+        index = -1
+    if index < 0:
+        raise InputError(f'a GPU must be an index >= 0 or a UUID, "GPU-…" or "MIG-…", got {gpu!r}')
+    if own is not None:  # an index counts the devices that this process itself may see
+        if index >= len(own):
+            raise InputError(f"there is no GPU {index} among CUDA_VISIBLE_DEVICES={visible}")
+        return own[index]
+    count = installed_gpus(Path("/proc/driver/nvidia/gpus"))
+    if count is not None and index >= count:
+        raise InputError(f"there is no GPU {index}: this machine has {count}")
+    return str(index)
+
+
+def installed_gpus(path: Path) -> int | None:
+    """Count the GPUs that the NVIDIA driver lists; None where it lists nothing."""
+    try:
+        return sum(1 for _ in path.iterdir())
+    except OSError:
+        return None

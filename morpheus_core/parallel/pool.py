@@ -1,0 +1,163 @@
+"""Starting workers, watching them, and ending them: this process's side."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from morpheus_core.errors import WorkerError
+from morpheus_core.parallel.devices import Environment
+from morpheus_core.windows import Strip
+from morpheus_core.workspace import Workspace
+
+#: How much of a worker's log an error quotes.
+LOG_TAIL = 2000
+
+
+class Pool:
+    """Runs strips in fresh interpreters, one strip each, as many at a time as there are slots.
+
+    They are not forked: that hangs after PyTorch has started threads and cannot use CUDA again.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the run is.
+    strips : sequence of Strip
+        All strips of the run.
+    slots : sequence of dict
+        Environment variables of each worker.
+    """
+
+    def __init__(
+        self, workspace: Workspace, strips: Sequence[Strip], slots: Sequence[Environment]
+    ) -> None:
+        self._workspace = workspace
+        self._strips = strips
+        self._free = list(reversed(slots))
+        self._running: dict[int, tuple[subprocess.Popen[bytes], Environment]] = {}
+        self._ended: queue.Queue[int] = queue.Queue()
+
+    def run(
+        self, indices: Sequence[int], on_windows: Callable[[int], object], interval: float
+    ) -> None:
+        """Run strips until all are done.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Which strips.
+        on_windows : callable
+            Told how many windows were just finished.
+        interval : float
+            Seconds between two looks at the progress. A worker's end is noticed at once.
+
+        Raises
+        ------
+        WorkerError
+            As soon as one worker fails; all others are ended then.
+        """
+        waiting = list(reversed(indices))
+        progress = Progress(self._workspace, indices)
+        try:
+            while waiting or self._running:
+                while waiting and self._free:
+                    self._start(waiting.pop())
+                with suppress(queue.Empty):
+                    self._finish(self._ended.get(timeout=interval))
+                on_windows(progress.news())
+        finally:
+            self._end_all()
+
+    def _start(self, index: int) -> None:
+        slot = self._free.pop()
+        workspace = self._workspace
+        workspace.error_path(index).unlink(missing_ok=True)
+        workspace.progress_path(index).unlink(missing_ok=True)
+        # The child finds this package, and the model the modules beside the user's script.
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        with workspace.log_path(index).open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "morpheus_core.parallel.worker",
+                    str(workspace.directory.resolve()),
+                    str(index),
+                    str(os.getpid()),
+                ],
+                env={**os.environ, **slot, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C reaches this process alone, which then ends the workers and their children.
+                start_new_session=True,
+            )
+        self._running[index] = process, slot
+        threading.Thread(target=self._wait, args=(index, process), daemon=True).start()
+
+    def _wait(self, index: int, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        self._ended.put(index)
+
+    def _finish(self, index: int) -> None:
+        process, slot = self._running.pop(index)
+        self._free.append(slot)
+        if process.returncode != 0:
+            raise WorkerError(self._describe(index, process.returncode))
+
+    def _describe(self, index: int, code: int) -> str:
+        workspace, strip = self._workspace, self._strips[index]
+        log = workspace.log_path(index)
+        if workspace.error_path(index).exists():
+            reason = workspace.error_path(index).read_text(errors="replace").strip()
+        else:
+            reason = log.read_text(errors="replace")[-LOG_TAIL:].strip() or "it printed nothing"
+        return (
+            f"the worker of window rows {strip.start} to {strip.stop - 1} {how_it_ended(code)}; "
+            f"its log is {log}\n{reason}"
+        )
+
+    def _end_all(self) -> None:
+        for process, _ in self._running.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        for process, _ in self._running.values():
+            process.wait()
+        self._running.clear()
+
+
+class Progress:
+    """Adds up the windows that workers say they have finished."""
+
+    def __init__(self, workspace: Workspace, indices: Sequence[int]) -> None:
+        self._paths = [workspace.progress_path(index) for index in indices]
+        self._seen = 0
+
+    def news(self) -> int:
+        """Return how many windows were finished since the last time."""
+        total = 0
+        for path in self._paths:
+            try:
+                total += int(path.read_text() or 0)
+            except FileNotFoundError:
+                continue
+        news, self._seen = total - self._seen, total
+        return news
+
+
+def how_it_ended(code: int) -> str:
+    """Say what an exit code means."""
+    if code >= 0:
+        return f"failed with exit code {code}"
+    name = signal.Signals(-code).name
+    if name == "SIGKILL":
+        return "was killed by SIGKILL: out of memory is the usual cause"
+    return f"was killed by {name}"

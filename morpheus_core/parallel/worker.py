@@ -1,0 +1,161 @@
+"""A worker: runs one strip in a process of its own.
+
+``python -m morpheus_core.parallel.worker OUT_DIR STRIP PARENT_PID``; everything else it finds in
+the run's folders. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from morpheus_core.errors import ModelError
+from morpheus_core.inputs import ImageStack
+from morpheus_core.models import Model, resolve, unpickle_model
+from morpheus_core.outputs import FitsOutputs
+from morpheus_core.products import products_of
+from morpheus_core.strips import run_stored_strip
+from morpheus_core.workspace import Workspace
+
+#: Seconds between two looks at whether the parent is still there.
+PARENT_INTERVAL = 0.5
+#: Seconds between two notes of the progress.
+PROGRESS_INTERVAL = 0.2
+
+
+def main(directory: str, index: str, parent: str) -> None:
+    """Run a strip; what goes wrong is left in the strip's folder for the parent to tell."""
+    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    workspace = Workspace(Path(directory))
+    try:
+        run(workspace, int(index))
+    except Exception:
+        workspace.error_path(int(index)).write_text(traceback.format_exc())
+        sys.exit(1)
+
+
+def end_with(parent: int) -> None:
+    """End this process, and all that it started, when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_INTERVAL)
+    os.killpg(0, signal.SIGKILL)
+
+
+def run(workspace: Workspace, index: int) -> None:
+    """Run what is left of a strip."""
+    plan = workspace.load()
+    workspace.check_folders(plan)
+    job = plan.job(workspace.update_map())
+    pickled = workspace.stored_model()
+    model = resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
+    if os.environ["CUDA_VISIBLE_DEVICES"]:
+        model = OnOneGpu(model)
+    products = products_of(job, None)
+    with (
+        ImageStack(workspace.inputs(plan)) as stack,
+        FitsOutputs(products, workspace.directory) as outputs,
+        WindowCounter(workspace.progress_path(index)) as count,
+    ):
+        strip = plan.strips[index]
+        run_stored_strip(workspace, index, job, strip, stack.images, model, outputs, count)
+
+
+class WindowCounter:
+    """Notes for the parent how many windows are finished."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._windows = 0
+        self._noted = 0.0
+
+    def __enter__(self) -> WindowCounter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._note()
+
+    def __call__(self, windows: int) -> None:
+        """Count windows."""
+        self._windows += windows
+        if time.monotonic() - self._noted > PROGRESS_INTERVAL:
+            self._note()
+
+    def _note(self) -> None:
+        unfinished = self._path.with_suffix(".tmp")
+        unfinished.write_text(str(self._windows))
+        unfinished.replace(self._path)
+        self._noted = time.monotonic()
+
+
+def count_torch() -> int:
+    """Count the GPUs that PyTorch sees."""
+    return int(sys.modules["torch"].cuda.device_count())
+
+
+def count_tensorflow() -> int:
+    """Count the GPUs that TensorFlow sees."""
+    return len(sys.modules["tensorflow"].config.list_physical_devices("GPU"))
+
+
+def count_jax() -> int:
+    """Count the GPUs that JAX sees."""
+    return sum(device.platform == "gpu" for device in sys.modules["jax"].devices())
+
+
+def count_cupy() -> int:
+    """Count the GPUs that CuPy sees."""
+    return int(sys.modules["cupy"].cuda.runtime.getDeviceCount())
+
+
+GPU_COUNTERS: dict[str, Callable[[], int]] = {
+    "torch": count_torch,
+    "tensorflow": count_tensorflow,
+    "jax": count_jax,
+    "cupy": count_cupy,
+}
+
+
+class OnOneGpu:
+    """A model that refuses to run where its framework does not see exactly one GPU.
+
+    Without that, a device that is not there means a run on the processor, without a word.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._checked: set[str] = set()
+
+    def __call__(self, batch: list[NDArray[Any]]) -> Any:
+        """Predict, once that is known."""
+        self._check()
+        answer = self._model(batch)
+        self._check()  # a framework may be imported by the first call
+        return answer
+
+    def _check(self) -> None:
+        for name, count in GPU_COUNTERS.items():
+            if name in sys.modules and name not in self._checked:
+                self._checked.add(name)
+                try:
+                    seen = count()
+                except Exception:  # CuPy raises where there is none
+                    seen = 0
+                if seen != 1:
+                    raise ModelError(
+                        f"{name} sees {seen} GPUs with CUDA_VISIBLE_DEVICES="
+                        f"{os.environ['CUDA_VISIBLE_DEVICES']}, expected 1; check that the device "
+                        f"exists and that {name} is a build for GPUs"
+                    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,127 @@
+"""Seams: rows that several strips touch, kept as partial sums and added up at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.aggregators import Sums
+from morpheus_core.outputs import FitsOutputs, write_all
+from morpheus_core.pipeline import Job, results
+from morpheus_core.windows import Strip, Visits
+
+
+class SeamFile:
+    """A strip's partial sums of the rows that it shares with others.
+
+    Each row is stored as the planes of every aggregator, then the counted weights if there are
+    any, all float64.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it does not exist.
+    job : Job
+        Which planes there are.
+    strip : Strip
+        Whose rows.
+    """
+
+    def __init__(self, path: Path, job: Job, strip: Strip) -> None:
+        self._rows = job.grid.strip_rows(strip)
+        width, classes = job.grid.output_shape[1], job.n_classes
+        self._shapes: list[tuple[int, ...]] = [
+            (aggregator.n_planes, width, classes) for aggregator in job.aggregators
+        ]
+        self._counted = job.nan_policy == "omit"
+        if self._counted:
+            self._shapes.append((width,))
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        self._row_bytes = 8 * sum(self._sizes)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+
+    def _offset(self, row: int) -> int:
+        """Return where a row is; the strip's own rows, between its two seams, take no place."""
+        place = row - self._rows.start
+        if row >= self._rows.own_stop:
+            place -= self._rows.own_stop - self._rows.own_start
+        return place * self._row_bytes
+
+    def holds(self, row: int) -> bool:
+        """Say whether the strip shares a row."""
+        rows = self._rows
+        return rows.start <= row < rows.own_start or rows.own_stop <= row < rows.stop
+
+    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
+        """Store the sums of rows from `first` on, as :class:`Rows` holds them."""
+        by_row = [np.moveaxis(block, 1, 0) if block.ndim == 4 else block for block in blocks]
+        rows = np.concatenate([block.reshape(len(block), -1) for block in by_row], axis=1)
+        write_all(self._descriptor, rows.data, self._offset(first))
+
+    def read(self, row: int) -> NDArray[np.float64]:
+        """Return everything that is stored of a row, flat."""
+        return np.frombuffer(os.pread(self._descriptor, self._row_bytes, self._offset(row)))
+
+    def split(self, row: int, flat: NDArray[np.float64]) -> Sums:
+        """Return flat sums of one row as planes."""
+        parts = [
+            part.reshape(shape)
+            for part, shape in zip(
+                np.split(flat, np.cumsum(self._sizes)[:-1]), self._shapes, strict=True
+            )
+        ]
+        counted = parts.pop()[np.newaxis] if self._counted else None
+        return Sums(row, [part[:, np.newaxis] for part in parts], counted)
+
+    def sync(self) -> None:
+        """Wait until what was written is on disk."""
+        os.fsync(self._descriptor)
+
+
+def stitch(
+    job: Job, strips: Sequence[Strip], seams: Sequence[SeamFile], outputs: FitsOutputs
+) -> list[int]:
+    """Add up the seams, finalize their rows and write them.
+
+    Parameters
+    ----------
+    job : Job
+        What was computed.
+    strips : sequence of Strip
+        All strips of the grid, in order.
+    seams : sequence of SeamFile
+        The sums of each strip.
+    outputs : FitsOutputs
+        Takes the finished rows.
+
+    Returns
+    -------
+    list of int
+        The data sum of the rows that were written, for each product.
+    """
+    visits = Visits(job.grid, job.update_map)
+    data_sums = [0] * (len(job.methods) + 1)
+    for first, stop in job.grid.seams(strips):
+        for row in range(first, stop):
+            parts = [seam.read(row) for seam in seams if seam.holds(row)]
+            sums = seams[0].split(row, np.sum(parts, axis=0))
+            written = outputs.write(row, results(job, visits, sums))
+            data_sums = [a + b for a, b in zip(data_sums, written, strict=True)]
+    return data_sums

@@ -1,0 +1,228 @@
+"""The folders inside of `out_dir` in which a run works: "0", "1", "2", … one per strip.
+
+Folder "0" holds what is common to all: the plan, the update map, array inputs and the state. Every
+folder holds its strip's journal, seam, model and log. All are gone once the outputs are complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import OutputError
+from morpheus_core.inputs import ArrayImage, Image
+from morpheus_core.outputs import Product, part_path
+from morpheus_core.plan import Plan
+
+
+class Workspace:
+    """The folders of one run.
+
+    Parameters
+    ----------
+    directory : Path
+        The users' `out_dir`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._shared = directory / "0"
+        self._plan_path = self._shared / "run.json"
+
+    def folder(self, index: int) -> Path:
+        """Return the folder of a strip."""
+        return self.directory / str(index)
+
+    def journal_path(self, index: int) -> Path:
+        """Return where a strip's finished rows are recorded."""
+        return self.folder(index) / "journal"
+
+    def seam_path(self, index: int) -> Path:
+        """Return where a strip's part of shared rows is."""
+        return self.folder(index) / "seam"
+
+    def model_path(self, index: int) -> Path:
+        """Return where a strip's pickled model is, if it is pickled."""
+        return self.folder(index) / "model.pkl"
+
+    def log_path(self, index: int) -> Path:
+        """Return where a worker's output goes."""
+        return self.folder(index) / "log"
+
+    def error_path(self, index: int) -> Path:
+        """Return where a worker says what stopped it."""
+        return self.folder(index) / "error"
+
+    def progress_path(self, index: int) -> Path:
+        """Return where a worker counts its windows."""
+        return self.folder(index) / "progress"
+
+    def first_batch_path(self, index: int) -> Path:
+        """Return where the predictions of a strip's first batch are, if the model is not."""
+        return self.folder(index) / "first_batch.npy"
+
+    def holds_a_run(self) -> bool:
+        """Say whether a run was begun here and not finished."""
+        return self._plan_path.is_file()
+
+    def load(self) -> Plan:
+        """Return the plan of the run that was begun here."""
+        return Plan.from_json(self._plan_path.read_text())
+
+    def refuse_what_is_in_the_way(self, products: Sequence[Product], n_strips: int) -> None:
+        """Raise if files have a name that this run needs and are of another one.
+
+        Raises
+        ------
+        OutputError
+            They are never deleted: they may be the finished rows of a long run.
+        """
+        names = [part_path(product, self.directory) for product in products]
+        names += [self.folder(index) for index in range(n_strips)]
+        for path in names:
+            if path.is_dir() and not any(path.iterdir()):
+                continue
+            if path.exists():
+                raise OutputError(
+                    f"{path} is in the way, of a run that is going on or was interrupted; pass "
+                    f"resume=True to continue that run, remove it, or pass another out_dir"
+                )
+
+    def create(self, plan: Plan, update_map: NDArray[np.float64], overwrite: bool) -> None:
+        """Make the folders; from its first moment the run can be found by its plan."""
+        begun = self._aside(plan)
+        begun.mkdir(mode=0o700)
+        (begun / "run.json").write_text(plan.to_json())
+        begun.replace(self._shared)
+        np.save(self._shared / "update_map.npy", update_map)
+        for index, strip in enumerate(plan.strips):
+            self.folder(index).mkdir(mode=0o700, exist_ok=True)
+            job = {"run": plan.run, "window_rows": list(strip)}
+            (self.folder(index) / "job.json").write_text(json.dumps(job))
+        if overwrite:
+            self.mark("overwrite")
+
+    def check_folders(self, plan: Plan) -> None:
+        """Raise if a folder is of another run than the plan.
+
+        Raises
+        ------
+        OutputError
+            What it holds is of other inputs or arguments.
+        """
+        for index in range(len(plan.strips)):
+            if not self._belongs_to(plan, index):
+                raise OutputError(f"{self.folder(index)} is of another run than {self._plan_path}")
+
+    def update_map(self) -> NDArray[np.float64]:
+        """Return the stored update map."""
+        update_map: NDArray[np.float64] = np.load(self._shared / "update_map.npy")
+        return update_map
+
+    def store_arrays(self, images: Sequence[Image]) -> None:
+        """Store array inputs where workers can map them."""
+        for index, image in enumerate(images):
+            path = self._array_path(index)
+            if isinstance(image, ArrayImage) and not path.exists():
+                unfinished = path.with_suffix(".tmp.npy")
+                image.save(unfinished)
+                unfinished.replace(path)
+
+    def inputs(self, plan: Plan) -> list[str | NDArray[Any]]:
+        """Return the inputs as a worker opens them: paths, or maps of stored arrays."""
+        return [
+            identity.get("path") or np.load(self._array_path(index), mmap_mode="r")
+            for index, identity in enumerate(plan.inputs)
+        ]
+
+    def _array_path(self, index: int) -> Path:
+        return self._shared / f"input_{index}.npy"
+
+    def store_model(self, pickled: bytes, n_strips: int) -> None:
+        """Store a pickled model for every strip, once on disk."""
+        path = self.model_path(0)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_bytes(pickled)
+        unfinished.chmod(0o600)
+        unfinished.replace(path)
+        for index in range(1, n_strips):
+            self.model_path(index).unlink(missing_ok=True)
+            try:
+                os.link(path, self.model_path(index))
+            except OSError:  # not every file system has links
+                shutil.copy2(path, self.model_path(index))
+
+    def stored_model(self) -> bytes | None:
+        """Return the pickled model, if there is one that nobody else can have written.
+
+        Raises
+        ------
+        OutputError
+            If others could have: loading a pickle runs whatever code is in it.
+        """
+        path = self.model_path(0)
+        if not path.exists():
+            return None
+        for part in (path, path.parent):
+            status = part.stat()
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise OutputError(
+                    f"{part} could have been written by others than you, and loading the model in "
+                    f"it would run their code; start a new run in another out_dir"
+                )
+        return path.read_bytes()
+
+    def mark(self, fact: str) -> None:
+        """Note a fact: "overwrite" is allowed, all is "ready" to run, the strips are "stitched"."""
+        (self._shared / fact).touch()
+
+    def is_marked(self, fact: str) -> bool:
+        """Say whether a fact was noted."""
+        return (self._shared / fact).exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no other process resumes it meanwhile."""
+        with self._plan_path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"another process is running in {self.directory}; wait for it or end it"
+                ) from error
+            yield
+
+    def remove(self, plan: Plan) -> None:
+        """Remove the folders of the run; as long as one is left, the plan is, too."""
+        for index in range(1, len(plan.strips)):
+            if self._belongs_to(plan, index):
+                shutil.rmtree(self.folder(index), ignore_errors=True)
+        self._shared.replace(self._aside(plan))
+        shutil.rmtree(self._aside(plan))
+
+    def _aside(self, plan: Plan) -> Path:
+        return self.directory / f"0.{plan.run}"
+
+    def _belongs_to(self, plan: Plan, index: int) -> bool:
+        """Say whether a folder is there and of this run, or empty."""
+        folder = self.folder(index)
+        try:
+            job = json.loads((folder / "job.json").read_text())
+        except FileNotFoundError:
+            return folder.is_dir() and not any(folder.iterdir())
+        return bool(job["run"] == plan.run)
+
+    def discard(self, plan: Plan, products: Sequence[Product]) -> None:
+        """Remove the run and its unfinished outputs."""
+        for product in products:
+            part_path(product, self.directory).unlink(missing_ok=True)
+        self.remove(plan)
