@@ -117,7 +117,9 @@ class MeanVariance(Aggregator):
             variance -= mean * mean
         # Rounding may leave a constant pixel a hair below zero.
         np.maximum(variance, 0, out=variance)
-        result[~np.isfinite(total).all(axis=-1)] = np.nan
+        finite = np.isfinite(total)
+        if not finite.all():
+            result[~finite.all(axis=-1)] = np.nan
         return result
 
 
@@ -145,7 +147,9 @@ class RankVote(Aggregator):
         (votes,) = planes
         with np.errstate(invalid="ignore", divide="ignore"):
             shares: Float64 = votes / n[..., np.newaxis]
-        shares[np.isnan(votes).any(axis=-1)] = np.nan
+        spoiled = np.isnan(votes)
+        if spoiled.any():
+            shares[spoiled.any(axis=-1)] = np.nan
         return shares
 
 
@@ -265,6 +269,9 @@ class RowRing:
 
 def without_nonfinite(fold: Fold) -> Fold:
     """Give every pixel whose prediction is not finite in each class the weight zero."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(fold.predictions.sum()):  # so is every term: most batches end here
+            return fold
     finite = np.isfinite(fold.predictions).all(axis=-1)
     if finite.all():
         return fold

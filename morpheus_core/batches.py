@@ -59,9 +59,10 @@ class SlabReader:
         self._before = grid.rows.before
         self._first = self._stop = -grid.rows.before
         width = len(self._columns)
-        row_bytes = width * image.shape[2] * image.dtype.itemsize
-        ahead = max(height // 4, self._READ_BYTES // row_bytes)
-        capacity = min(height + ahead, len(self._rows))
+        self._read_rows = max(
+            1, self._READ_BYTES // (width * image.shape[2] * image.dtype.itemsize)
+        )
+        capacity = min(height + max(height // 4, self._read_rows), len(self._rows))
         self._buffer = np.empty((capacity, width, image.shape[2]), image.dtype)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
@@ -77,12 +78,15 @@ class SlabReader:
     def _advance(self, start: int) -> None:
         """Forget the rows before `start` and fill the buffer with those that follow."""
         kept = max(self._stop - start, 0)
-        old = start - self._first
-        self._buffer[:kept] = self._buffer[old : old + kept]
+        gone = start - self._first
+        for row in range(0, kept if gone else 0, max(gone, 1)):  # pieces that do not overlap
+            piece = self._buffer[gone + row : gone + min(row + gone, kept)]
+            self._buffer[row : row + len(piece)] = piece
         self._first = start
-        first = start + kept
         self._stop = min(start + len(self._buffer), len(self._rows) - self._before)
-        self._fill(self._buffer[kept : self._stop - start], first)
+        for row in range(start + kept, self._stop, self._read_rows):
+            stop = min(row + self._read_rows, self._stop)
+            self._fill(self._buffer[row - start : stop - start], row)
 
     def _fill(self, target: NDArray[Any], first: int) -> None:
         """Read image rows, from `first` on, into all of `target`."""

@@ -6,12 +6,15 @@ class) therefore has its sky position on axes 2 and 3.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from fractions import Fraction
 from typing import Any
 
 from astropy.io import fits
+
+logger = logging.getLogger("morpheus_core")
 
 
 def product_header(
@@ -54,17 +57,22 @@ def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
     (p - 0.5) dilation``, because pixel edges, not centres, lie at half-integers; see Greisen &
     Calabretta 2002, A&A 395, 1061. A header without a celestial WCS gives no cards.
     """
-    from astropy.wcs import WCS, FITSFixedWarning
+    from astropy.utils.exceptions import AstropyWarning
+    from astropy.wcs import WCS
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
+        warnings.simplefilter("ignore", AstropyWarning)  # of cards that were mended
         try:
             wcs = WCS(source).celestial
-        except Exception:  # wcslib and astropy reject broken cards with many classes
+        except Exception as error:  # wcslib and astropy reject broken cards with many classes
+            logger.warning("the outputs get no sky position: %s", error)
             return {}
         if not wcs.has_celestial:
             return {}
-        wcs.sip = None
+        if wcs.sip is not None:
+            logger.warning("the outputs get a linear sky position: SIP distortion is left out")
+            wcs.sip = None
+            wcs.wcs.ctype = [name.removesuffix("-SIP") for name in wcs.wcs.ctype]
         factor = float(dilation)
         wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) * factor + 0.5
         if wcs.wcs.has_cd():
@@ -81,7 +89,7 @@ def shifted_key(key: str, leading: int) -> str:
     matrix = re.fullmatch(r"(PC|CD)(\d+)_(\d+)", key)
     if matrix:
         return f"{matrix[1]}{int(matrix[2]) + leading}_{int(matrix[3]) + leading}"
-    axis = re.fullmatch(r"(CRPIX|CDELT|CUNIT|CTYPE|CRVAL|CNAME)(\d+)", key)
+    axis = re.fullmatch(r"(CRPIX|CDELT|CUNIT|CTYPE|CRVAL|CNAME|CRDER|CSYER)(\d+)", key)
     if axis:
         return f"{axis[1]}{int(axis[2]) + leading}"
     parameter = re.fullmatch(r"(PV|PS)(\d+)_(\d+)", key)

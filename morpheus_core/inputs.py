@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +17,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+
+#: FITS files consist of blocks of this many bytes.
+FITS_BLOCK = 2880
 
 ModelInput = NDArray[Any] | str | os.PathLike[str]
 ModelInputs = ModelInput | Sequence[ModelInput]
@@ -97,7 +102,13 @@ class FitsImage:
         if not path.exists():
             raise InputError(f"no such file: {path}")
         try:
-            self._file = fits.open(path, mode="readonly", memmap=False)
+            with warnings.catch_warnings():
+                # Of truncation astropy only warns; `_check_length` does more.
+                warnings.filterwarnings(
+                    "ignore", "File may have been truncated", AstropyUserWarning
+                )
+                self._file = fits.open(path, mode="readonly", memmap=False)
+                len(self._file)  # reads every header, which is where the warning comes from
         except Exception as error:  # damaged headers raise half a dozen different classes
             raise InputError(f"{path} cannot be read as FITS: {error}") from error
         try:
@@ -110,6 +121,7 @@ class FitsImage:
         try:
             hdu = self._only_image()
             shape = checked_shape(hdu.shape, self.name)
+            self._check_length(hdu)
             # The header does not say what type scaled integers become; a pixel does.
             dtype = checked_dtype(hdu.section[0:1].dtype, self.name)
             return hdu.section, hdu.header, shape, dtype
@@ -117,6 +129,17 @@ class FitsImage:
             raise
         except Exception as error:
             raise InputError(f"{self.path} cannot be read as a FITS image: {error}") from error
+
+    def _check_length(self, hdu: Any) -> None:
+        """Raise if the file ends before the image does; astropy only warns, and reads the rest."""
+        if self.path.suffix in (".gz", ".bz2", ".xz", ".Z"):
+            return  # its length says nothing of the length of what is in it
+        place, length = hdu.fileinfo(), self.path.stat().st_size
+        compressed = isinstance(hdu, fits.CompImageHDU)
+        # Files whose last block is not filled up are common, and complete.
+        end = place["datLoc"] + (place["datSpan"] - FITS_BLOCK + 1 if compressed else hdu.size)
+        if end > length:
+            raise InputError(f"{self.path} is truncated: it has {length} bytes of at least {end}")
 
     def _only_image(self) -> Any:
         images = [(i, hdu) for i, hdu in enumerate(self._file) if hdu.is_image and hdu.shape]

@@ -22,9 +22,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-
-#: FITS files consist of blocks of this many bytes.
-FITS_BLOCK = 2880
+from morpheus_core.inputs import FITS_BLOCK
 
 Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
 

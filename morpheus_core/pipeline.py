@@ -120,12 +120,11 @@ def run_strip(
     # A run that goes on may begin in a gap that no window touches, above its first window.
     ring = open_ring(job, min(int(grid.tops[strip.start]), first_row), grid.to_output(height))
     visits = Visits(grid, job.update_map)
-    first_column = grid.to_output(grid.columns.before)
     for group in grid.groups(job.batch_size, strip):
         yield from finished(job, visits, ring, rows, first_row, int(grid.tops[group.start]))
         for batch in reader.batches(group):
-            predictions = checked_model(batch)
-            ring.add(predictions, grid.tops[batch.rows], grid.lefts[batch.columns] + first_column)
+            # Not kept in a variable: the next batch is predicted when these are gone.
+            ring.add(checked_model(batch), grid.tops[batch.rows], grid.lefts[batch.columns])
             on_windows(len(batch))
     yield from finished(job, visits, ring, rows, first_row, rows.stop)
 
@@ -139,14 +138,12 @@ def first_batch(job: Job, strip: Strip, images: list[Image]) -> Batch:
 
 def open_ring(job: Job, first: int, rows: int) -> RowRing:
     """Make the ring for a strip whose first output row is `first`."""
-    grid = job.grid
-    before, after = grid.to_output(grid.columns.before), grid.to_output(grid.columns.after)
     return RowRing(
         kernels.fastest(),
         job.aggregators,
         first=first,
         rows=rows,
-        width=before + grid.output_shape[1] + after,
+        width=job.grid.plane_width,
         n_classes=job.n_classes,
         update_map=job.update_map,
         nan_policy=job.nan_policy,
@@ -169,10 +166,9 @@ def finished(
 
 def in_image(grid: WindowGrid, sums: Sums) -> Sums:
     """Cut off what lies in the padding."""
-    height, width = grid.output_shape
-    first_column = grid.to_output(grid.columns.before)
+    height = grid.output_shape[0]
     rows = slice(max(-sums.first, 0), max(height - sums.first, 0))
-    columns = slice(first_column, first_column + width)
+    columns = grid.image_columns
     return Sums(
         sums.first + rows.start,
         [planes[:, rows, columns] for planes in sums.planes],

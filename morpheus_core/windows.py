@@ -189,8 +189,21 @@ class WindowGrid:
 
     @cached_property
     def lefts(self) -> NDArray[np.int64]:
-        """First output column of each window in a row; negative inside the padding."""
-        return self._output_origins(self.columns)
+        """First column of each window in a row, in planes: output columns with their padding."""
+        lefts: NDArray[np.int64] = self._output_origins(self.columns) + self.image_columns.start
+        return lefts
+
+    @cached_property
+    def image_columns(self) -> slice:
+        """The columns of a plane that lie in the image."""
+        first = self.to_output(self.columns.before)
+        return slice(first, first + self.output_shape[1])
+
+    @cached_property
+    def plane_width(self) -> int:
+        """Columns of a plane: the width of the output and of its padding."""
+        last: int = self.image_columns.stop
+        return last + self.to_output(self.columns.after)
 
     def _output_origins(self, axis: Axis) -> NDArray[np.int64]:
         return axis.origins * self.dilation.numerator // self.dilation.denominator
@@ -206,6 +219,7 @@ class WindowGrid:
         neighbours.
         """
         step = max(1, batch_size // len(self.columns.origins))
+        assert strip.start % step == 0, "a strip begins with a group"
         for start in range(strip.start, strip.stop, step):
             yield Group(start, min(start + step, strip.stop))
 
@@ -289,18 +303,17 @@ class Visits:
     def __init__(self, grid: WindowGrid, update_map: NDArray[np.float64]) -> None:
         self._grid = grid
         # Most maps repeat few distinct rows (a boolean crop has two), so each is summed once.
-        distinct, self._row_kind = np.unique(update_map, axis=0, return_inverse=True)
+        distinct, kinds = np.unique(update_map, axis=0, return_inverse=True)
+        self._row_kind = kinds.reshape(-1)  # numpy 2.0.0 returns a column
         self._row_sums = self._sum_along_width(distinct)  # (distinct rows, output width)
         self._sums: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
     def _sum_along_width(self, map_rows: NDArray[np.float64]) -> NDArray[np.float64]:
         grid = self._grid
-        before, after = grid.to_output(grid.columns.before), grid.to_output(grid.columns.after)
-        width = grid.output_shape[1]
-        sums = np.zeros((len(map_rows), before + width + after))
-        for left in grid.lefts + before:
+        sums = np.zeros((len(map_rows), grid.plane_width))
+        for left in grid.lefts:
             sums[:, left : left + grid.output_window_shape[1]] += map_rows
-        return sums[:, before : before + width]
+        return sums[:, grid.image_columns]
 
     def _kinds(self, output_row: int) -> tuple[int, ...]:
         """Return which distinct row of the map each window that reaches `output_row` lays on it."""

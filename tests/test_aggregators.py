@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import require
 
 from morpheus_core.aggregators import AGGREGATORS, Fold, RowRing, spans_of
 from morpheus_core.kernels import plain
@@ -70,6 +71,7 @@ class TestEveryAggregator:
         )
 
     def test_compiled_and_plain_give_the_same_bytes(self, aggregator, update_map):
+        require("numba")
         from morpheus_core.kernels import compiled
 
         for dtype in (np.float32, np.float64):

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +29,7 @@ def read_all(image, grid, batch_size):
 
 
 @pytest.mark.parametrize("padding", [None, "reflect", "symmetric", "edge", "constant"])
+@pytest.mark.parametrize("read_bytes", [1, 60, SlabReader._READ_BYTES])
 @given(
     image_shape=st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 3)),
     window_shape=st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -34,7 +37,7 @@ def read_all(image, grid, batch_size):
     batch_size=st.integers(1, 20),
 )
 def test_windows_are_cut_from_the_padded_image(
-    padding, image_shape, window_shape, stride, batch_size
+    read_bytes, padding, image_shape, window_shape, stride, batch_size
 ):
     height, width, _ = image_shape
     if padding is None:
@@ -47,7 +50,8 @@ def test_windows_are_cut_from_the_padded_image(
         (0, 0),
     ]
     padded = np.pad(image, around, mode=padding) if padding else image
-    batches = read_all(ArrayImage(image, "image"), grid, batch_size)
+    with mock.patch.object(SlabReader, "_READ_BYTES", read_bytes):
+        batches = read_all(ArrayImage(image, "image"), grid, batch_size)
     assert max(map(len, batches)) <= batch_size
     assert sum(map(len, batches)) == len(grid)
     for batch in batches:

@@ -70,6 +70,29 @@ def test_classes_come_first_in_fits_order():
     ]
 
 
+def test_distortion_is_left_out_whole():
+    source = sky_header()
+    source.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2})
+    source.update({"A_2_0": 1e-5, "B_0_2": 1e-5})
+    header = product_header(source, Fraction(1), ())
+    assert (header["CTYPE1"], header["CTYPE2"]) == ("RA---TAN", "DEC--TAN")
+    assert not [key for key in header if key.startswith(("A_", "B_"))]
+
+
+def test_every_card_of_an_axis_moves_with_it():
+    source = sky_header()
+    source.update({"CRDER1": 1e-6, "CSYER2": 2e-6, "CNAME1": "alpha"})
+    header = product_header(source, Fraction(1), ("CLASS",))
+    assert (header["CRDER2"], header["CSYER3"], header["CNAME2"]) == (1e-6, 2e-6, "alpha")
+    assert not {"CRDER1", "CSYER1", "CNAME1"} & set(header)
+
+
+def test_nonstandard_cards_do_not_cost_the_sky_position(data):
+    """astropy warns of the formatting of some cards of this one, and warnings are errors here."""
+    source = fits.getheader(data / "fits" / "candels_f160w.fits")
+    assert "CRPIX2" in product_header(source, Fraction(1), ("CLASS",))
+
+
 @pytest.mark.parametrize("source", [None, fits.Header(), fits.Header({"CTYPE1": 3})])
 def test_no_sky_position_to_inherit(source):
     header = product_header(source, Fraction(1), ("CLASS",))

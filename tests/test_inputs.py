@@ -107,6 +107,26 @@ def test_files_that_are_no_fits(tmp_path, content):
         ImageStack(path)
 
 
+@pytest.mark.parametrize("shape", [(400, 60), (400, 20, 3)])
+def test_truncated_files(write, shape):
+    path = write("short.fits", image(shape))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * 0.7)])
+    with pytest.raises(InputError, match=r"short\.fits is truncated: it has \d+ bytes of at least"):
+        ImageStack(path)
+
+
+def test_a_header_that_claims_too_much(write):
+    path = write("lying.fits", image((40, 50)))
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"NAXIS2  =                   40", b"NAXIS2  =           1000000000"
+        )
+    )
+    with pytest.raises(InputError, match="is truncated"):
+        ImageStack(path)
+
+
 def test_file_without_an_image(write):
     with pytest.raises(InputError, match=r"empty\.fits holds no image"):
         ImageStack(write("empty.fits", None))

@@ -1,12 +1,25 @@
 import errno
 import os
+import warnings
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given
+from hypothesis import strategies as st
 
 from morpheus_core import OutputError
-from morpheus_core.outputs import FitsOutputs, MemoryOutputs, Product, write_all
+from morpheus_core.outputs import (
+    FitsOutputs,
+    MemoryOutputs,
+    Product,
+    allocate_files,
+    encode_checksum,
+    open_results,
+    publish,
+    refuse_to_replace,
+    write_all,
+)
 
 PRODUCTS = [Product("output", (10, 7, 3)), Product("n", (10, 7))]
 
@@ -17,21 +30,35 @@ def blocks(first, rows):
     return [array[first : first + rows] for array in whole]
 
 
-def fits_outputs(directory, inputs=(), overwrite=False):
-    return FitsOutputs(PRODUCTS, directory, inputs=inputs, overwrite=overwrite)
+def write_rows(outputs):
+    """Write all rows out of order, and return the data sums."""
+    sums = [outputs.write(first, blocks(first, rows)) for first, rows in [(4, 6), (0, 3), (3, 1)]]
+    return None if sums[0] is None else np.sum(sums, axis=0).tolist()
 
 
-def run(outputs):
-    with outputs:
-        for first, rows in [(4, 6), (0, 3), (3, 1)]:
-            outputs.write(first, blocks(first, rows))
-        return outputs.finish()
+def write_files(directory, overwrite=False):
+    allocate_files(PRODUCTS, directory)
+    with FitsOutputs(PRODUCTS, directory) as outputs:
+        outputs.seal(write_rows(outputs))
+    publish(PRODUCTS, directory, overwrite)
 
 
-@pytest.mark.parametrize("on_disk", [True, False])
-def test_rows_come_back(tmp_path, on_disk):
-    outputs = fits_outputs(tmp_path) if on_disk else MemoryOutputs(PRODUCTS, as_hduls=True)
-    hduls, arrays = run(outputs)
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_rows_come_back_from_memory():
+    outputs = MemoryOutputs(PRODUCTS, as_hduls=True)
+    write_rows(outputs)
+    check_results(*outputs.results())
+
+
+def test_rows_come_back_from_disk(tmp_path):
+    write_files(tmp_path)
+    check_results(*open_results(PRODUCTS, tmp_path))
+
+
+def check_results(hduls, arrays):
     for hdul, array, expected in zip(hduls, arrays, blocks(0, 10), strict=True):
         assert array.dtype.newbyteorder("=") == np.float32
         np.testing.assert_array_equal(array, expected)
@@ -39,88 +66,107 @@ def test_rows_come_back(tmp_path, on_disk):
         hdul.close()
 
 
-def test_files_are_padded_and_verify(tmp_path):
-    for hdul in run(fits_outputs(tmp_path))[0]:
-        hdul.verify("exception")
-        hdul.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["n.fits", "output.fits"]
-    assert all(path.stat().st_size % 2880 == 0 for path in tmp_path.iterdir())
+def test_files_are_padded_and_their_checksums_hold(tmp_path):
+    write_files(tmp_path)
+    assert names(tmp_path) == ["n.fits", "output.fits"]
+    for path in tmp_path.iterdir():
+        assert path.stat().st_size % 2880 == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # astropy warns of checksums that do not hold
+            with fits.open(path, checksum=True) as hdul:
+                hdul.verify("exception")
+                assert {"DATE", "CHECKSUM", "DATASUM"} <= set(hdul[0].header)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_checksums_are_letters_and_digits_that_add_up_to_the_complement(total):
+    text = encode_checksum(total)
+    assert text.isascii()
+    assert text.isalnum()
+    straight = text[1:] + text[0]
+    words = np.frombuffer(straight.encode(), ">u4").astype(object) - 0x30303030
+    assert sum(words) % 0xFFFFFFFF == (~total & 0xFFFFFFFF) % 0xFFFFFFFF
 
 
 def test_arrays_over_files_are_copy_on_write(tmp_path):
-    hduls, (output, _) = run(fits_outputs(tmp_path))
+    write_files(tmp_path)
+    hduls, (output, _) = open_results(PRODUCTS, tmp_path)
     output[0, 0, 0] = 99
     for hdul in hduls:
         hdul.close()
     assert fits.getdata(tmp_path / "output.fits")[0, 0, 0] == 0
 
 
-def test_directories_are_made(tmp_path):
-    for hdul in run(fits_outputs(tmp_path / "a" / "b"))[0]:
-        hdul.close()
-    assert (tmp_path / "a" / "b" / "output.fits").exists()
+def test_the_first_product_appears_last(tmp_path, monkeypatch):
+    order = []
+    replace = type(tmp_path).replace
+    monkeypatch.setattr(
+        type(tmp_path), "replace", lambda self, to: order.append(to.name) or replace(self, to)
+    )
+    write_files(tmp_path)
+    assert order == ["n.fits", "output.fits"]
+
+
+def test_publishing_goes_on_where_it_stopped(tmp_path):
+    allocate_files(PRODUCTS, tmp_path)
+    publish(PRODUCTS[1:], tmp_path, overwrite=False)
+    assert names(tmp_path) == ["n.fits", "output.fits.part"]
+    publish(PRODUCTS, tmp_path, overwrite=False)
+    publish(PRODUCTS, tmp_path, overwrite=False)
+    assert names(tmp_path) == ["n.fits", "output.fits"]
+
+
+def test_files_that_appear_during_the_run_are_kept(tmp_path):
+    allocate_files(PRODUCTS, tmp_path)
+    (tmp_path / "output.fits").write_text("precious")
+    with pytest.raises(OutputError, match=r"has appeared during the run; the result is .*\.part"):
+        publish(PRODUCTS, tmp_path, overwrite=False)
+    assert (tmp_path / "output.fits").read_text() == "precious"
+    assert (tmp_path / "output.fits.part").exists()
 
 
 @pytest.mark.parametrize("name", ["output.fits", "n.fits"])
 def test_existing_files_are_refused(tmp_path, name):
+    paths = [tmp_path / "output.fits", tmp_path / "n.fits"]
+    refuse_to_replace(paths, [], overwrite=False)
     (tmp_path / name).write_text("precious")
     with pytest.raises(OutputError, match=rf"{name} exists already; pass overwrite=True"):
-        fits_outputs(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_overwriting_waits_until_the_new_files_are_complete(tmp_path):
-    (tmp_path / "output.fits").write_text("precious")
-    with fits_outputs(tmp_path, overwrite=True) as outputs:
-        outputs.write(0, blocks(0, 10))
-        assert (tmp_path / "output.fits").read_text() == "precious"
-        hduls, _ = outputs.finish()
-    assert hduls[0][0].shape == (10, 7, 3)
-    for hdul in hduls:
-        hdul.close()
+        refuse_to_replace(paths, [], overwrite=False)
+    refuse_to_replace(paths, [], overwrite=True)
 
 
 def test_inputs_are_never_replaced(tmp_path):
-    source = tmp_path / "n.fits"
+    source, link = tmp_path / "n.fits", tmp_path / "link.fits"
     source.write_text("precious")
-    link = tmp_path / "link.fits"
     link.symlink_to(source)
     with pytest.raises(OutputError, match="would replace the input"):
-        fits_outputs(tmp_path, inputs=[link], overwrite=True)
-    assert source.read_text() == "precious"
+        refuse_to_replace([source], [link], overwrite=True)
 
 
-def test_nothing_is_left_of_a_run_that_fails(tmp_path):
-    (tmp_path / "output.fits").write_text("precious")
-    with pytest.raises(ZeroDivisionError), fits_outputs(tmp_path, overwrite=True):
-        raise ZeroDivisionError
-    assert [path.name for path in tmp_path.iterdir()] == ["output.fits"]
-    assert (tmp_path / "output.fits").read_text() == "precious"
-
-
-def test_parts_of_another_run_are_left_alone(tmp_path):
-    part = tmp_path / "n.fits.part"
-    part.write_text("of another run")
-    with pytest.raises(OutputError, match=r"n\.fits\.part is in the way"):
-        fits_outputs(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["n.fits.part"]
-    assert part.read_text() == "of another run"
-
-
-def test_a_file_where_the_directory_should_be(tmp_path):
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="cannot write outputs to"):
-        fits_outputs(tmp_path / "out")
+def test_directories_are_never_replaced(tmp_path):
+    (tmp_path / "output.fits").mkdir()
+    with pytest.raises(OutputError, match="is in the way: it is no file"):
+        refuse_to_replace([tmp_path / "output.fits"], [], overwrite=True)
 
 
 @pytest.mark.parametrize("allocates", [True, False], ids=["posix_fallocate", "free space check"])
 def test_a_disk_that_is_too_small_shows_before_the_run(tmp_path, monkeypatch, allocates):
     if not allocates:
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    petabytes = [Product("output", (1_000_000, 1_000_000, 500)), Product("n", (10, 7))]
-    with pytest.raises(OutputError, match=r"output\.fits needs \d+\.\d\d GiB that cannot be had"):
-        FitsOutputs(petabytes, tmp_path, inputs=[], overwrite=False)
-    assert list(tmp_path.iterdir()) == []
+    petabytes = [Product("n", (10, 7)), Product("output", (1_000_000, 1_000_000, 500))]
+    with pytest.raises(OutputError, match=r"output\.fits.part needs \d+\.\d\d GiB that cannot"):
+        allocate_files(petabytes, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_left_of_an_interrupted_allocation(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        allocate_files(PRODUCTS, tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_file_systems_that_cannot_allocate(tmp_path, monkeypatch):
@@ -128,19 +174,19 @@ def test_file_systems_that_cannot_allocate(tmp_path, monkeypatch):
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
-    for hdul in run(fits_outputs(tmp_path))[0]:
-        hdul.close()
+    write_files(tmp_path)
+    check_results(*open_results(PRODUCTS, tmp_path))
 
 
 def test_a_disk_that_fills_up_later(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    outputs = fits_outputs(tmp_path)
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OutputError, match="No space left"):
-        run(outputs)
-    assert list(tmp_path.iterdir()) == []
+    allocate_files(PRODUCTS, tmp_path)
+    with FitsOutputs(PRODUCTS, tmp_path) as outputs:
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(OutputError, match="No space left"):
+            write_rows(outputs)
 
 
 def test_short_writes_are_continued(tmp_path, monkeypatch):
@@ -160,4 +206,4 @@ def test_memory_that_is_not_there():
 
 def test_sizes_beyond_32_bits_are_right():
     product = Product("output", (70_000, 70_000, 5, 2))
-    assert product.row_bytes * product.shape[0] == 70_000 * 70_000 * 5 * 2 * 4
+    assert product.padded_bytes == -(-70_000 * 70_000 * 5 * 2 * 4 // 2880) * 2880

@@ -52,7 +52,7 @@ def rows_of(job, strip, images, model, counts=None, first_row=None):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=cases(), count=st.sampled_from([1, 2, 3, 5]))
 def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
     job, images, model = job_of(case)
@@ -76,7 +76,7 @@ def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
     assert all(whole[row][1] == content for row, content in owned.items())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=cases(), count=st.sampled_from([1, 2, 3]), fraction=st.floats(0, 1))
 def test_a_strip_goes_on_where_it_stopped(case, count, fraction):
     job, images, model = job_of(case)

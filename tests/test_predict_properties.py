@@ -1,14 +1,20 @@
 """`predict` equals the brute-force loop, whatever the geometry."""
 
+import tempfile
 from fractions import Fraction
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from brute_force import score
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morpheus_core import predict
+from morpheus_core.aggregators import RowRing
+from morpheus_core.batches import SlabReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
 
@@ -88,16 +94,42 @@ def cases(draw):
     )
 
 
+def predict_on_disk(model, images, **options):
+    """Go from FITS files to FITS files, a row at a time."""
+    with tempfile.TemporaryDirectory() as directory:
+        paths = [Path(directory) / f"{index}.fits" for index in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            fits.writeto(path, image)
+        hduls, arrays = predict(model, paths, out_dir=Path(directory) / "out", **options)
+        arrays = [np.array(array, np.float32) for array in arrays]
+        for hdul in hduls:
+            hdul.close()
+    return hduls, arrays
+
+
 @pytest.mark.usefixtures("both_kernels")
-@settings(
-    max_examples=600,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+@pytest.mark.parametrize(
+    ("run", "small", "examples"),
+    [(predict, False, 500), (predict, True, 200), (predict_on_disk, True, 100)],
 )
-@given(case=cases())
-def test_equals_brute_force(case):
+def test_equals_brute_force(run, small, examples):
+    @settings(max_examples=examples)
+    @given(case=cases())
+    def check(case):
+        read_bytes = 1 if small else SlabReader._READ_BYTES
+        block_values = 1 if small else RowRing._BLOCK_VALUES
+        with (
+            mock.patch.object(SlabReader, "_READ_BYTES", read_bytes),
+            mock.patch.object(RowRing, "_BLOCK_VALUES", block_values),
+        ):
+            compare(run, case)
+
+    check()
+
+
+def compare(run, case):
     images, model, batch_size, options = case
-    _, (moments, votes, n) = predict(
+    _, (moments, votes, n) = run(
         model,
         images,
         batch_size=batch_size,

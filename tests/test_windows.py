@@ -122,7 +122,7 @@ def test_visits_are_what_counting_finds(mapped_grid):
     counted = np.zeros((above + height + below, left_of + width + right_of))
     h, w = grid.output_window_shape
     for top in grid.tops + above:
-        for left in grid.lefts + left_of:
+        for left in grid.lefts:
             counted[top : top + h, left : left + w] += update_map
     counted = counted[above : above + height, left_of : left_of + width]
     visits = Visits(grid, update_map)

@@ -1,0 +1,25 @@
+"""What README and docstrings show is what happens."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.rst"
+
+
+def test_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the examples write files
+    outcome = doctest.testfile(
+        str(README), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert outcome.attempted > 10
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("name", ["morpheus_core.morpheus_core", "morpheus_core.update_maps"])
+def test_docstrings(name):
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
