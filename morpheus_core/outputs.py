@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import prod
@@ -268,10 +269,8 @@ class FitsFile:
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return the sum of their 32-bit words."""
         pixels = np.ascontiguousarray(block, dtype=">f4")
-        try:
+        with self._writing():
             write_all(self._descriptor, pixels.data, self._data_start + first * self._row_bytes)
-        except OSError as error:
-            raise OutputError(f"writing {self._path} failed: {error.strerror}") from error
         return int(pixels.view(">u4").sum(dtype=np.uint64))
 
     def seal(self, data_sum: int) -> None:
@@ -283,12 +282,21 @@ class FitsFile:
         words = np.frombuffer(header.tostring(padding=True).encode("ascii"), dtype=">u4")
         total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
         header["CHECKSUM"] = encode_checksum(total)
-        write_all(self._descriptor, header.tostring(padding=True).encode("ascii"), 0)
+        with self._writing():
+            write_all(self._descriptor, header.tostring(padding=True).encode("ascii"), 0)
         self.sync()
 
     def sync(self) -> None:
         """Wait until what was written is on disk."""
-        os.fsync(self._descriptor)
+        with self._writing():
+            os.fsync(self._descriptor)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"writing {self._path} failed: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

@@ -1,0 +1,259 @@
+"""Runs on disk in this process: interrupted, resumed, in each other's way."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import morpheus_core as package
+from morpheus_core import InputError, ModelError, OutputError
+from morpheus_core.workspace import Workspace
+
+IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
+OPTIONS = {
+    "n_classes": 2,
+    "batch_size": 9,
+    "window_shape": (10, 8),
+    "stride": (2, 3),
+    "aggregate_method": ["mean_var", "rank_vote"],
+    "progress": False,
+}
+NAMES = ["n.fits", "output_mean_var.fits", "output_rank_vote.fits"]
+
+
+class Model:
+    """Scores with a twist in each call's sums, so that other batches would give other bytes."""
+
+    def __init__(self, fail_after=None, error=RuntimeError, factor=1.0):
+        self.windows = 0
+        self.fail_after, self.error, self.factor = fail_after, error, factor
+
+    def __call__(self, batch):
+        if self.fail_after is not None and self.windows >= self.fail_after:
+            raise self.error("stopped here")
+        (windows,) = batch
+        self.windows += len(windows)
+        score = windows * np.float32(self.factor) + windows.sum() / np.float32(1e4)
+        return np.concatenate([score, 1 - score], axis=-1)
+
+
+def predict(model, out_dir, inputs=IMAGE, **options):
+    hduls, arrays = package.predict(model, inputs, out_dir=out_dir, **{**OPTIONS, **options})
+    for hdul in hduls:
+        hdul.close()
+    return arrays
+
+
+def data_bytes(directory):
+    """Return what is in the data units, and check the checksums."""
+    contents = {}
+    for path in sorted(Path(directory).iterdir()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with fits.open(path, checksum=True) as hdul:
+                contents[path.name] = hdul[0].data.tobytes()
+    return contents
+
+
+def headers(directory):
+    varying = {"DATE", "CHECKSUM", "DATASUM"}
+    return {
+        path.name: [
+            tuple(card) for card in fits.getheader(path).cards if card.keyword not in varying
+        ]
+        for path in sorted(Path(directory).iterdir())
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run gives that is not interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    model = Model()
+    predict(model, directory)
+    return directory, model.windows
+
+
+def interrupt(out_dir, after, error=RuntimeError, **options):
+    kind = ModelError if issubclass(error, Exception) else error
+    with pytest.raises(kind) as caught:
+        predict(Model(after, error), out_dir, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("after", [9, 40, 100, 180])
+def test_resuming_gives_the_same_files(tmp_path, whole, after, error):
+    directory, all_windows = whole
+    interrupted = interrupt(tmp_path, after, error)
+    assert "resume=True continues from there" in interrupted.__notes__[0]
+    model = Model()
+    predict(model, tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(directory)
+    assert headers(tmp_path) == headers(directory)
+    window_height, group, first_batch = 10 // 2 + 1, 1, 1
+    per_row = 9
+    assert model.windows <= all_windows - after + (window_height + group + first_batch) * per_row
+
+
+def test_interrupted_again_and_again(tmp_path, whole):
+    directory, _ = whole
+    interrupt(tmp_path, 20)
+    for _ in range(3):
+        interrupt(tmp_path, 80, resume=True)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(directory)
+
+
+def test_a_run_that_finished_no_row_leaves_nothing(tmp_path):
+    interrupt(tmp_path / "out", 0)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_resuming_where_nothing_was_begun_begins(tmp_path, whole):
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
+    interrupt(tmp_path, 100)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(OutputError, match=r"is in the way.*resume=True to continue"):
+            predict(Model(), tmp_path, **options)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_folders_of_others_are_in_the_way_and_stay(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "thesis.tex").write_text("precious")
+    for resume in (True, False):
+        with pytest.raises(OutputError, match="/0 is in the way"):
+            predict(Model(), tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.rglob("*")] == ["0", "thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"stride": (2, 2)}, r"stride was \[2, 3\], is \[2, 2\]"),
+        ({"batch_size": 8}, "batch_size was 9, is 8"),
+        ({"aggregate_method": "mean_var"}, "aggregate_method was"),
+        ({"fill_value": 0.0}, "fill_value was nan, is 0.0"),
+        ({"update_map": np.ones((10, 8)) / 2}, "update_map was"),
+        ({"inputs": IMAGE + 1}, r"model_inputs\[0\] was .*sha256"),
+        ({"inputs": [IMAGE, IMAGE]}, "it has 1 inputs, not 2"),
+    ],
+)
+def test_resuming_something_else_is_refused(tmp_path, options, difference):
+    interrupt(tmp_path, 100)
+    with pytest.raises(InputError, match=difference):
+        predict(Model(), tmp_path, **{"resume": True, **options})
+
+
+def test_resuming_with_another_version_is_refused(tmp_path, monkeypatch):
+    interrupt(tmp_path, 100)
+    monkeypatch.setattr(package, "__version__", "99")
+    with pytest.raises(InputError, match=r"begun by version .*, this is 99"):
+        predict(Model(), tmp_path, resume=True)
+
+
+def test_resuming_with_a_changed_file_is_refused(tmp_path):
+    path = tmp_path / "image.fits"
+    fits.writeto(path, IMAGE)
+    interrupt(tmp_path / "out", 100, inputs=path)
+    os.utime(path, (1, 1))
+    with pytest.raises(InputError, match="mtime_ns"):
+        predict(Model(), tmp_path / "out", inputs=path, resume=True)
+
+
+def test_resuming_with_another_model_is_refused(tmp_path, whole):
+    interrupt(tmp_path, 100)
+    with pytest.raises(ModelError, match="does not predict what it did"):
+        predict(Model(factor=1.1), tmp_path, resume=True)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+@pytest.mark.parametrize("where", ["allocate_files", "complete", "publish", "Workspace.remove"])
+def test_a_run_killed_outside_of_its_strips(tmp_path, whole, monkeypatch, where):
+    """An exception that nothing cleans up after is as good as a kill."""
+    target = f"morpheus_core.runs.{where}"
+    with monkeypatch.context() as patch:
+        patch.setattr("morpheus_core.runs.Workspace.discard", lambda *_: None)
+        patch.setattr(target, lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            predict(Model(), tmp_path)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_a_run_killed_between_the_renames(tmp_path, whole, monkeypatch):
+    replace = Path.replace
+
+    def killed(self, target):
+        if self.name == "output_mean_var.fits.part":
+            raise SystemExit
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(SystemExit):
+            predict(Model(), tmp_path)
+    assert (tmp_path / "n.fits").exists()
+    assert not (tmp_path / "output_mean_var.fits").exists()
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_one_process_at_a_time(tmp_path):
+    interrupt(tmp_path, 100)
+    with (
+        Workspace(tmp_path).lock(),
+        pytest.raises(OutputError, match="another process is running in"),
+    ):
+        predict(Model(), tmp_path, resume=True)
+
+
+def test_overwriting_waits_until_the_new_files_are_complete(tmp_path):
+    predict(Model(), tmp_path)
+    before = data_bytes(tmp_path)
+    interrupt(tmp_path, 100, overwrite=True)
+    finished = {path.name: path.read_bytes() for path in tmp_path.glob("*.fits")}
+    assert sorted(finished) == NAMES
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == before
+
+
+def test_outputs_of_other_methods_are_not_left_beside_new_ones(tmp_path):
+    predict(Model(), tmp_path, aggregate_method="mean_var")
+    with pytest.raises(OutputError, match=r"output\.fits is of a run with another"):
+        predict(Model(), tmp_path, overwrite=True)
+
+
+def test_a_disk_that_fills_up_stops_the_run_so_that_it_can_go_on(tmp_path, whole, monkeypatch):
+    pwrite, written = os.pwrite, []
+
+    def fills_up(descriptor, data, offset):
+        written.append(len(data))
+        if sum(written) > 20_000:
+            raise OSError(28, "No space left on device")
+        return pwrite(descriptor, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fills_up)
+        patch.setattr("morpheus_core.aggregators.RowRing._BLOCK_VALUES", 1)
+        with pytest.raises(OutputError, match="No space left"):
+            predict(Model(), tmp_path)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_the_log_says_what_is_done(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "morpheus_core"):
+        predict(Model(), tmp_path)
+    assert f"234 of 234 windows in 1 strips, into {tmp_path}" in caplog.text
