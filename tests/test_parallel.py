@@ -1,0 +1,534 @@
+"""Workers give what one process gives, whatever the model, and fail as one."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from conftest import require
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_predict_properties import cases
+from test_runs import data_bytes
+
+import morpheus_core as package
+from morpheus_core import InputError, ModelError, OutputError, WorkerError, update_maps
+from morpheus_core.parallel import worker
+from morpheus_core.workspace import Workspace
+
+IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
+OPTIONS = {
+    "n_classes": 2,
+    "batch_size": 9,
+    "window_shape": (10, 8),
+    "stride": (2, 3),
+    "aggregate_method": ["mean_var", "rank_vote"],
+    "progress": False,
+}
+N_WINDOWS = 26 * 9
+
+
+def two_classes(batch):
+    return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+
+
+def predict(model=two_classes, inputs=IMAGE, **options):
+    hduls, arrays = package.predict(model, inputs, **{**OPTIONS, **options})
+    arrays = [np.array(array, np.float32) for array in arrays]
+    for hdul in hduls:
+        hdul.close()
+    return arrays
+
+
+def assert_same(parallel, serial, weighted=False):
+    """n and votes equal exactly, the mean to one float32 ulp, the variance to its rounding."""
+    (moments, votes, n), (moments_1, votes_1, n_1) = parallel, serial
+    ulp = 1 if weighted else 0
+    np.testing.assert_array_max_ulp(n, n_1, ulp)
+    np.testing.assert_array_max_ulp(votes, votes_1, ulp)
+    np.testing.assert_array_max_ulp(moments[..., 0], moments_1[..., 0], 1)
+    square = np.float64(moments_1[..., 0]) ** 2 + moments_1[..., 1]
+    slack = 1e-6 * moments_1[..., 1] + 4 * n_1[..., None] * 2.0**-53 * square
+    error = np.abs(np.float64(moments[..., 1]) - moments_1[..., 1])
+    assert np.array_equal(np.isnan(moments), np.isnan(moments_1))
+    assert np.all((error <= slack) | np.isnan(error))
+
+
+class HerePool:
+    """Runs what a worker runs, but in this process: from stored plan, inputs and model."""
+
+    def __init__(self, workspace, strips, slots):
+        self.workspace, self.slots = workspace, slots
+
+    def run(self, indices, on_windows, interval):
+        for index in indices:
+            with mock.patch.dict(os.environ, self.slots[0]):
+                worker.run(self.workspace, index)
+
+
+class Counting:
+    """Counts the windows that any copy of it is shown."""
+
+    def __init__(self, model, path):
+        self.model, self.path = model, path
+
+    def __call__(self, batch):
+        with Path(self.path).open("a") as file:
+            file.write(f"{len(batch[0])}\n")
+        return self.model(batch)
+
+    def count(self):
+        return sum(int(line) for line in Path(self.path).read_text().splitlines())
+
+
+@pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
+@settings(max_examples=150)
+@given(case=cases(), workers=st.sampled_from([1, 2, 3, 5]), from_files=st.booleans())
+def test_any_number_of_workers_gives_what_one_process_gives(
+    tmp_path_factory, case, workers, from_files
+):
+    images, model, batch_size, options = case
+    directory = tmp_path_factory.mktemp("run")
+    model = Counting(model, directory / "counts")
+    options = {**options, "batch_size": batch_size}
+    serial = predict(model, images, **options)
+    evaluated = model.count()
+    if from_files:
+        paths = [directory / f"{index}.fits" for index in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            fits.writeto(path, image)
+        images = paths
+    with mock.patch("morpheus_core.runs.Pool", HerePool):
+        parallel = predict(model, images, out_dir=directory / "out", cpus=workers, **options)
+    weighted = options["update_map"] is not None and options["update_map"].dtype != bool
+    assert_same(parallel, serial, weighted)
+    assert model.count() == 2 * evaluated
+    assert len(list((directory / "out").iterdir())) == 3
+
+
+def upsampled(batch):
+    return two_classes([np.repeat(np.repeat(batch[0], 2, axis=1), 2, axis=2)])
+
+
+def with_holes(batch):
+    predictions = two_classes(batch)
+    predictions[predictions > 0.99] = np.nan
+    return predictions
+
+
+@pytest.mark.parametrize("from_files", [True, False], ids=["files", "arrays"])
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (two_classes, {"cpus": 1}),
+        (two_classes, {"cpus": 2, "padding": "reflect"}),
+        (two_classes, {"cpus": 3, "stride": (4, 3), "edges": "drop"}),
+        (upsampled, {"cpus": 2, "dilation": 2}),
+        (with_holes, {"cpus": 2, "nan_policy": "omit"}),
+        (two_classes, {"cpus": 2, "update_map": update_maps.centre_crop((10, 8), 2)}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
+def test_real_workers(tmp_path, model, options, from_files):
+    image = IMAGE
+    if from_files:
+        image = tmp_path / "image.fits"
+        fits.writeto(image, np.uint16(IMAGE * 60_000))
+        options = {**options, "n_classes": 2}
+        model = Scaled(model)
+    serial = predict(model, image, **{k: v for k, v in options.items() if k != "cpus"})
+    parallel = predict(model, image, out_dir=tmp_path / "out", **options)
+    assert_same(parallel, serial)
+    names = ["n.fits", "output_mean_var.fits", "output_rank_vote.fits"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+class Scaled:
+    """Takes camera counts."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, batch):
+        assert batch[0].dtype == np.uint16
+        return self.model([batch[0] / np.float32(60_000)])
+
+
+def test_every_window_is_evaluated_once(tmp_path):
+    model = Counting(two_classes, tmp_path / "counts")
+    predict(model, out_dir=tmp_path / "out", cpus=3)
+    assert model.count() == N_WINDOWS
+
+
+def test_more_workers_than_groups(tmp_path, caplog):
+    with caplog.at_level("INFO", "morpheus_core"):
+        parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])
+    assert "2 workers have nothing to do" in caplog.text
+    assert_same(parallel, predict(inputs=IMAGE[:12]))
+
+
+def test_one_bar_covers_all_workers(tmp_path, capsys):
+    predict(out_dir=tmp_path, cpus=2, progress=True, parallel_check_interval=0.05)
+    assert f"{N_WINDOWS}/{N_WINDOWS}" in capsys.readouterr().err
+
+
+def environment_of_a_worker(batch):
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    print("environment", [os.environ.get(name) for name in names], flush=True)
+    raise ValueError("that was all")
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"), [({"cpus": 2}, ""), ({"gpus": ["GPU-8f2a"]}, "GPU-8f2a")]
+)
+def test_workers_get_their_device_and_their_share_of_the_cores(
+    tmp_path, monkeypatch, options, seen
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("morpheus_core.parallel.devices.available_cores", lambda: 6)
+    with pytest.raises(WorkerError, match="that was all"):
+        predict(environment_of_a_worker, out_dir=tmp_path, **options)
+    share = "3" if "cpus" in options else "6"
+    logs = "".join(log.read_text() for log in tmp_path.glob("*/log"))
+    assert f"environment ['{seen}', '{share}', '{share}', '{share}']" in logs
+
+
+def torch_model(batch):
+    import torch
+
+    return torch.from_numpy(two_classes(batch))
+
+
+def test_a_gpu_that_is_not_there_is_no_silent_run_on_the_processor(tmp_path, monkeypatch):
+    require("torch")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(WorkerError, match="torch sees 0 GPUs with CUDA_VISIBLE_DEVICES=GPU-8f2a"):
+        predict(torch_model, out_dir=tmp_path, gpus=["GPU-8f2a"])
+
+
+class TestFailures:
+    def test_an_exception_comes_with_its_traceback_and_the_log(self, tmp_path):
+        def failing(batch):
+            print("about to fail", flush=True)
+            raise KeyError("weights of layer 7")
+
+        with pytest.raises(WorkerError) as caught:
+            predict(failing, out_dir=tmp_path, cpus=2)
+        message = str(caught.value)
+        assert "the worker of window rows" in message
+        assert "KeyError: 'weights of layer 7'" in message
+        assert "in failing" in message
+        log = Path(message.split("its log is ")[1].split("\n")[0])
+        assert "about to fail" in log.read_text()
+
+    def test_a_worker_that_ends_without_a_word(self, tmp_path):
+        def leaving(batch):
+            print("last words", flush=True)
+            os._exit(3)
+
+        with pytest.raises(WorkerError, match=r"failed with exit code 3(.|\n)*last words"):
+            predict(leaving, out_dir=tmp_path, cpus=2)
+
+    def test_a_worker_that_ends_well_but_early(self, tmp_path):
+        def leaving(batch):
+            os._exit(0)
+
+        with pytest.raises(WorkerError, match="ended before they were finished"):
+            predict(leaving, out_dir=tmp_path, cpus=2)
+
+    def test_one_failure_ends_the_others_within_seconds(self, tmp_path):
+        def one_fails(batch):
+            if batch[0][0, 0, 0, 0] == 0:
+                raise ValueError("first row")
+            time.sleep(60)
+
+        image = np.ones((60, 30), np.float32)
+        image[0] = 0
+        start = time.monotonic()
+        with pytest.raises(WorkerError, match="first row"):
+            predict(one_fails, image, out_dir=tmp_path, cpus=2, parallel_check_interval=30)
+        assert time.monotonic() - start < 10
+        assert workers_of(tmp_path) == []
+
+    def test_a_model_that_cannot_be_sent(self, tmp_path):
+        model = Unsendable()
+        with pytest.raises(ModelError, match=r"cannot be sent to other processes: (.|\n)*class W"):
+            predict(model, out_dir=tmp_path / "out", cpus=2)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_stored_model_that_others_may_have_written(self, tmp_path):
+        with pytest.raises(WorkerError):
+            predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path, cpus=2)
+        (tmp_path / "0" / "model.pkl").chmod(0o666)
+        with pytest.raises(OutputError, match="could have been written by others"):
+            predict(two_classes, IMAGE_WITH_MARK, out_dir=tmp_path, resume=True)
+
+    def test_folders_are_private(self, tmp_path):
+        with pytest.raises(WorkerError):
+            predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path, cpus=2)
+        assert {oct(tmp_path.joinpath(name).stat().st_mode & 0o777) for name in "01"} == {"0o700"}
+
+
+class Unsendable:
+    def __call__(self, batch):
+        return two_classes(batch)
+
+    def __reduce__(self):
+        raise TypeError("handle of a device")
+
+
+IMAGE_WITH_MARK = IMAGE.copy()
+IMAGE_WITH_MARK[20, 0] = -1
+
+
+def fail_in_row_20(batch):
+    if batch[0][0, 0, 0, 0] == -1:
+        raise ValueError("marked")
+    return two_classes(batch)
+
+
+def workers_of(directory):
+    """List the processes that run strips in a directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace")
+            state = (path.parent / "stat").read_text().rsplit(")")[1].split()[0]
+        except OSError:
+            continue
+        if "parallel.worker" in command and str(directory) in command:
+            found.append((int(path.parent.name), state))
+    return found
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from morpheus_core import predict
+{model}
+image = np.random.default_rng(5).random((60, 30)).astype(np.float32)
+hduls, _ = predict(
+    {name}, image, n_classes=2, batch_size=9, window_shape=(10, 8), stride=(2, 3),
+    aggregate_method=["mean_var", "rank_vote"], out_dir=sys.argv[1], cpus=2, progress=False)
+for hdul in hduls:
+    hdul.close()
+"""
+
+MODELS = {
+    "function of an unguarded script": (
+        """
+def helper(x):
+    return np.concatenate([x, 1 - x], axis=-1)
+def model(batch):
+    return helper(batch[0])
+""",
+        "model",
+    ),
+    "lambda": ("", "lambda batch: np.concatenate([batch[0], 1 - batch[0]], axis=-1)"),
+    "closure": (
+        """
+def make():
+    one = np.float32(1)
+    return lambda batch: np.concatenate([batch[0], one - batch[0]], axis=-1)
+""",
+        "make()",
+    ),
+    "class of __main__": (
+        """
+class Model:
+    def __init__(self):
+        self.one = np.float32(1)
+    def __call__(self, batch):
+        return np.concatenate([batch[0], self.one - batch[0]], axis=-1)
+""",
+        "Model()",
+    ),
+    "class of a module beside the script": ("import beside", "beside.Model()"),
+    "factory": ("", "'beside:Model'"),
+}
+
+
+@pytest.fixture(scope="module")
+def serial_bytes(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("parallel")
+    predict(out_dir=directory, cpus=2)
+    return data_bytes(directory)
+
+
+def run_script(tmp_path, source, *arguments, **options):
+    (tmp_path / "script.py").write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    return subprocess.run(
+        [sys.executable, tmp_path / "script.py", *arguments],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("kind", list(MODELS))
+def test_models_of_scripts_travel(tmp_path, serial_bytes, kind):
+    definition, name = MODELS[kind]
+    (tmp_path / "beside.py").write_text("import numpy as np\n" + MODELS["class of __main__"][0])
+    run = run_script(tmp_path, SCRIPT.format(model=definition, name=name), str(tmp_path / "out"))
+    assert run.returncode == 0, run.stderr
+    assert data_bytes(tmp_path / "out") == serial_bytes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_models_of_notebooks_travel(tmp_path, serial_bytes):
+    nbformat, nbclient = require("nbformat"), require("nbclient")
+    require("ipykernel")
+    definition, name = MODELS["class of __main__"]
+    source = SCRIPT.format(model=definition, name=name).replace("sys.argv[1]", "'out'")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    path = {"PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    with warnings.catch_warnings(), mock.patch.dict(os.environ, path):
+        warnings.simplefilter("ignore")  # of the client's own event loop
+        nbclient.NotebookClient(
+            notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()
+    assert data_bytes(tmp_path / "out") == serial_bytes
+
+
+SLOW = """
+import time
+def model(batch):
+    time.sleep(0.05)
+    return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+"""
+
+
+def test_a_killed_worker_ends_the_run_at_once(tmp_path):
+    out = tmp_path / "out"
+    script = SCRIPT.format(model=SLOW, name="model").replace(
+        "progress=False", "progress=False, parallel_check_interval=60"
+    )
+    with start(tmp_path, script, out) as process:
+        victims = wait_for(lambda: workers_of(out) if rows_written(out) else None)
+        os.kill(victims[0][0], 9)
+        start_of_wait = time.monotonic()
+        _, error = process.communicate(timeout=30)
+        assert time.monotonic() - start_of_wait < 2
+    assert process.returncode == 1
+    assert "killed by SIGKILL: out of memory is the usual cause" in error
+    assert "resume=True continues from there" in error
+    assert workers_of(out) == []
+
+
+def test_workers_end_with_their_parent(tmp_path, serial_bytes):
+    out = tmp_path / "out"
+    with start(tmp_path, SCRIPT.format(model=SLOW, name="model"), out) as process:
+        wait_for(lambda: len(workers_of(out)) == 2 and rows_written(out))
+        process.kill()
+        process.communicate()
+    wait_for(lambda: not workers_of(out), seconds=2)
+    assert not list(out.glob("*.fits"))
+    predict(out_dir=out, resume=True, cpus=3)
+    assert data_bytes(out) == serial_bytes
+
+
+def test_ctrl_c_ends_all_workers(tmp_path):
+    out = tmp_path / "out"
+    with start(tmp_path, SCRIPT.format(model=SLOW, name="model"), out) as process:
+        wait_for(lambda: len(workers_of(out)) == 2 and rows_written(out))
+        process.send_signal(2)
+        _, error = process.communicate(timeout=10)
+    assert "KeyboardInterrupt" in error
+    assert workers_of(out) == []
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed(tmp_path, serial_bytes):
+    """The parent is killed 25 times at random; each run then goes on with another number."""
+    random = np.random.default_rng(7)
+    source = SCRIPT.format(model=SLOW, name="model")
+    for attempt in range(25):
+        out = tmp_path / str(attempt)
+        with start(tmp_path, source, out) as process:
+            time.sleep(random.uniform(0.3, 3.0))
+            process.kill()
+            process.communicate()
+        begun = Workspace(out).holds_a_run() and Workspace(out).is_marked("ready")
+        if begun or not (out / "output_mean_var.fits").exists():
+            # A run that had not begun begins anew: then with as many strips as the others.
+            cpus = [None, 1, 2, 3][attempt % 4] if begun else 2
+            predict(out_dir=out, resume=True, cpus=cpus)
+        assert data_bytes(out) == serial_bytes
+
+
+def start(tmp_path, source, out):
+    (tmp_path / "script.py").write_text(textwrap.dedent(source))
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    return subprocess.Popen(
+        [sys.executable, tmp_path / "script.py", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows_written(out):
+    """Say whether every strip has finished some rows."""
+    journals = list(out.glob("[0-9]/journal"))
+    return len(journals) == 2 and all("written" in journal.read_text() for journal in journals)
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def test_resuming_uses_the_stored_model(tmp_path, serial_bytes):
+    with pytest.raises(WorkerError):
+        predict(fail_in_row_20_once(tmp_path / "failed"), out_dir=tmp_path / "out", cpus=2)
+    predict(lambda batch: 1 / 0, out_dir=tmp_path / "out", resume=True, cpus=2)
+    assert data_bytes(tmp_path / "out") == serial_bytes
+
+
+def fail_in_row_20_once(path):
+    def model(batch):
+        from pathlib import Path
+
+        if not Path(path).exists() and batch[0][0, 0, 0, 0] == IMAGE[20, 0]:
+            Path(path).touch()
+            raise ValueError("only once")
+        return two_classes(batch)
+
+    return model
+
+
+def test_a_serial_run_goes_on_with_workers(tmp_path):
+    stop = {"after": 100}
+
+    def model(batch):
+        stop["after"] -= len(batch[0])
+        if stop["after"] < 0:
+            raise ValueError("stopped here")
+        return two_classes(batch)
+
+    with pytest.raises(ModelError):
+        predict(model, out_dir=tmp_path / "out")
+    predict(two_classes, out_dir=tmp_path / "out", resume=True, cpus=2)
+    predict(two_classes, out_dir=tmp_path / "whole")
+    assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "whole")
+
+
+def test_inputs_are_checked_before_anything_is_made(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        predict(inputs="nowhere.fits", out_dir=tmp_path / "out", cpus=2)
+    assert list(tmp_path.iterdir()) == []
