@@ -41,6 +41,7 @@ test-minimal: pyproject.toml setup.py
 
 bench: $(VENV)/run
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/workers.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -167,6 +167,17 @@ def test_every_window_is_evaluated_once(tmp_path):
     assert model.count() == N_WINDOWS
 
 
+def test_batches_are_the_same_whoever_runs_them(tmp_path):
+    """A model whose answer depends on its batch, like a network left in training mode."""
+    serial = predict(of_the_batch)
+    assert_same(predict(of_the_batch, out_dir=tmp_path, cpus=3), serial)
+
+
+def of_the_batch(batch):
+    score = np.float32(0.5) * batch[0] + np.float32(0.5) * (batch[0].mean() > 0.5)
+    return two_classes([score])
+
+
 def test_more_workers_than_groups(tmp_path, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
         parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])
@@ -262,6 +273,14 @@ class TestFailures:
         with pytest.raises(ModelError, match=r"cannot be sent to other processes: (.|\n)*class W"):
             predict(model, out_dir=tmp_path / "out", cpus=2)
         assert not (tmp_path / "out").exists()
+
+    def test_a_compiled_model_that_cannot_be_sent(self, tmp_path):
+        torch = require("torch")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its age
+            model = torch.jit.script(torch.nn.Identity())
+        with pytest.raises(ModelError, match=r"cannot be sent to other processes"):
+            predict(model, out_dir=tmp_path / "out", cpus=2)
 
     def test_a_stored_model_that_others_may_have_written(self, tmp_path):
         with pytest.raises(WorkerError):
@@ -451,11 +470,11 @@ def test_ctrl_c_ends_all_workers(tmp_path):
 def test_killed_at_any_moment_and_resumed(tmp_path, serial_bytes):
     """The parent is killed 25 times at random; each run then goes on with another number."""
     random = np.random.default_rng(7)
-    source = SCRIPT.format(model=SLOW, name="model")
+    source = SCRIPT.format(model=SLOW.replace("0.05", "0.15"), name="model")
     for attempt in range(25):
         out = tmp_path / str(attempt)
         with start(tmp_path, source, out) as process:
-            time.sleep(random.uniform(0.3, 3.0))
+            time.sleep(random.uniform(0.3, 2.8))
             process.kill()
             process.communicate()
         begun = Workspace(out).holds_a_run() and Workspace(out).is_marked("ready")
