@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Float64, Int64, Kernels, Predictions
+from morpheus_core.kernels import Float32, Float64, Int64, Kernels, Predictions
 
 NanPolicy = Literal["propagate", "omit"]
 NAN_POLICIES: tuple[NanPolicy, ...] = ("propagate", "omit")
@@ -67,19 +67,24 @@ class Aggregator(ABC):
         """Add predictions to the planes, (plane, ring rows, width, classes)."""
 
     @abstractmethod
-    def finalize(self, planes: Float64, n: Float64) -> Float64:
+    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
         """Turn finished rows into results.
 
         Parameters
         ----------
+        kernels : Kernels
+            The inner loops.
         planes : ndarray, shape (plane, rows, width, classes)
             Sums over all windows.
         n : ndarray, shape (rows, width)
-            Sum of weights; where it is zero the result means nothing.
+            Sum of weights.
+        fill_value : float
+            The result where n is zero.
 
         Returns
         -------
-        ndarray of float64, shape (rows, width, *result_shape(classes))
+        ndarray of float32, shape (rows, width, *result_shape(classes))
+            NaN in every class of a pixel that saw one class that is not finite.
         """
 
     @abstractmethod
@@ -106,21 +111,12 @@ class MeanVariance(Aggregator):
         else:
             kernels.add_moments(total, squares, fold.predictions, fold.spans, *at)
 
-    def finalize(self, planes: Float64, n: Float64) -> Float64:
-        """Divide; a pixel that saw one non-finite class is NaN in all of them."""
+    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
+        """Divide by the count."""
         total, squares = planes
-        result = np.empty((*total.shape, 2))
-        mean, variance = result[..., 0], result[..., 1]
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            np.divide(total, n[..., np.newaxis], out=mean)
-            np.divide(squares, n[..., np.newaxis], out=variance)
-            variance -= mean * mean
-        # Rounding may leave a constant pixel a hair below zero.
-        np.maximum(variance, 0, out=variance)
-        finite = np.isfinite(total)
-        if not finite.all():
-            result[~finite.all(axis=-1)] = np.nan
-        return result
+        results = np.empty((*total.shape, 2), np.float32)
+        kernels.finish_moments(total, squares, n, fill_value, results)
+        return results
 
 
 class RankVote(Aggregator):
@@ -142,15 +138,12 @@ class RankVote(Aggregator):
         else:
             kernels.add_votes(votes, fold.predictions, fold.spans, *at)
 
-    def finalize(self, planes: Float64, n: Float64) -> Float64:
-        """Divide; a pixel that saw one non-finite class is NaN in all of them."""
+    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
+        """Divide by the count."""
         (votes,) = planes
-        with np.errstate(invalid="ignore", divide="ignore"):
-            shares: Float64 = votes / n[..., np.newaxis]
-        spoiled = np.isnan(votes)
-        if spoiled.any():
-            shares[spoiled.any(axis=-1)] = np.nan
-        return shares
+        results = np.empty(votes.shape, np.float32)
+        kernels.finish_votes(votes, n, fill_value, results)
+        return results
 
 
 AGGREGATORS: dict[AGGREGATION_METHODS, Aggregator] = {

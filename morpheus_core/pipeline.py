@@ -177,14 +177,10 @@ def in_image(grid: WindowGrid, sums: Sums) -> Sums:
 
 
 def results(job: Job, visits: Visits, sums: Sums) -> list[NDArray[Any]]:
-    """Finalize the sums of every aggregator, and add n; rows lie inside the image.
-
-    Pixels that no prediction reached get the fill value.
-    """
+    """Finalize the sums of every aggregator, and add n; rows lie inside the image."""
     n = visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
-    blocks = []
-    for aggregator, planes in zip(job.aggregators, sums.planes, strict=True):
-        block = aggregator.finalize(planes, n)
-        block[n == 0] = job.fill_value
-        blocks.append(block)
+    blocks = [
+        aggregator.finalize(kernels.fastest(), planes, n, job.fill_value)
+        for aggregator, planes in zip(job.aggregators, sums.planes, strict=True)
+    ]
     return [*blocks, n]

@@ -1,6 +1,6 @@
-"""The inner loops that fold a batch of predictions into accumulator planes.
+"""The inner loops: folding predictions into accumulator planes, and finalizing finished rows.
 
-Two modules hold the same five functions and give the same bytes: `compiled` (numba) and `plain`
+Two modules hold the same functions and give the same bytes: `compiled` (numba) and `plain`
 (numpy, several times slower).
 
 ==================== ===========================================================================
@@ -16,7 +16,8 @@ top                  output row of the windows' first row
 lefts                (windows,): plane column of each window's first pixel
 ==================== ===========================================================================
 
-Pixels outside the spans, or of weight zero, are never read.
+Pixels outside the spans, or of weight zero, are never read. A pixel that saw one class that is not
+finite is NaN in all of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Predictions = NDArray[np.floating]
@@ -68,6 +70,14 @@ class Kernels(Protocol):
 
     def add_weights(self, count: Float64, weights: Float64, top: int, lefts: Int64) -> None:
         """Add the weights themselves."""
+
+    def finish_moments(
+        self, total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+    ) -> None:
+        """Write mean and variance, (rows, width, classes, 2), or `fill_value` where n is zero."""
+
+    def finish_votes(self, votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+        """Write vote shares, (rows, width, classes), or `fill_value` where n is zero."""
 
 
 def fastest() -> Kernels:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from morpheus_core.kernels import Float64, Int64, Predictions
+from morpheus_core.kernels import Float32, Float64, Int64, Predictions
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -153,3 +153,45 @@ def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> Non
             source = weights[b * each, i]
             for x in range(width):
                 into[x] += source[x]
+
+
+@_compile
+def finish_moments(
+    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+) -> None:
+    """See :meth:`Kernels.finish_moments`."""
+    rows, width, classes = total.shape
+    for row in range(rows):
+        for column in range(width):
+            count = n[row, column]
+            if count == 0.0:
+                results[row, column, :, :] = fill_value
+                continue
+            spoiled = 0.0
+            for k in range(classes):
+                spoiled += total[row, column, k] - total[row, column, k]
+            for k in range(classes):
+                mean = total[row, column, k] / count
+                variance = squares[row, column, k] / count - mean * mean
+                # Rounding may leave a constant pixel a hair below zero.
+                if variance < 0.0:
+                    variance = 0.0
+                results[row, column, k, 0] = mean + spoiled
+                results[row, column, k, 1] = variance + spoiled
+
+
+@_compile
+def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+    """See :meth:`Kernels.finish_votes`."""
+    rows, width, classes = votes.shape
+    for row in range(rows):
+        for column in range(width):
+            count = n[row, column]
+            if count == 0.0:
+                results[row, column, :] = fill_value
+                continue
+            spoiled = 0.0
+            for k in range(classes):
+                spoiled += votes[row, column, k] - votes[row, column, k]
+            for k in range(classes):
+                results[row, column, k] = votes[row, column, k] / count + spoiled

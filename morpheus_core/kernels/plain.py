@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Float64, Int64, Predictions
+from morpheus_core.kernels import Float32, Float64, Int64, Predictions
 
 Place = tuple[slice, slice]
 
@@ -77,6 +77,36 @@ def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> Non
     shape = (len(lefts), *weights.shape[1:])
     for b, into, of in _places(len(count), shape, top, lefts):
         count[into] += _map_of(weights, b)[of]
+
+
+def finish_moments(
+    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+) -> None:
+    """See :meth:`Kernels.finish_moments`."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = total / n[..., np.newaxis]
+        variance = squares / n[..., np.newaxis]
+        variance -= mean * mean
+        # Rounding may leave a constant pixel a hair below zero.
+        results[..., 1] = np.maximum(variance, 0, out=variance)
+        results[..., 0] = mean
+    _spoil(results, total)
+    results[n == 0] = fill_value
+
+
+def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+    """See :meth:`Kernels.finish_votes`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        np.divide(votes, n[..., np.newaxis], out=results, casting="same_kind")
+    _spoil(results, votes)
+    results[n == 0] = fill_value
+
+
+def _spoil(results: Float32, sums: Float64) -> None:
+    """Make a pixel NaN in every class if one of its sums is not finite."""
+    finite = np.isfinite(sums)
+    if not finite.all():
+        results[~finite.all(axis=-1)] = np.nan
 
 
 def _ballot(values: Predictions, weight: np.float64 | Float64) -> Float64:
