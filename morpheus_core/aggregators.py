@@ -8,9 +8,10 @@ as tall as the windows that can still touch a row, not as the image.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -59,8 +60,8 @@ class Aggregator(ABC):
 
     #: How many (ring rows, width, classes) planes are kept.
     n_planes: int
-    #: Names of the axes of one pixel's result.
-    axes: tuple[str, ...]
+    #: Names and meanings of the axes of one pixel's result.
+    axes: Mapping[str, str]
 
     @abstractmethod
     def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
@@ -96,7 +97,7 @@ class MeanVariance(Aggregator):
     """Mean and population variance of each class, from sums and sums of squares in float64."""
 
     n_planes = 2
-    axes = ("CLASS", "STATISTIC")
+    axes = MappingProxyType({"CLASS": "index from 0", "STATISTIC": "0 mean, 1 variance"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:
         """Return (classes, 2): the mean, then the variance."""
@@ -123,7 +124,7 @@ class RankVote(Aggregator):
     """Share of windows in which each class scored highest; the lowest class wins a tie."""
 
     n_planes = 1
-    axes = ("CLASS",)
+    axes = MappingProxyType({"CLASS": "index from 0"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:
         """Return (classes,)."""

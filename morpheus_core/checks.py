@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import os
 from collections.abc import Sequence
@@ -96,6 +97,8 @@ def directory(name: str, value: Any) -> Path:
 
 def model(value: object) -> None:
     """Raise unless the value is callable, or names what makes a callable."""
+    if inspect.isclass(value):
+        raise InputError(f"model must be an instance, got the class {value.__name__}; call it")
     if not callable(value) and not (isinstance(value, str) and value.count(":") == 1):
         raise InputError(f'model must be callable, or "package.module:factory", got {value!r}')
 

@@ -6,30 +6,26 @@ class) therefore has its sky position on axes 2 and 3.
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from astropy.io import fits
 
-logger = logging.getLogger("morpheus_core")
+from morpheus_core.errors import MorpheusWarning
 
 
-def product_header(
-    source: fits.Header | None, dilation: Fraction, axis_names: tuple[str, ...]
-) -> fits.Header:
+def product_header(sky: dict[str, Any], axes: Mapping[str, str]) -> fits.Header:
     """Make the header of an output.
 
     Parameters
     ----------
-    source : Header or None
-        Header of an input image, whose sky position the output inherits.
-    dilation : Fraction
-        Output pixels per input pixel.
-    axis_names : tuple of str
-        Names of the axes after height and width, in numpy order.
+    sky : dict
+        What :func:`celestial_cards` returns.
+    axes : mapping of str
+        Names and meanings of the axes after height and width, in numpy order.
 
     Returns
     -------
@@ -37,12 +33,11 @@ def product_header(
         World coordinates only; the cards that describe the data are the writer's.
     """
     header = fits.Header()
-    leading = len(axis_names)
-    sky = celestial_cards(source, dilation) if source is not None else {}
+    leading = len(axes)
     if sky:
         header["WCSAXES"] = leading + 2
-    for axis, name in enumerate(reversed(axis_names), start=1):
-        header[f"CTYPE{axis}"] = name
+    for axis, (name, meaning) in enumerate(reversed(list(axes.items())), start=1):
+        header[f"CTYPE{axis}"] = (name, meaning)
         if sky:  # programs that read any axis expect a scale of every one: here an index from 0
             header[f"CRPIX{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = 1.0, 0.0, 1.0
     for key, value in sky.items():
@@ -50,7 +45,7 @@ def product_header(
     return header
 
 
-def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
+def celestial_cards(source: fits.Header | None, dilation: Fraction) -> dict[str, Any]:
     """Return the linear celestial WCS of a header as cards for axes 1 and 2, scaled by `dilation`.
 
     Output pixel ``p'`` and input pixel ``p`` (both one-based) are related by ``p' - 0.5 =
@@ -60,17 +55,21 @@ def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
     from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
 
+    if source is None:
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # of cards that were mended
         try:
             wcs = WCS(source).celestial
         except Exception as error:  # wcslib and astropy reject broken cards with many classes
-            logger.warning("the outputs get no sky position: %s", error)
+            warn(f"the outputs get no sky position: {error}")
             return {}
         if not wcs.has_celestial:
             return {}
         if wcs.sip is not None:
-            logger.warning("the outputs get a linear sky position: SIP distortion is left out")
+            warn(
+                "the outputs get a linear sky position: the SIP distortion of the input is left out"
+            )
             wcs.sip = None
             wcs.wcs.ctype = [name.removesuffix("-SIP") for name in wcs.wcs.ctype]
         factor = float(dilation)
@@ -82,6 +81,11 @@ def celestial_cards(source: fits.Header, dilation: Fraction) -> dict[str, Any]:
         header = wcs.to_header()
     # wcslib adds a reference date of zero where there is no time to refer to.
     return {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
+
+
+def warn(message: str) -> None:
+    """Warn of a sky position that is not that of the input."""
+    warnings.warn(message, MorpheusWarning, stacklevel=2)
 
 
 def shifted_key(key: str, leading: int) -> str:

@@ -242,7 +242,8 @@ def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
         return [model_inputs]
     if not isinstance(model_inputs, (list, tuple)):
         raise InputError(
-            f"model_inputs must be a list of arrays or of paths, got {type(model_inputs).__name__}"
+            f"model_inputs must be an array, a path, or a list of arrays or of paths, "
+            f"got {type(model_inputs).__name__}"
         )
     if not model_inputs:
         raise InputError("model_inputs must name at least one image, got an empty list")

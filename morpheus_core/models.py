@@ -51,9 +51,10 @@ class CheckedModel:
         try:
             answer = to_numpy(self._model(batch.windows))
         except Exception as error:
-            rows = f"{batch.rows[0]} to {batch.rows[-1]}"
+            given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
             raise ModelError(
-                f"the model failed on window rows {rows}: {type(error).__name__}: {error}"
+                f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
+                f"window rows {batch.rows[0]} to {batch.rows[-1]}"
             ) from error
         return np.ascontiguousarray(self._spread(as_float(answer), len(batch)))
 
@@ -91,6 +92,8 @@ def to_numpy(answer: Any) -> NDArray[Any]:
 
 def as_float(answer: NDArray[Any]) -> Predictions:
     """Return real numbers as native float32 where that holds them exactly, else as float64."""
+    if answer.shape == () and answer.dtype.kind == "O":
+        raise ModelError(f"model returned {answer.item()!r}; expected an array")
     if answer.dtype.kind not in "biuf" and answer.dtype.name != "bfloat16":
         raise ModelError(f"model returned dtype {answer.dtype}; expected real numbers")
     fits_float32 = answer.dtype.itemsize < 4 or answer.dtype.newbyteorder("=") == np.float32

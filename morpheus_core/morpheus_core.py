@@ -110,8 +110,9 @@ def predict(
         "drop" leaves the border without predictions.
     padding : {"reflect", "symmetric", "edge", "constant"}, optional
         Continue the image beyond its borders, as `numpy.pad` does, by ``max(window - stride, 0)``
-        pixels, so that border pixels are visited as often as inner ones, and by more if the image
-        is smaller than the window. The outputs keep the size of the image.
+        pixels, so that border pixels are visited as often as inner ones (exactly so where the
+        stride divides window and image), and by more if the image is smaller than the window. The
+        outputs keep the size of the image.
     nan_policy : {"propagate", "omit"}
         "propagate": a pixel that got a prediction with a non-finite class is NaN in every class.
         "omit": that prediction of that pixel is left out of the statistics and of n.
@@ -120,10 +121,12 @@ def predict(
     overwrite : bool, default False
         Replace existing outputs, once the new ones are complete.
     resume : bool, default False
-        Continue the run in `out_dir` that was interrupted, with the same arguments and inputs; the
-        result has the bytes of a run that was not interrupted. Where there is none, begin. The
-        number of processes may change. The model is the one that was sent to other processes; a run
-        in one process needs the same model again.
+        Continue the run in `out_dir` that was interrupted, with the same arguments and unchanged
+        inputs; the data have the bytes of a run that was not interrupted. Where there is none,
+        begin; a run that was finished is not touched, its files are refused like any others. The
+        number of processes may change. The model is the one that was stored for the workers when
+        the run began, not the one that is passed now; a run in one process stores none and needs
+        the same model again.
     progress : bool, default True
         Show a progress bar.
 
@@ -246,10 +249,11 @@ def warn_of_vain_requests(job: Job) -> None:
     height, width = job.grid.output_shape
     unreached = Visits(job.grid, job.update_map).count_unreached()
     if unreached:
+        cover = ' or edges="cover",' if job.grid.edges == "drop" else ""
         warnings.warn(
             f"{unreached} of {height * width} output pixels are reached by no window: they get "
-            f'the fill value and n = 0; use a smaller stride, edges="cover", padding, or an '
-            f"update_map that counts more of the window",
+            f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
+            f"more of the window",
             MorpheusWarning,
             stacklevel=3,
         )

@@ -99,8 +99,17 @@ class Plan:
             return f"it has {len(self.inputs)} inputs, not {len(asked.inputs)}"
         for index, (stored, given) in enumerate(zip(self.inputs, asked.inputs, strict=True)):
             if stored != given:
-                return f"model_inputs[{index}] was {stored}, is {given}"
+                return f"model_inputs[{index}] {changed_input(stored, given)}"
         return None
+
+
+def changed_input(stored: dict[str, Any], given: dict[str, Any]) -> str:
+    """Say in what way an input is another one."""
+    if stored.get("path") != given.get("path"):
+        return f"was {stored.get('path', 'an array')}, is {given.get('path', 'an array')}"
+    if "path" in stored:
+        return f"is {stored['path']}, which was written to after the run had begun"
+    return "has other pixels"
 
 
 def parameters_of(job: Job) -> dict[str, Any]:

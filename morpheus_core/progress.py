@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,9 +14,17 @@ def progress_bar(windows: int, done: int, shown: bool) -> Iterator[Callable[[int
 
     Call what is yielded with the number just finished.
     """
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a notebook that has only text: text is fine
+        from tqdm.auto import tqdm
 
-    with tqdm(
-        total=windows, initial=done, unit="window", unit_scale=True, disable=not shown
-    ) as bar:
+    bar = tqdm(
+        total=windows,
+        initial=done,
+        unit=" windows",
+        disable=not shown,
+        # Each update is a line of its own in a log.
+        mininterval=0.1 if sys.stderr.isatty() else 1.0,
+    )
+    with bar:
         yield bar.update

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from morpheus_core.errors import InputError, OutputError, WorkerError
+from morpheus_core.errors import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    OutputError,
+    WorkerError,
+)
 from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import read_journal
 from morpheus_core.models import Model, pickle_model, resolve, unpickle_model
@@ -86,6 +93,8 @@ def run_on_disk(
     plan = reopen(job, stack, products, workspace) if request.resume else None
     if plan is None:
         plan = begin(job, stack, model, products, workspace, request)
+    else:
+        warn_of_another_model(model, workspace)
     with workspace.lock():
         if not workspace.is_marked("stitched"):
             compute(job, stack, model, products, workspace, plan, request)
@@ -205,6 +214,24 @@ def compute(
         raise
 
 
+def warn_of_another_model(model: Model | str, workspace: Workspace) -> None:
+    """Warn if the model that was stored will run, and another one was passed."""
+    stored = workspace.stored_model()
+    if stored is None or isinstance(model, str):
+        return
+    try:
+        same = pickle_model(model) == stored
+    except ModelError:
+        same = False
+    if not same:
+        warnings.warn(
+            f"resume=True runs the model that was stored when the run in {workspace.directory} "
+            f"began; the one that is passed now is not the same, byte for byte, and is ignored",
+            MorpheusWarning,
+            stacklevel=4,
+        )
+
+
 def prepare_for_workers(
     stack: ImageStack, model: Model | str, workspace: Workspace, plan: Plan
 ) -> None:
@@ -238,8 +265,8 @@ def clean_up(
 ) -> None:
     """Leave nothing of a run that has finished no row, and say what is left of any other."""
     entries = [read_journal(workspace.journal_path(index)) for index in range(len(plan.strips))]
-    if not isinstance(error, WorkerError) and not any(entries):
-        workspace.discard(plan, products)
+    if not any(entries):
+        workspace.discard(plan, products, keep_logs=isinstance(error, WorkerError))
     else:
         error.add_note(
             f"What is finished is kept in {workspace.directory}: resume=True continues from there."

@@ -138,9 +138,10 @@ class WindowGrid:
                 )
         if not len(self):
             raise InputError(
-                f"the image must be at least as large as the window, got an image of "
+                f"the image must be at least as large as the window, got a height and width of "
                 f"{self.image_shape} and window_shape={self.window_shape}; use a smaller window, "
-                f'or padding="reflect" (or "symmetric", "edge", "constant") to extend the image'
+                f'or padding="reflect" (or "symmetric", "edge", "constant") to extend the image; '
+                f"bands come last, np.moveaxis(image, 0, -1) moves them there"
             )
 
     def __len__(self) -> int:

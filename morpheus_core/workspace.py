@@ -23,6 +23,11 @@ from morpheus_core.inputs import ArrayImage, Image
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.plan import Plan
 
+#: The name of a worker's log.
+LOG = "log"
+#: What can be noted of a run, as empty files.
+FACTS = ("overwrite", "ready", "stitched")
+
 
 class Workspace:
     """The folders of one run.
@@ -56,7 +61,7 @@ class Workspace:
 
     def log_path(self, index: int) -> Path:
         """Return where a worker's output goes."""
-        return self.folder(index) / "log"
+        return self.folder(index) / LOG
 
     def error_path(self, index: int) -> Path:
         """Return where a worker says what stopped it."""
@@ -86,28 +91,31 @@ class Workspace:
         OutputError
             They are never deleted: they may be the finished rows of a long run.
         """
-        names = [part_path(product, self.directory) for product in products]
-        names += [self.folder(index) for index in range(n_strips)]
-        for path in names:
-            if path.is_dir() and not any(path.iterdir()):
-                continue
-            if path.exists():
-                raise OutputError(
-                    f"{path} is in the way, of a run that is going on or was interrupted; pass "
-                    f"resume=True to continue that run, remove it, or pass another out_dir"
-                )
+        found = [part_path(product, self.directory) for product in products]
+        found = [path for path in found if path.exists()]
+        folders = [self.folder(index) for index in range(n_strips)]
+        found += [path for path in folders if path.exists() and not is_free(path)]
+        if found:
+            raise OutputError(
+                f"{', '.join(map(str, found))} in the way, of a run that is going on or was "
+                f"interrupted; pass resume=True to continue that run, or remove them, or pass "
+                f"another out_dir"
+            )
 
     def create(self, plan: Plan, update_map: NDArray[np.float64], overwrite: bool) -> None:
         """Make the folders; from its first moment the run can be found by its plan."""
-        begun = self._aside(plan)
-        begun.mkdir(mode=0o700)
-        (begun / "run.json").write_text(plan.to_json())
-        begun.replace(self._shared)
-        np.save(self._shared / "update_map.npy", update_map)
         for index, strip in enumerate(plan.strips):
             self.folder(index).mkdir(mode=0o700, exist_ok=True)
+            self.folder(index).chmod(0o700)
+            if index == 0:
+                for fact in FACTS:
+                    (self._shared / fact).unlink(missing_ok=True)
+                unfinished = self._shared / "run.tmp"
+                unfinished.write_text(plan.to_json())
+                unfinished.replace(self._plan_path)
             job = {"run": plan.run, "window_rows": list(strip)}
             (self.folder(index) / "job.json").write_text(json.dumps(job))
+        np.save(self._shared / "update_map.npy", update_map)
         if overwrite:
             self.mark("overwrite")
 
@@ -182,7 +190,7 @@ class Workspace:
         return path.read_bytes()
 
     def mark(self, fact: str) -> None:
-        """Note a fact: "overwrite" is allowed, all is "ready" to run, the strips are "stitched"."""
+        """Note one of `FACTS`: replacing is allowed, all is ready to run, strips are stitched."""
         (self._shared / fact).touch()
 
     def is_marked(self, fact: str) -> bool:
@@ -201,16 +209,15 @@ class Workspace:
                 ) from error
             yield
 
-    def remove(self, plan: Plan) -> None:
-        """Remove the folders of the run; as long as one is left, the plan is, too."""
+    def remove(self, plan: Plan, keep_logs: bool = False) -> None:
+        """Remove the folders of the run, or all but the logs in them; the plan is the last."""
+        kept = {LOG} if keep_logs else set()
         for index in range(1, len(plan.strips)):
             if self._belongs_to(plan, index):
-                shutil.rmtree(self.folder(index), ignore_errors=True)
-        self._shared.replace(self._aside(plan))
-        shutil.rmtree(self._aside(plan))
-
-    def _aside(self, plan: Plan) -> Path:
-        return self.directory / f"0.{plan.run}"
+                clear(self.folder(index), kept)
+        clear(self._shared, {*kept, *FACTS, self._plan_path.name})
+        self._plan_path.unlink()
+        clear(self._shared, kept)
 
     def _belongs_to(self, plan: Plan, index: int) -> bool:
         """Say whether a folder is there and of this run, or empty."""
@@ -221,8 +228,22 @@ class Workspace:
             return folder.is_dir() and not any(folder.iterdir())
         return bool(job["run"] == plan.run)
 
-    def discard(self, plan: Plan, products: Sequence[Product]) -> None:
+    def discard(self, plan: Plan, products: Sequence[Product], keep_logs: bool = False) -> None:
         """Remove the run and its unfinished outputs."""
         for product in products:
             part_path(product, self.directory).unlink(missing_ok=True)
-        self.remove(plan)
+        self.remove(plan, keep_logs)
+
+
+def is_free(folder: Path) -> bool:
+    """Say whether a folder holds nothing but what a run may leave that has ended."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOG, "run.tmp", *FACTS}
+
+
+def clear(folder: Path, kept: set[str]) -> None:
+    """Remove what a run has put in a folder, and the folder if nothing is left in it."""
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

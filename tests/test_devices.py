@@ -18,7 +18,7 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     monkeypatch.setattr(devices, "container_cores", lambda _: [])
-    monkeypatch.setattr(devices, "installed_gpus", lambda _: 2)
+    monkeypatch.setattr(devices, "installed_gpus", lambda: 2)
 
 
 def seen_by(gpus):
@@ -97,5 +97,12 @@ def test_a_device_that_the_driver_does_not_list():
 
 
 def test_where_no_driver_lists_devices_the_worker_will_tell(monkeypatch):
-    monkeypatch.setattr(devices, "installed_gpus", lambda _: None)
+    monkeypatch.setattr(devices, "installed_gpus", lambda: None)
     assert seen_by([7]) == ["7"]
+
+
+@pytest.mark.parametrize("gpu", [0, "GPU-8f2a"])
+def test_a_machine_without_gpus(monkeypatch, gpu):
+    monkeypatch.setattr(devices, "installed_gpus", lambda: 0)
+    with pytest.raises(InputError, match=f"no GPU {gpu}: this machine has 0"):
+        seen_by([gpu])

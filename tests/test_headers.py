@@ -7,8 +7,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from conftest import require_program
 
-from morpheus_core import predict
-from morpheus_core.headers import product_header
+from morpheus_core import MorpheusWarning, predict
+from morpheus_core.headers import celestial_cards
+from morpheus_core.headers import product_header as header_of_cards
 
 
 def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):
@@ -18,6 +19,10 @@ def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):
     wcs.wcs.crpix = 20.5, 11.0
     wcs.wcs.cd = np.array(matrix) * 0.06 / 3600
     return wcs.to_header()
+
+
+def product_header(source, dilation, names):
+    return header_of_cards(celestial_cards(source, dilation), dict.fromkeys(names, "meaning"))
 
 
 ROTATED = ((-0.8, 0.6), (0.6, 0.8))
@@ -74,7 +79,8 @@ def test_distortion_is_left_out_whole():
     source = sky_header()
     source.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2})
     source.update({"A_2_0": 1e-5, "B_0_2": 1e-5})
-    header = product_header(source, Fraction(1), ())
+    with pytest.warns(MorpheusWarning, match="SIP distortion of the input is left out"):
+        header = product_header(source, Fraction(1), ())
     assert (header["CTYPE1"], header["CTYPE2"]) == ("RA---TAN", "DEC--TAN")
     assert not [key for key in header if key.startswith(("A_", "B_"))]
 
@@ -93,7 +99,12 @@ def test_nonstandard_cards_do_not_cost_the_sky_position(data):
     assert "CRPIX2" in product_header(source, Fraction(1), ("CLASS",))
 
 
-@pytest.mark.parametrize("source", [None, fits.Header(), fits.Header({"CTYPE1": 3})])
+def test_a_broken_sky_position_is_warned_of():
+    with pytest.warns(MorpheusWarning, match="the outputs get no sky position"):
+        assert celestial_cards(fits.Header({"CTYPE1": 3}), Fraction(1)) == {}
+
+
+@pytest.mark.parametrize("source", [None, fits.Header()])
 def test_no_sky_position_to_inherit(source):
     header = product_header(source, Fraction(1), ("CLASS",))
     assert list(header) == ["CTYPE1"]

@@ -19,7 +19,14 @@ from test_predict_properties import cases
 from test_runs import data_bytes
 
 import morpheus_core as package
-from morpheus_core import InputError, ModelError, OutputError, WorkerError, update_maps
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    OutputError,
+    WorkerError,
+    update_maps,
+)
 from morpheus_core.parallel import worker
 from morpheus_core.workspace import Workspace
 
@@ -204,6 +211,7 @@ def test_workers_get_their_device_and_their_share_of_the_cores(
 ):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("morpheus_core.parallel.devices.available_cores", lambda: 6)
+    monkeypatch.setattr("morpheus_core.parallel.devices.installed_gpus", lambda: None)
     with pytest.raises(WorkerError, match="that was all"):
         predict(environment_of_a_worker, out_dir=tmp_path, **options)
     share = "3" if "cpus" in options else "6"
@@ -220,6 +228,7 @@ def torch_model(batch):
 def test_a_gpu_that_is_not_there_is_no_silent_run_on_the_processor(tmp_path, monkeypatch):
     require("torch")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("morpheus_core.parallel.devices.installed_gpus", lambda: None)
     with pytest.raises(WorkerError, match="torch sees 0 GPUs with CUDA_VISIBLE_DEVICES=GPU-8f2a"):
         predict(torch_model, out_dir=tmp_path, gpus=["GPU-8f2a"])
 
@@ -238,6 +247,14 @@ class TestFailures:
         assert "in failing" in message
         log = Path(message.split("its log is ")[1].split("\n")[0])
         assert "about to fail" in log.read_text()
+
+    def test_a_model_that_fails_at_once_leaves_only_logs_and_nothing_in_the_way(self, tmp_path):
+        with pytest.raises(WorkerError):
+            predict(lambda batch: 1 / 0, out_dir=tmp_path, cpus=2)
+        left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+        assert left <= {"0", "0/log", "1", "1/log"}
+        predict(out_dir=tmp_path, cpus=2)
+        assert len(list(tmp_path.iterdir())) == 3
 
     def test_a_worker_that_ends_without_a_word(self, tmp_path):
         def leaving(batch):
@@ -452,7 +469,8 @@ def test_workers_end_with_their_parent(tmp_path, serial_bytes):
         process.communicate()
     wait_for(lambda: not workers_of(out), seconds=2)
     assert not list(out.glob("*.fits"))
-    predict(out_dir=out, resume=True, cpus=3)
+    with pytest.warns(MorpheusWarning, match="not the same"):  # the script's own model
+        predict(out_dir=out, resume=True, cpus=3)
     assert data_bytes(out) == serial_bytes
 
 
@@ -467,6 +485,7 @@ def test_ctrl_c_ends_all_workers(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:resume=True runs the model that was stored")
 def test_killed_at_any_moment_and_resumed(tmp_path, serial_bytes):
     """The parent is killed 25 times at random; each run then goes on with another number."""
     random = np.random.default_rng(7)
@@ -515,7 +534,8 @@ def wait_for(condition, seconds=20):
 def test_resuming_uses_the_stored_model(tmp_path, serial_bytes):
     with pytest.raises(WorkerError):
         predict(fail_in_row_20_once(tmp_path / "failed"), out_dir=tmp_path / "out", cpus=2)
-    predict(lambda batch: 1 / 0, out_dir=tmp_path / "out", resume=True, cpus=2)
+    with pytest.warns(MorpheusWarning, match="the one that is passed now is not the same"):
+        predict(lambda batch: 1 / 0, out_dir=tmp_path / "out", resume=True, cpus=2)
     assert data_bytes(tmp_path / "out") == serial_bytes
 
 

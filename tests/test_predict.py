@@ -244,6 +244,7 @@ def test_a_failing_model_leaves_nothing_behind(tmp_path):
         ({"nan_policy": "raise"}, "nan_policy must be one of 'propagate', 'omit'"),
         ({"model": "model.pkl"}, r"model must be callable, .* got 'model\.pkl'"),
         ({"model": None}, "model must be callable"),
+        ({"model": dict}, "model must be an instance, got the class dict"),
         ({"fill_value": "x"}, "fill_value must be a number, got 'x'"),
         ({"fill_value": None}, "fill_value must be a number, got None"),
         ({"update_map": [[1, 2], [3]]}, "update_map must be an array"),

@@ -123,7 +123,7 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
     interrupt(tmp_path, 100)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(OutputError, match=r"is in the way.*resume=True to continue"):
+        with pytest.raises(OutputError, match=r"n\.fits\.part, .*/0 in the way, .*resume=True to"):
             predict(Model(), tmp_path, **options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
@@ -132,7 +132,7 @@ def test_folders_of_others_are_in_the_way_and_stay(tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "thesis.tex").write_text("precious")
     for resume in (True, False):
-        with pytest.raises(OutputError, match="/0 is in the way"):
+        with pytest.raises(OutputError, match="/0 in the way"):
             predict(Model(), tmp_path, resume=resume)
     assert [path.name for path in tmp_path.rglob("*")] == ["0", "thesis.tex"]
 
@@ -145,7 +145,7 @@ def test_folders_of_others_are_in_the_way_and_stay(tmp_path):
         ({"aggregate_method": "mean_var"}, "aggregate_method was"),
         ({"fill_value": 0.0}, "fill_value was nan, is 0.0"),
         ({"update_map": np.ones((10, 8)) / 2}, "update_map was"),
-        ({"inputs": IMAGE + 1}, r"model_inputs\[0\] was .*sha256"),
+        ({"inputs": IMAGE + 1}, r"model_inputs\[0\] has other pixels"),
         ({"inputs": [IMAGE, IMAGE]}, "it has 1 inputs, not 2"),
     ],
 )
@@ -167,7 +167,7 @@ def test_resuming_with_a_changed_file_is_refused(tmp_path):
     fits.writeto(path, IMAGE)
     interrupt(tmp_path / "out", 100, inputs=path)
     os.utime(path, (1, 1))
-    with pytest.raises(InputError, match="mtime_ns"):
+    with pytest.raises(InputError, match=r"image\.fits, which was written to after"):
         predict(Model(), tmp_path / "out", inputs=path, resume=True)
 
 

@@ -27,6 +27,9 @@ THREAD_VARIABLES = (
 #: Set by batch systems to the cores of one task: SLURM, PBS, LSF, Grid Engine.
 SCHEDULER_VARIABLES = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS")
 
+#: Patterns of the devices of NVIDIA, of NVIDIA under Windows' Linux, and of AMD.
+GPU_DEVICES = ("nvidia*", "dxg", "kfd")
+
 Environment = dict[str, str]
 
 
@@ -106,7 +109,10 @@ def visible_device(gpu: Any) -> str:
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     own = None if visible is None else [device.strip() for device in visible.split(",") if device]
+    count = installed_gpus()
     if isinstance(gpu, str) and gpu.startswith(("GPU-", "MIG-")):
+        if count == 0:
+            raise InputError(f"there is no GPU {gpu}: this machine has 0")
         if own is not None and not any(gpu.startswith(d) or d.startswith(gpu) for d in own):
             raise InputError(f"there is no GPU {gpu} among CUDA_VISIBLE_DEVICES={visible}")
         return gpu
@@ -120,15 +126,16 @@ def visible_device(gpu: Any) -> str:
         if index >= len(own):
             raise InputError(f"there is no GPU {index} among CUDA_VISIBLE_DEVICES={visible}")
         return own[index]
-    count = installed_gpus(Path("/proc/driver/nvidia/gpus"))
     if count is not None and index >= count:
         raise InputError(f"there is no GPU {index}: this machine has {count}")
     return str(index)
 
 
-def installed_gpus(path: Path) -> int | None:
-    """Count the GPUs that the NVIDIA driver lists; None where it lists nothing."""
+def installed_gpus() -> int | None:
+    """Count the GPUs of this machine; None where there are some but no driver lists them."""
     try:
-        return sum(1 for _ in path.iterdir())
+        return sum(1 for _ in Path("/proc/driver/nvidia/gpus").iterdir())
     except OSError:
-        return None
+        # Containers and other drivers have at least one of these devices.
+        found = any(path for name in GPU_DEVICES for path in Path("/dev").glob(name))
+        return None if found else 0

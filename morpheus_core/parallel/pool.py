@@ -117,12 +117,14 @@ class Pool:
         workspace, strip = self._workspace, self._strips[index]
         log = workspace.log_path(index)
         if workspace.error_path(index).exists():
-            reason = workspace.error_path(index).read_text(errors="replace").strip()
+            told = workspace.error_path(index).read_text(errors="replace").strip()
+            ending = f"failed: {told.splitlines()[-1]}"
         else:
-            reason = log.read_text(errors="replace")[-LOG_TAIL:].strip() or "it printed nothing"
+            told = log.read_text(errors="replace")[-LOG_TAIL:].strip() or "it printed nothing"
+            ending = how_it_ended(code)
         return (
-            f"the worker of window rows {strip.start} to {strip.stop - 1} {how_it_ended(code)}; "
-            f"its log is {log}\n{reason}"
+            f"the worker of window rows {strip.start} to {strip.stop - 1} {ending}; "
+            f"its log is {log}\n{told}"
         )
 
     def _end_all(self) -> None:

@@ -40,6 +40,7 @@ def main(directory: str, index: str, parent: str) -> None:
         run(workspace, int(index))
     except Exception:
         workspace.error_path(int(index)).write_text(traceback.format_exc())
+        traceback.print_exc()  # into the log, which outlives the run
         sys.exit(1)
 
 
