@@ -9,6 +9,7 @@ from morpheus_core.errors import (
     WorkerError,
 )
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
+from morpheus_core.version import __version__
 
 __all__ = [
     "AGGREGATION_METHODS",
@@ -18,7 +19,6 @@ __all__ = [
     "MorpheusWarning",
     "OutputError",
     "WorkerError",
+    "__version__",
     "predict",
 ]
-
-__version__ = "1.0.0"

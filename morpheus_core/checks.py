@@ -25,7 +25,7 @@ LARGEST_DENOMINATOR = 10_000
 def positive_integer(name: str, value: Any) -> int:
     """Return a whole number of at least one."""
     try:
-        number = operator.index(value)
+        number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = 0
     if number < 1:
@@ -92,7 +92,7 @@ def directory(name: str, value: Any) -> Path:
     """Return a path."""
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(f"{name} must be a path, got {value!r}")
-    return Path(value)
+    return Path(value).absolute()  # a model may change the working directory
 
 
 def model(value: object) -> None:

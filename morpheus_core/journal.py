@@ -8,14 +8,18 @@ lines count whose rows were known to be on disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
+
+logger = logging.getLogger("morpheus_core")
 
 #: Seconds between two times that the rows are forced to disk.
 SYNC_INTERVAL = 10.0
@@ -54,7 +58,7 @@ class Journal:
         self._last_sync = time.monotonic()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         # A worker whose parent was killed may live for a moment longer: wait for its end.
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        wait_for_lock(self._descriptor, path)
         text = path.read_bytes()
         complete = text[: text.rfind(b"\n") + 1]
         os.ftruncate(self._descriptor, len(complete))
@@ -79,15 +83,33 @@ class Journal:
             self._data_sums = [a + b for a, b in zip(self._data_sums, data_sums, strict=True)]
         self.entry = Entry(row, self._data_sums)
         if time.monotonic() - self._last_sync > SYNC_INTERVAL:
+            self.force()
+        else:
+            self._append("written", *self.entry)
+
+    def force(self) -> None:
+        """Force all rows to disk, and then the entry that says so."""
+        if self.entry is not None:
             self._sync()
             self._append("synced", *self.entry)
             os.fsync(self._descriptor)
             self._last_sync = time.monotonic()
-        else:
-            self._append("written", *self.entry)
 
     def _append(self, *values: object) -> None:
-        os.write(self._descriptor, json.dumps(values).encode("ascii") + b"\n")
+        line = json.dumps(values).encode("ascii") + b"\n"
+        if os.write(self._descriptor, line) != len(line):  # the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def wait_for_lock(descriptor: int, path: Path) -> None:
+    """Take the lock of a file, and say so where that takes time."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        logger.warning("waiting for the process that still writes %s", path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # not every file system has locks
+        logger.info("%s cannot be locked", path)
 
 
 def read_journal(path: Path) -> Entry | None:
@@ -104,7 +126,10 @@ def last_trusted(text: str) -> Entry | None:
     this_boot = boot_id()
     trusted, entry = False, None
     for line in text.splitlines():
-        kind, *values = json.loads(line)
+        try:
+            kind, *values = json.loads(line)
+        except ValueError:  # the rest of a line that did not fit on the disk
+            continue
         if kind == "boot":
             trusted = values[0] == this_boot != ""
         elif trusted or kind == "synced":

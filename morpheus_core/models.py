@@ -126,7 +126,11 @@ class Witness:
         if not self._path.exists():
             return
         before = np.load(self._path)
-        now = to_numpy(self._model(first_batch().windows))
+        windows = first_batch().windows
+        try:
+            now = to_numpy(self._model(windows))
+        except Exception as error:
+            raise ModelError(f"the model failed with {type(error).__name__}: {error}") from error
         # A GPU may differ in the last bits from run to run; another model differs by more.
         if now.shape != before.shape or not np.allclose(now, before, 1e-4, 1e-6, equal_nan=True):
             raise ModelError(
@@ -138,9 +142,11 @@ class Witness:
         """Predict, and keep the first predictions."""
         answer = self._model(windows)
         if not self._path.exists():
-            unfinished = self._path.with_suffix(".tmp.npy")
-            np.save(unfinished, to_numpy(answer), allow_pickle=False)
-            unfinished.replace(self._path)
+            predictions = to_numpy(answer)
+            if predictions.dtype.kind in "biuf":  # else it is refused anyway
+                unfinished = self._path.with_suffix(".tmp.npy")
+                np.save(unfinished, predictions)
+                unfinished.replace(self._path)
         return answer
 
 

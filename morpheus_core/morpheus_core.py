@@ -21,7 +21,6 @@ from morpheus_core.parallel.devices import plan_workers
 from morpheus_core.pipeline import Job, run_strip
 from morpheus_core.products import products_of
 from morpheus_core.progress import progress_bar
-from morpheus_core.runs import Request, run_on_disk
 from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, Visits, WindowGrid
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
@@ -206,9 +205,12 @@ def predict(
         products = products_of(job, stack.header)
         if out_dir is None:
             return run_in_memory(job, stack, resolve(model), products, progress)
+        # Only here is anything needed that Windows does not have.
+        from morpheus_core.runs import Request, Run
+
         directory = checks.directory("out_dir", out_dir)
         request = Request(directory, slots, resume, overwrite, progress, interval)
-        return run_on_disk(job, stack, model, products, request)
+        return Run(job, stack, model, products, request).results()
 
 
 def make_job(stack: ImageStack, **arguments: Any) -> Job:

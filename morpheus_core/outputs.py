@@ -56,8 +56,11 @@ class Product:
         """Bytes of all rows, filled up to whole FITS blocks."""
         return -(-self.row_bytes * self.shape[0] // FITS_BLOCK) * FITS_BLOCK
 
-    def complete_header(self) -> fits.Header:
-        """Return the header at its final size: checksums have their place but no value yet."""
+    def complete_header(self, run: str) -> fits.Header:
+        """Return the header at its final size: checksums have their place but no value yet.
+
+        The name of the run stands beside them, so that its files can be told from others.
+        """
         header = fits.Header()
         header["SIMPLE"] = (True, "conforms to FITS standard")
         header["BITPIX"] = (-32, "32-bit floating point")
@@ -68,7 +71,7 @@ class Product:
         now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
         header["DATE"] = (now, "UTC at the start of the run")
         header["CHECKSUM"] = ("0" * 16, "HDU checksum")
-        header["DATASUM"] = ("0" * 10, "data unit checksum")
+        header["DATASUM"] = ("0" * 10, f"of run {run}")
         return header
 
 
@@ -127,13 +130,15 @@ class FitsOutputs:
         What is in the files, in the order of the blocks that are written.
     directory : Path
         Where they are; :func:`allocate_files` makes them.
+    run : str
+        The name of the run that they must be of.
     """
 
-    def __init__(self, products: Sequence[Product], directory: Path) -> None:
+    def __init__(self, products: Sequence[Product], directory: Path, run: str) -> None:
         self._files: list[FitsFile] = []
         try:
             for product in products:
-                self._files.append(FitsFile(product, directory))
+                self._files.append(FitsFile(product, directory, run))
         except BaseException:
             self.close()
             raise
@@ -195,8 +200,8 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
             )
 
 
-def allocate_files(products: Sequence[Product], directory: Path) -> None:
-    """Make the temporary files at their final size, with their headers.
+def allocate_files(products: Sequence[Product], directory: Path, run: str) -> None:
+    """Make the temporary files of a run at their final size, with their headers.
 
     Raises
     ------
@@ -207,7 +212,7 @@ def allocate_files(products: Sequence[Product], directory: Path) -> None:
     try:
         for product in products:
             path = part_path(product, directory)
-            header = product.complete_header().tostring(padding=True).encode("ascii")
+            header = product.complete_header(run).tostring(padding=True).encode("ascii")
             with path.open("xb") as file:
                 made.append(path)
                 size = len(header) + product.padded_bytes
@@ -257,7 +262,7 @@ def open_results(products: Sequence[Product], directory: Path) -> Results:
 class FitsFile:
     """A FITS file of known shape whose rows are written in any order."""
 
-    def __init__(self, product: Product, directory: Path) -> None:
+    def __init__(self, product: Product, directory: Path, run: str) -> None:
         self._path = part_path(product, directory)
         self._row_bytes = product.row_bytes
         try:
@@ -265,6 +270,21 @@ class FitsFile:
         except OSError as error:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
         self._data_start = os.fstat(self._descriptor).st_size - product.padded_bytes
+        try:
+            self._check(product, run)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, product: Product, run: str) -> None:
+        """Raise unless this is the file that the run has made."""
+        expected = product.complete_header(run)
+        length = len(expected.tostring(padding=True))
+        if self._data_start == length:
+            found = fits.Header.fromstring(os.pread(self._descriptor, length, 0))
+            if found.comments["DATASUM"] == expected.comments["DATASUM"]:
+                return
+        raise OutputError(f"{self._path} is not the file that this run has made; remove it")
 
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return the sum of their 32-bit words."""

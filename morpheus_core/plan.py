@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.inputs import Image
 from morpheus_core.pipeline import Job
+from morpheus_core.version import __version__
 from morpheus_core.windows import Strip, WindowGrid
 
 
@@ -52,8 +53,6 @@ class Plan:
         cls, job: Job, images: Sequence[Image], strips: list[Strip], factory: str | None
     ) -> Self:
         """Describe a new run."""
-        from morpheus_core import __version__
-
         inputs = [image.identity() for image in images]
         return cls(uuid.uuid4().hex, __version__, parameters_of(job), inputs, strips, factory)
 

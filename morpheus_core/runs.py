@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from morpheus_core.errors import (
     InputError,
     ModelError,
+    MorpheusError,
     MorpheusWarning,
     OutputError,
     WorkerError,
@@ -36,7 +37,7 @@ from morpheus_core.plan import Plan
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.progress import progress_bar
 from morpheus_core.stitch import SeamFile, stitch
-from morpheus_core.strips import run_stored_strip, windows_left
+from morpheus_core.strips import StoredStrip, windows_left
 from morpheus_core.workspace import Workspace
 
 logger = logging.getLogger("morpheus_core")
@@ -66,10 +67,8 @@ class Request:
     interval: float
 
 
-def run_on_disk(
-    job: Job, stack: ImageStack, model: Model | str, products: Sequence[Product], request: Request
-) -> Results:
-    """Run a job into FITS files.
+class Run:
+    """A job on its way into FITS files.
 
     Parameters
     ----------
@@ -83,89 +82,215 @@ def run_on_disk(
         What becomes of it.
     request : Request
         Where and how.
-
-    Returns
-    -------
-    tuple
-        Open HDULists and arrays, one per product.
     """
-    workspace = Workspace(request.directory)
-    plan = reopen(job, stack, products, workspace) if request.resume else None
-    if plan is None:
-        plan = begin(job, stack, model, products, workspace, request)
-    else:
-        warn_of_another_model(model, workspace)
-    with workspace.lock():
+
+    def __init__(
+        self,
+        job: Job,
+        stack: ImageStack,
+        model: Model | str,
+        products: Sequence[Product],
+        request: Request,
+    ) -> None:
+        self._job, self._stack, self._model = job, stack, model
+        self._products, self._request = products, request
+        self._directory = request.directory
+        self._workspace = Workspace(request.directory)
+
+    def results(self) -> Results:
+        """Begin or resume the run, finish it, and open its files.
+
+        Returns
+        -------
+        tuple
+            Open HDULists and arrays, one per product.
+        """
+        request, workspace = self._request, self._workspace
+        resuming = request.resume and workspace.holds_a_run()
+        pickled = None
+        if request.slots and not isinstance(self._model, str) and not resuming:
+            pickled = pickle_model(self._model)  # or refused, before anything is made
+        with self._output_errors():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with workspace.lock():
+                plan = self._reopen() if request.resume else None
+                plan = plan or self._begin(pickled)
+                if not workspace.is_marked("stitched"):
+                    self._compute(plan)
+                    self._complete(plan)
+                    workspace.mark("stitched")
+                publish(self._products, self._directory, workspace.is_marked("overwrite"))
+                workspace.remove(plan)
+            return open_results(self._products, self._directory)
+
+    @contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        """Turn what the file system says into an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, MorpheusError):
+                raise
+            raise OutputError(
+                f"cannot write to {self._directory}: {error.strerror} ({error.filename})"
+            ) from error
+
+    def _reopen(self) -> Plan | None:
+        """Return the plan of the run that was interrupted, if there is one that had begun.
+
+        Raises
+        ------
+        InputError
+            If it was asked for something else.
+        """
+        workspace = self._workspace
+        if not workspace.holds_a_run():
+            return None
+        plan = workspace.load()
+        asked = Plan.make(self._job, self._stack.images, plan.strips, plan.factory)
+        difference = plan.difference(asked)
+        if difference:
+            raise InputError(
+                f"resume=True needs the arguments and inputs of the run in {self._directory}: "
+                f"{difference}; give those, or begin a new run in another out_dir"
+            )
+        if not workspace.is_marked("ready"):
+            workspace.discard(plan, self._products)
+            return None
         if not workspace.is_marked("stitched"):
-            compute(job, stack, model, products, workspace, plan, request)
-            complete(job, products, workspace, plan)
-            workspace.mark("stitched")
-        publish(products, request.directory, workspace.is_marked("overwrite"))
-        workspace.remove(plan)
-    return open_results(products, request.directory)
+            workspace.check_folders(plan)
+            self._warn_of_another_model()
+        return plan
 
+    def _warn_of_another_model(self) -> None:
+        """Warn if the model that was stored will run, and another one was passed."""
+        stored = self._workspace.stored_model()
+        if stored is None or isinstance(self._model, str):
+            return
+        try:
+            same = pickle_model(self._model) == stored
+        except ModelError:
+            same = False
+        if not same:
+            warnings.warn(
+                f"resume=True runs the model that was stored when the run in {self._directory} "
+                f"began; the one that is passed now is not the same, byte for byte, and is ignored",
+                MorpheusWarning,
+                stacklevel=5,
+            )
 
-def reopen(
-    job: Job, stack: ImageStack, products: Sequence[Product], workspace: Workspace
-) -> Plan | None:
-    """Return the plan of the run that was interrupted, if there is one that had begun to compute.
-
-    Raises
-    ------
-    InputError
-        If it was asked for something else.
-    """
-    if not workspace.holds_a_run():
-        return None
-    plan = workspace.load()
-    difference = plan.difference(Plan.make(job, stack.images, plan.strips, plan.factory))
-    if difference:
-        raise InputError(
-            f"resume=True needs the arguments and inputs of the run in {workspace.directory}: "
-            f"{difference}; give those, or begin a new run in another out_dir"
-        )
-    if not workspace.is_marked("ready"):
-        with workspace.lock():
+    def _begin(self, pickled: bytes | None) -> Plan:
+        """Make room for a new run; nothing is left if that fails."""
+        job, products, workspace = self._job, self._products, self._workspace
+        slots, overwrite = self._request.slots, self._request.overwrite
+        strips = job.grid.strips(job.batch_size, max(1, len(slots)))
+        if len(strips) < len(slots):
+            logger.info("%d workers have nothing to do", len(slots) - len(strips))
+        paths = [output_path(product, self._directory) for product in products]
+        refuse_to_replace(paths, self._stack.paths, overwrite)
+        refuse_leftovers(paths, self._directory)
+        workspace.refuse_what_is_in_the_way(products, len(strips))
+        factory = self._model if isinstance(self._model, str) else None
+        plan = Plan.make(job, self._stack.images, strips, factory)
+        try:
+            workspace.create(plan, job.update_map, overwrite)
+            allocate_files(products, self._directory, plan.run)
+            if pickled is not None:
+                workspace.store_model(pickled, len(strips))
+            workspace.mark("ready")
+        except BaseException:
             workspace.discard(plan, products)
-        return None
-    if not workspace.is_marked("stitched"):
-        workspace.check_folders(plan)
-    return plan
+            raise
+        return plan
 
+    def _compute(self, plan: Plan) -> None:
+        """Run what is left of every strip."""
+        left = [self._windows_left(plan, index) for index in range(len(plan.strips))]
+        indices = [index for index, windows in enumerate(left) if windows]
+        total = len(self._job.grid)
+        logger.info(
+            "%d of %d windows in %d strips, into %s",
+            sum(left),
+            total,
+            len(indices),
+            self._directory,
+        )
+        try:
+            with progress_bar(total, total - sum(left), self._request.progress) as on_windows:
+                if self._request.slots:
+                    self._run_in_workers(plan, indices, on_windows)
+                else:
+                    self._run_here(plan, indices, on_windows)
+        except BaseException as error:
+            self._clean_up(plan, error)
+            raise
 
-def begin(
-    job: Job,
-    stack: ImageStack,
-    model: Model | str,
-    products: Sequence[Product],
-    workspace: Workspace,
-    request: Request,
-) -> Plan:
-    """Make room for a new run; nothing is left if that fails."""
-    directory = workspace.directory
-    strips = job.grid.strips(job.batch_size, max(1, len(request.slots)))
-    if len(strips) < len(request.slots):
-        logger.info("%d workers have nothing to do", len(request.slots) - len(strips))
-    pickled = pickle_model(model) if request.slots and callable(model) else None
-    paths = [output_path(product, directory) for product in products]
-    refuse_to_replace(paths, stack.paths, request.overwrite)
-    refuse_leftovers(paths, directory)
-    workspace.refuse_what_is_in_the_way(products, len(strips))
-    plan = Plan.make(job, stack.images, strips, None if callable(model) else model)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        workspace.create(plan, job.update_map, request.overwrite)
-    except OSError as error:
-        raise OutputError(f"cannot write outputs to {directory}: {error}") from error
-    try:
-        allocate_files(products, directory)
-        if pickled is not None:
-            workspace.store_model(pickled, len(strips))
-        workspace.mark("ready")
-    except BaseException:
-        workspace.discard(plan, products)
-        raise
-    return plan
+    def _windows_left(self, plan: Plan, index: int) -> int:
+        entry = read_journal(self._workspace.journal_path(index))
+        return windows_left(self._job, plan.strips[index], entry)
+
+    def _run_in_workers(
+        self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
+    ) -> None:
+        """Run strips in other processes, which a run that began in one is made ready for."""
+        workspace, request = self._workspace, self._request
+        workspace.store_arrays(self._stack.images)
+        if plan.factory is None and workspace.stored_model() is None:
+            model = resolve(self._model)
+            for index in indices:
+                self._open_strip(plan, index).check(model)
+            workspace.store_model(pickle_model(model), len(plan.strips))
+        pool = Pool(
+            workspace,
+            plan.strips,
+            request.slots,
+            lambda index: not self._windows_left(plan, index),
+        )
+        pool.run(indices, on_windows, request.interval)
+
+    def _run_here(
+        self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
+    ) -> None:
+        """Run strips in this process, one after the other."""
+        pickled = self._workspace.stored_model()
+        model = resolve(plan.factory or self._model)
+        model = model if pickled is None else unpickle_model(pickled)
+        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
+            for index in indices:
+                self._open_strip(plan, index).run(model, outputs, on_windows)
+
+    def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
+        strip = plan.strips[index]
+        return StoredStrip(self._workspace, index, self._job, strip, self._stack.images)
+
+    def _clean_up(self, plan: Plan, error: BaseException) -> None:
+        """Leave nothing of a run that has finished no row, and say what is left of any other."""
+        paths = [self._workspace.journal_path(index) for index in range(len(plan.strips))]
+        if any(read_journal(path) for path in paths):
+            error.add_note(
+                f"What is finished is kept in {self._directory}: resume=True continues from there."
+            )
+        else:
+            keep_logs = isinstance(error, WorkerError)
+            self._workspace.discard(plan, self._products, keep_logs)
+
+    def _complete(self, plan: Plan) -> None:
+        """Stitch the strips and enter the checksums: the files are whole then."""
+        data_sums = [0] * len(self._products)
+        for index in range(len(plan.strips)):
+            entry = read_journal(self._workspace.journal_path(index))
+            assert entry is not None, "every strip is finished"
+            data_sums = [a + b for a, b in zip(data_sums, entry.data_sums, strict=True)]
+        with (
+            FitsOutputs(self._products, self._directory, plan.run) as outputs,
+            ExitStack() as opened,
+        ):
+            seams = [
+                opened.enter_context(SeamFile(self._workspace.seam_path(k), self._job, strip))
+                for k, strip in enumerate(plan.strips)
+            ]
+            stitched = stitch(self._job, plan.strips, seams, outputs)
+            outputs.seal([a + b for a, b in zip(data_sums, stitched, strict=True)])
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
@@ -177,115 +302,3 @@ def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
                 f"{path} is of a run with another aggregate_method and would be left beside a "
                 f"count that is not its own; remove it or pass another out_dir"
             )
-
-
-def compute(
-    job: Job,
-    stack: ImageStack,
-    model: Model | str,
-    products: Sequence[Product],
-    workspace: Workspace,
-    plan: Plan,
-    request: Request,
-) -> None:
-    """Run what is left of every strip."""
-    entries = [read_journal(workspace.journal_path(index)) for index in range(len(plan.strips))]
-    left = [
-        windows_left(job, strip, entry) for strip, entry in zip(plan.strips, entries, strict=True)
-    ]
-    indices = [index for index, windows in enumerate(left) if windows]
-    logger.info(
-        "%d of %d windows in %d strips, into %s",
-        sum(left),
-        len(job.grid),
-        len(indices),
-        request.directory,
-    )
-    try:
-        with progress_bar(len(job.grid), len(job.grid) - sum(left), request.progress) as on_windows:
-            if request.slots:
-                prepare_for_workers(stack, model, workspace, plan)
-                pool = Pool(workspace, plan.strips, request.slots)
-                pool.run(indices, on_windows, request.interval)
-            else:
-                run_here(job, stack, model, products, workspace, plan, indices, on_windows)
-    except BaseException as error:
-        clean_up(error, workspace, plan, products)
-        raise
-
-
-def warn_of_another_model(model: Model | str, workspace: Workspace) -> None:
-    """Warn if the model that was stored will run, and another one was passed."""
-    stored = workspace.stored_model()
-    if stored is None or isinstance(model, str):
-        return
-    try:
-        same = pickle_model(model) == stored
-    except ModelError:
-        same = False
-    if not same:
-        warnings.warn(
-            f"resume=True runs the model that was stored when the run in {workspace.directory} "
-            f"began; the one that is passed now is not the same, byte for byte, and is ignored",
-            MorpheusWarning,
-            stacklevel=4,
-        )
-
-
-def prepare_for_workers(
-    stack: ImageStack, model: Model | str, workspace: Workspace, plan: Plan
-) -> None:
-    """Store what workers need and a run in one process did not."""
-    workspace.store_arrays(stack.images)
-    if plan.factory is None and workspace.stored_model() is None:
-        workspace.store_model(pickle_model(resolve(model)), len(plan.strips))
-
-
-def run_here(
-    job: Job,
-    stack: ImageStack,
-    model: Model | str,
-    products: Sequence[Product],
-    workspace: Workspace,
-    plan: Plan,
-    indices: Sequence[int],
-    on_windows: Callable[[int], object],
-) -> None:
-    """Run strips in this process, one after the other."""
-    pickled = workspace.stored_model()
-    model = resolve(plan.factory or model) if pickled is None else unpickle_model(pickled)
-    with FitsOutputs(products, workspace.directory) as outputs:
-        for index in indices:
-            strip = plan.strips[index]
-            run_stored_strip(workspace, index, job, strip, stack.images, model, outputs, on_windows)
-
-
-def clean_up(
-    error: BaseException, workspace: Workspace, plan: Plan, products: Sequence[Product]
-) -> None:
-    """Leave nothing of a run that has finished no row, and say what is left of any other."""
-    entries = [read_journal(workspace.journal_path(index)) for index in range(len(plan.strips))]
-    if not any(entries):
-        workspace.discard(plan, products, keep_logs=isinstance(error, WorkerError))
-    else:
-        error.add_note(
-            f"What is finished is kept in {workspace.directory}: resume=True continues from there."
-        )
-
-
-def complete(job: Job, products: Sequence[Product], workspace: Workspace, plan: Plan) -> None:
-    """Stitch the strips and enter the checksums: the files are whole then."""
-    data_sums = [0] * len(products)
-    for index, strip in enumerate(plan.strips):
-        entry = read_journal(workspace.journal_path(index))
-        if entry is None or windows_left(job, strip, entry):
-            rows = f"{strip.start} to {strip.stop - 1}"
-            raise WorkerError(f"the worker of window rows {rows} ended before they were finished")
-        data_sums = [a + b for a, b in zip(data_sums, entry.data_sums, strict=True)]
-    with FitsOutputs(products, workspace.directory) as outputs, ExitStack() as opened:
-        seams = [
-            opened.enter_context(SeamFile(workspace.seam_path(index), job, strip))
-            for index, strip in enumerate(plan.strips)
-        ]
-        stitched = stitch(job, plan.strips, seams, outputs)
-        outputs.seal([a + b for a, b in zip(data_sums, stitched, strict=True)])

@@ -73,7 +73,7 @@ class SeamFile:
         """Store the sums of rows from `first` on, as :class:`Rows` holds them."""
         by_row = [np.moveaxis(block, 1, 0) if block.ndim == 4 else block for block in blocks]
         rows = np.concatenate([block.reshape(len(block), -1) for block in by_row], axis=1)
-        write_all(self._descriptor, rows.data, self._offset(first))
+        write_all(self._descriptor, np.ascontiguousarray(rows).data, self._offset(first))
 
     def read(self, row: int) -> NDArray[np.float64]:
         """Return everything that is stored of a row, flat."""

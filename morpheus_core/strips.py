@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from morpheus_core.inputs import Image
 from morpheus_core.journal import Entry, Journal
@@ -14,52 +15,74 @@ from morpheus_core.windows import Strip
 from morpheus_core.workspace import Workspace
 
 
-def run_stored_strip(
-    workspace: Workspace,
-    index: int,
-    job: Job,
-    strip: Strip,
-    images: list[Image],
-    model: Model,
-    outputs: FitsOutputs,
-    on_windows: Callable[[int], object],
-) -> None:
-    """Run what is left of a strip.
+@dataclass(frozen=True, slots=True)
+class StoredStrip:
+    """A strip, and where the run keeps what it knows of it.
 
-    Parameters
+    Attributes
     ----------
     workspace : Workspace
-        Where the run keeps its files.
+        The run's folders.
     index : int
         Which strip.
-    job, strip, images, model, on_windows
+    job, strip, images
         As :func:`morpheus_core.pipeline.run_strip` takes them.
-    outputs : FitsOutputs
-        Takes the finished rows.
-
-    Raises
-    ------
-    ModelError
-        If the model is not the one that the run was begun with.
     """
-    with SeamFile(workspace.seam_path(index), job, strip) as seam:
 
-        def sync() -> None:
-            outputs.sync()
-            seam.sync()
+    workspace: Workspace
+    index: int
+    job: Job
+    strip: Strip
+    images: list[Image]
 
-        with Journal(workspace.journal_path(index), len(job.methods) + 1, sync) as journal:
-            first_batch_path = workspace.first_batch_path(index)
-            if first_batch_path.exists() or not workspace.model_path(index).exists():
-                model = Witness(model, first_batch_path)
-                model.testify(lambda: first_batch(job, strip, images))
-            first_row = None if journal.entry is None else journal.entry.row
-            for rows in run_strip(job, strip, images, model, on_windows, first_row):
-                if rows.shared:
-                    seam.write(rows.first, rows.blocks)
-                    journal.record(rows.stop)
-                else:
-                    journal.record(rows.stop, outputs.write(rows.first, rows.blocks))
+    def check(self, model: Model) -> Witness:
+        """Return the model as a witness, which has predicted what it did when the run began.
+
+        Raises
+        ------
+        ModelError
+            If it is another model.
+        """
+        witness = Witness(model, self.workspace.first_batch_path(self.index))
+        witness.testify(lambda: first_batch(self.job, self.strip, self.images))
+        return witness
+
+    def run(self, model: Model, outputs: FitsOutputs, on_windows: Callable[[int], object]) -> None:
+        """Run what is left of the strip.
+
+        Parameters
+        ----------
+        model : callable
+            The user's model.
+        outputs : FitsOutputs
+            Takes the finished rows.
+        on_windows : callable
+            Told how many windows were just finished.
+
+        Raises
+        ------
+        ModelError
+            If the model fails, or is not the one that the run was begun with.
+        """
+        workspace, job = self.workspace, self.job
+        with SeamFile(workspace.seam_path(self.index), job, self.strip) as seam:
+
+            def sync() -> None:
+                outputs.sync()
+                seam.sync()
+
+            path = workspace.journal_path(self.index)
+            with Journal(path, len(job.methods) + 1, sync) as journal:
+                if not workspace.model_path(self.index).exists():
+                    model = self.check(model)
+                first_row = None if journal.entry is None else journal.entry.row
+                for rows in run_strip(job, self.strip, self.images, model, on_windows, first_row):
+                    if rows.shared:
+                        seam.write(rows.first, rows.blocks)
+                        journal.record(rows.stop)
+                    else:
+                        journal.record(rows.stop, outputs.write(rows.first, rows.blocks))
+                journal.force()
 
 
 def windows_left(job: Job, strip: Strip, entry: Entry | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from morpheus_core.errors import OutputError
 from morpheus_core.inputs import ArrayImage, Image
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.plan import Plan
+
+logger = logging.getLogger("morpheus_core")
 
 #: The name of a worker's log.
 LOG = "log"
@@ -80,8 +83,20 @@ class Workspace:
         return self._plan_path.is_file()
 
     def load(self) -> Plan:
-        """Return the plan of the run that was begun here."""
-        return Plan.from_json(self._plan_path.read_text())
+        """Return the plan of the run that was begun here.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        try:
+            return Plan.from_json(self._plan_path.read_text())
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(
+                f"{self._plan_path} is damaged or of another version, so that run cannot be "
+                f"continued; begin a new one in another out_dir"
+            ) from error
 
     def refuse_what_is_in_the_way(self, products: Sequence[Product], n_strips: int) -> None:
         """Raise if files have a name that this run needs and are of another one.
@@ -199,15 +214,27 @@ class Workspace:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run, so that no other process resumes it meanwhile."""
-        with self._plan_path.open("rb") as file:
+        """Hold the directory, so that no other process begins or resumes a run in it meanwhile.
+
+        Raises
+        ------
+        OutputError
+            If another one does.
+        """
+        path = self.directory / ".morpheus_core.lock"
+        with path.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise OutputError(
                     f"another process is running in {self.directory}; wait for it or end it"
                 ) from error
-            yield
+            except OSError:  # not every file system has locks
+                logger.info("%s cannot be locked", self.directory)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
 
     def remove(self, plan: Plan, keep_logs: bool = False) -> None:
         """Remove the folders of the run, or all but the logs in them; the plan is the last."""
@@ -216,7 +243,7 @@ class Workspace:
             if self._belongs_to(plan, index):
                 clear(self.folder(index), kept)
         clear(self._shared, {*kept, *FACTS, self._plan_path.name})
-        self._plan_path.unlink()
+        self._plan_path.unlink(missing_ok=True)
         clear(self._shared, kept)
 
     def _belongs_to(self, plan: Plan, index: int) -> bool:
@@ -225,7 +252,7 @@ class Workspace:
         try:
             job = json.loads((folder / "job.json").read_text())
         except FileNotFoundError:
-            return folder.is_dir() and not any(folder.iterdir())
+            return folder.is_dir() and is_free(folder)
         return bool(job["run"] == plan.run)
 
     def discard(self, plan: Plan, products: Sequence[Product], keep_logs: bool = False) -> None:
@@ -242,6 +269,8 @@ def is_free(folder: Path) -> bool:
 
 def clear(folder: Path, kept: set[str]) -> None:
     """Remove what a run has put in a folder, and the folder if nothing is left in it."""
+    if not folder.is_dir():
+        return
     for path in folder.iterdir():
         if path.name not in kept:
             path.unlink()

@@ -7,6 +7,7 @@ from morpheus_core.parallel import devices
 from morpheus_core.parallel.devices import (
     THREAD_VARIABLES,
     container_cores,
+    own_devices,
     plan_workers,
     thread_limits,
 )
@@ -81,6 +82,12 @@ def test_indices_count_what_this_process_sees(monkeypatch):
     assert seen_by(["GPU-8f2a"]) == ["GPU-8f2a"]
     with pytest.raises(InputError, match="no GPU 3 among CUDA_VISIBLE_DEVICES=3, GPU-8f2a,5"):
         seen_by([3])
+    assert seen_by(["GPU-ffff"]) == ["GPU-ffff"]  # it may be the one with an index
+
+
+def test_uuids_must_be_among_those_that_this_process_sees(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f2a")
+    assert seen_by(["GPU-8f2a"]) == ["GPU-8f2a"]
     with pytest.raises(InputError, match="no GPU GPU-ffff among"):
         seen_by(["GPU-ffff"])
 
@@ -89,6 +96,20 @@ def test_a_process_that_sees_no_gpu_has_none_to_give(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(InputError, match="no GPU 0"):
         seen_by([0])
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [
+        ("0, ", ["0"]),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("0,-1,1", ["0"]),
+        ("2 ,GPU-1", ["2", "GPU-1"]),
+    ],
+)
+def test_what_cuda_makes_of_a_list(visible, devices):
+    assert own_devices(visible) == devices
 
 
 def test_a_device_that_the_driver_does_not_list():

@@ -21,6 +21,7 @@ from morpheus_core.outputs import (
     write_all,
 )
 
+RUN = "0123456789abcdef0123456789abcdef"
 PRODUCTS = [Product("output", (10, 7, 3)), Product("n", (10, 7))]
 
 
@@ -37,8 +38,8 @@ def write_rows(outputs):
 
 
 def write_files(directory, overwrite=False):
-    allocate_files(PRODUCTS, directory)
-    with FitsOutputs(PRODUCTS, directory) as outputs:
+    allocate_files(PRODUCTS, directory, RUN)
+    with FitsOutputs(PRODUCTS, directory, RUN) as outputs:
         outputs.seal(write_rows(outputs))
     publish(PRODUCTS, directory, overwrite)
 
@@ -108,7 +109,7 @@ def test_the_first_product_appears_last(tmp_path, monkeypatch):
 
 
 def test_publishing_goes_on_where_it_stopped(tmp_path):
-    allocate_files(PRODUCTS, tmp_path)
+    allocate_files(PRODUCTS, tmp_path, RUN)
     publish(PRODUCTS[1:], tmp_path, overwrite=False)
     assert names(tmp_path) == ["n.fits", "output.fits.part"]
     publish(PRODUCTS, tmp_path, overwrite=False)
@@ -117,7 +118,7 @@ def test_publishing_goes_on_where_it_stopped(tmp_path):
 
 
 def test_files_that_appear_during_the_run_are_kept(tmp_path):
-    allocate_files(PRODUCTS, tmp_path)
+    allocate_files(PRODUCTS, tmp_path, RUN)
     (tmp_path / "output.fits").write_text("precious")
     with pytest.raises(OutputError, match=r"has appeared during the run; the result is .*\.part"):
         publish(PRODUCTS, tmp_path, overwrite=False)
@@ -155,7 +156,7 @@ def test_a_disk_that_is_too_small_shows_before_the_run(tmp_path, monkeypatch, al
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     petabytes = [Product("n", (10, 7)), Product("output", (1_000_000, 1_000_000, 500))]
     with pytest.raises(OutputError, match=r"output\.fits.part needs \d+\.\d\d GiB that cannot"):
-        allocate_files(petabytes, tmp_path)
+        allocate_files(petabytes, tmp_path, RUN)
     assert names(tmp_path) == []
 
 
@@ -165,7 +166,7 @@ def test_nothing_is_left_of_an_interrupted_allocation(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", interrupted, raising=False)
     with pytest.raises(KeyboardInterrupt):
-        allocate_files(PRODUCTS, tmp_path)
+        allocate_files(PRODUCTS, tmp_path, RUN)
     assert names(tmp_path) == []
 
 
@@ -178,12 +179,26 @@ def test_file_systems_that_cannot_allocate(tmp_path, monkeypatch):
     check_results(*open_results(PRODUCTS, tmp_path))
 
 
+def test_files_of_another_run_are_not_written_to(tmp_path):
+    allocate_files(PRODUCTS, tmp_path, "another")
+    with pytest.raises(OutputError, match="is not the file that this run has made"):
+        FitsOutputs(PRODUCTS, tmp_path, RUN)
+
+
+def test_files_that_were_shortened_are_not_written_to(tmp_path):
+    allocate_files(PRODUCTS, tmp_path, RUN)
+    part = tmp_path / "output.fits.part"
+    os.truncate(part, part.stat().st_size - 2880)
+    with pytest.raises(OutputError, match="is not the file that this run has made"):
+        FitsOutputs(PRODUCTS, tmp_path, RUN)
+
+
 def test_a_disk_that_fills_up_later(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    allocate_files(PRODUCTS, tmp_path)
-    with FitsOutputs(PRODUCTS, tmp_path) as outputs:
+    allocate_files(PRODUCTS, tmp_path, RUN)
+    with FitsOutputs(PRODUCTS, tmp_path, RUN) as outputs:
         monkeypatch.setattr(os, "pwrite", full)
         with pytest.raises(OutputError, match="No space left"):
             write_rows(outputs)

@@ -1,6 +1,7 @@
 """Workers give what one process gives, whatever the model, and fail as one."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -71,7 +72,7 @@ def assert_same(parallel, serial, weighted=False):
 class HerePool:
     """Runs what a worker runs, but in this process: from stored plan, inputs and model."""
 
-    def __init__(self, workspace, strips, slots):
+    def __init__(self, workspace, strips, slots, is_finished):
         self.workspace, self.slots = workspace, slots
 
     def run(self, indices, on_windows, interval):
@@ -203,6 +204,23 @@ def environment_of_a_worker(batch):
     raise ValueError("that was all")
 
 
+def test_workers_have_the_environment_of_their_parent(tmp_path, monkeypatch):
+    """Keras, for one, finds its backend there."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+
+    def model(batch):
+        assert os.environ["KERAS_BACKEND"] == "torch"
+        return two_classes(batch)
+
+    predict(model, out_dir=tmp_path, cpus=1)
+
+
+def test_modules_of_the_working_directory_do_not_come_first(tmp_path, monkeypatch):
+    (tmp_path / "dill.py").write_text("raise ImportError('not the real one')")
+    monkeypatch.chdir(tmp_path)
+    predict(out_dir=tmp_path / "out", cpus=1)
+
+
 @pytest.mark.parametrize(
     ("options", "seen"), [({"cpus": 2}, ""), ({"gpus": ["GPU-8f2a"]}, "GPU-8f2a")]
 )
@@ -225,6 +243,32 @@ def torch_model(batch):
     return torch.from_numpy(two_classes(batch))
 
 
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        ({"torch": 1}, None),
+        ({"torch": 1, "tensorflow": 0}, None),
+        ({"torch": 0}, "torch sees 0 GPUs"),
+        ({"torch": 2}, "torch sees 2 GPUs"),
+        ({"torch": 0, "jax": 0}, "(torch|jax) sees 0 and (torch|jax) sees 0 GPUs"),
+        ({}, None),
+    ],
+)
+def test_what_frameworks_see(monkeypatch, seen, message):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    for name in worker.GPU_COUNTERS:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name, count in seen.items():
+        monkeypatch.setitem(sys.modules, name, mock.Mock())
+        monkeypatch.setitem(worker.GPU_COUNTERS, name, lambda count=count: count)
+    model = worker.OnOneGpu(two_classes)
+    if message is None:
+        model([IMAGE[np.newaxis, ..., np.newaxis]])
+    else:
+        with pytest.raises(ModelError, match=message):
+            model([IMAGE[np.newaxis, ..., np.newaxis]])
+
+
 def test_a_gpu_that_is_not_there_is_no_silent_run_on_the_processor(tmp_path, monkeypatch):
     require("torch")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -245,7 +289,7 @@ class TestFailures:
         assert "the worker of window rows" in message
         assert "KeyError: 'weights of layer 7'" in message
         assert "in failing" in message
-        log = Path(message.split("its log is ")[1].split("\n")[0])
+        log = Path(message.split("its log is ")[1].split(", and ends")[0])
         assert "about to fail" in log.read_text()
 
     def test_a_model_that_fails_at_once_leaves_only_logs_and_nothing_in_the_way(self, tmp_path):
@@ -284,6 +328,43 @@ class TestFailures:
             predict(one_fails, image, out_dir=tmp_path, cpus=2, parallel_check_interval=30)
         assert time.monotonic() - start < 10
         assert workers_of(tmp_path) == []
+
+    def test_what_a_worker_has_started_ends_with_it(self, tmp_path):
+        def starting(batch):
+            import subprocess
+
+            subprocess.Popen(["sleep", "61.5"])
+            os._exit(3)
+
+        with pytest.raises(WorkerError):
+            predict(starting, out_dir=tmp_path, cpus=1)
+        wait_for(lambda: not processes_with("sleep\x0061.5"), seconds=2)
+
+    def test_a_thread_that_goes_on_delays_nothing(self, tmp_path):
+        def threading_model(batch):
+            import threading
+
+            threading.Thread(target=time.sleep, args=(60,)).start()
+            raise ValueError("main thread")
+
+        start = time.monotonic()
+        with pytest.raises(WorkerError, match="ValueError: main thread"):
+            predict(threading_model, out_dir=tmp_path, cpus=2)
+        assert time.monotonic() - start < 20
+
+    def test_a_missing_name_comes_with_the_recipe(self, tmp_path):
+        def model(batch):
+            return nowhere_defined(batch)  # noqa: F821
+
+        with pytest.raises(WorkerError, match=r"nowhere_defined(.|\n)*class Wrapped"):
+            predict(model, out_dir=tmp_path, cpus=2)
+
+    def test_a_great_deal_of_output_blocks_nothing(self, tmp_path):
+        def noisy(batch):
+            print("x" * 200_000, flush=True)
+            return two_classes(batch)
+
+        assert_same(predict(noisy, out_dir=tmp_path, cpus=2), predict(two_classes))
 
     def test_a_model_that_cannot_be_sent(self, tmp_path):
         model = Unsendable()
@@ -332,15 +413,19 @@ def fail_in_row_20(batch):
 
 def workers_of(directory):
     """List the processes that run strips in a directory."""
+    return processes_with(f"parallel.worker\x00{directory}")
+
+
+def processes_with(words):
+    """List the processes whose command line holds some words."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = path.read_bytes().decode(errors="replace")
-            state = (path.parent / "stat").read_text().rsplit(")")[1].split()[0]
         except OSError:
             continue
-        if "parallel.worker" in command and str(directory) in command:
-            found.append((int(path.parent.name), state))
+        if words in command:
+            found.append(int(path.parent.name))
     return found
 
 
@@ -451,7 +536,7 @@ def test_a_killed_worker_ends_the_run_at_once(tmp_path):
     )
     with start(tmp_path, script, out) as process:
         victims = wait_for(lambda: workers_of(out) if rows_written(out) else None)
-        os.kill(victims[0][0], 9)
+        os.kill(victims[0], 9)
         start_of_wait = time.monotonic()
         _, error = process.communicate(timeout=30)
         assert time.monotonic() - start_of_wait < 2
@@ -565,6 +650,33 @@ def test_a_serial_run_goes_on_with_workers(tmp_path):
     predict(two_classes, out_dir=tmp_path / "out", resume=True, cpus=2)
     predict(two_classes, out_dir=tmp_path / "whole")
     assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "whole")
+
+
+def test_another_model_does_not_replace_the_one_a_serial_run_began_with(tmp_path):
+    stop = {"after": 100}
+
+    def model(batch):
+        stop["after"] -= len(batch[0])
+        if stop["after"] < 0:
+            raise ValueError("stopped here")
+        return two_classes(batch)
+
+    with pytest.raises(ModelError):
+        predict(model, out_dir=tmp_path)
+    with pytest.raises(ModelError, match="does not predict what it did"):
+        predict(lambda batch: two_classes(batch) / 2, out_dir=tmp_path, resume=True, cpus=2)
+    predict(two_classes, out_dir=tmp_path, resume=True, cpus=2)
+
+
+def test_folders_of_others_stay(tmp_path):
+    with pytest.raises(WorkerError):
+        predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path / "out", cpus=2)
+    shutil.rmtree(tmp_path / "out" / "1")
+    (tmp_path / "out" / "1").mkdir()
+    (tmp_path / "out" / "1" / "thesis.tex").write_text("precious")
+    with pytest.raises(OutputError, match="/1 is of another run"):
+        predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path / "out", cpus=2, resume=True)
+    assert (tmp_path / "out" / "1" / "thesis.tex").read_text() == "precious"
 
 
 def test_inputs_are_checked_before_anything_is_made(tmp_path):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_resuming_something_else_is_refused(tmp_path, options, difference):
 
 def test_resuming_with_another_version_is_refused(tmp_path, monkeypatch):
     interrupt(tmp_path, 100)
-    monkeypatch.setattr(package, "__version__", "99")
+    monkeypatch.setattr("morpheus_core.plan.__version__", "99")
     with pytest.raises(InputError, match=r"begun by version .*, this is 99"):
         predict(Model(), tmp_path, resume=True)
 
@@ -179,7 +180,9 @@ def test_resuming_with_another_model_is_refused(tmp_path, whole):
     assert data_bytes(tmp_path) == data_bytes(whole[0])
 
 
-@pytest.mark.parametrize("where", ["allocate_files", "complete", "publish", "Workspace.remove"])
+@pytest.mark.parametrize(
+    "where", ["allocate_files", "Run._complete", "publish", "Workspace.remove"]
+)
 def test_a_run_killed_outside_of_its_strips(tmp_path, whole, monkeypatch, where):
     """An exception that nothing cleans up after is as good as a kill."""
     target = f"morpheus_core.runs.{where}"
@@ -210,13 +213,81 @@ def test_a_run_killed_between_the_renames(tmp_path, whole, monkeypatch):
     assert data_bytes(tmp_path) == data_bytes(whole[0])
 
 
-def test_one_process_at_a_time(tmp_path):
-    interrupt(tmp_path, 100)
+@pytest.mark.parametrize("resume", [True, False])
+def test_one_process_at_a_time(tmp_path, resume):
+    if resume:
+        interrupt(tmp_path, 100)
     with (
         Workspace(tmp_path).lock(),
         pytest.raises(OutputError, match="another process is running in"),
     ):
+        predict(Model(), tmp_path, resume=resume)
+
+
+@pytest.mark.parametrize("boot", ["", "another each time"])
+def test_where_restarts_cannot_be_told(tmp_path, whole, monkeypatch, boot):
+    boots = iter(range(10**6))
+    monkeypatch.setattr("morpheus_core.journal.boot_id", lambda: boot and f"{next(boots)}")
+    monkeypatch.setattr("morpheus_core.journal.SYNC_INTERVAL", 0)
+    interrupt(tmp_path, 100)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_a_file_system_without_locks(tmp_path, whole, monkeypatch):
+    def no_locks(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    predict(Model(), tmp_path)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
+
+
+def test_a_model_that_changes_the_working_directory(tmp_path, whole, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+
+    class Wanderer(Model):
+        def __call__(self, batch):
+            os.chdir(tmp_path / "elsewhere")
+            return super().__call__(batch)
+
+    predict(Wanderer(), "out")
+    assert data_bytes(tmp_path / "out") == data_bytes(whole[0])
+
+
+def test_files_of_another_run_are_not_stitched(tmp_path):
+    interrupt(tmp_path / "a", 100)
+    interrupt(tmp_path / "b", 100)
+    shutil.copy(tmp_path / "b" / "n.fits.part", tmp_path / "a" / "n.fits.part")
+    with pytest.raises(OutputError, match="is not the file that this run has made"):
+        predict(Model(), tmp_path / "a", resume=True)
+    shutil.copy(tmp_path / "b" / "0" / "job.json", tmp_path / "a" / "0" / "job.json")
+    with pytest.raises(OutputError, match="/0 is of another run than"):
+        predict(Model(), tmp_path / "a", resume=True)
+
+
+def test_a_plan_that_cannot_be_read(tmp_path):
+    interrupt(tmp_path, 100)
+    (tmp_path / "0" / "run.json").write_text("")
+    with pytest.raises(OutputError, match="damaged or of another version"):
         predict(Model(), tmp_path, resume=True)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match=r"cannot write to .*out: File exists"):
+        predict(Model(), tmp_path / "out")
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        predict(Model(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_overwriting_waits_until_the_new_files_are_complete(tmp_path):

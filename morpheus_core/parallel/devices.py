@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -108,19 +109,19 @@ def visible_device(gpu: Any) -> str:
         and the model would run on the processor.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    own = None if visible is None else [device.strip() for device in visible.split(",") if device]
+    own = None if visible is None else own_devices(visible)
     count = installed_gpus()
     if isinstance(gpu, str) and gpu.startswith(("GPU-", "MIG-")):
         if count == 0:
             raise InputError(f"there is no GPU {gpu}: this machine has 0")
-        if own is not None and not any(gpu.startswith(d) or d.startswith(gpu) for d in own):
+        if own is not None and not any(d.isdigit() or d.startswith(gpu) for d in own):
             raise InputError(f"there is no GPU {gpu} among CUDA_VISIBLE_DEVICES={visible}")
         return gpu
     try:
         index = int(gpu) if isinstance(gpu, str) else operator.index(gpu)
     except (TypeError, ValueError):
         index = -1
-    if index < 0:
+    if index < 0 or isinstance(gpu, bool):
         raise InputError(f'a GPU must be an index >= 0 or a UUID, "GPU-…" or "MIG-…", got {gpu!r}')
     if own is not None:  # an index counts the devices that this process itself may see
         if index >= len(own):
@@ -129,6 +130,12 @@ def visible_device(gpu: Any) -> str:
     if count is not None and index >= count:
         raise InputError(f"there is no GPU {index}: this machine has {count}")
     return str(index)
+
+
+def own_devices(visible: str) -> list[str]:
+    """Return the devices that CUDA sees in a list: those before the first that is none."""
+    devices = (device.strip() for device in visible.split(","))
+    return list(takewhile(lambda d: d.isdigit() or d.startswith(("GPU-", "MIG-")), devices))
 
 
 def installed_gpus() -> int | None:

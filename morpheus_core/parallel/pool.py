@@ -13,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from morpheus_core.errors import WorkerError
+from morpheus_core.models import RECIPE
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.windows import Strip
 from morpheus_core.workspace import Workspace
 
 #: How much of a worker's log an error quotes.
-LOG_TAIL = 2000
+LOG_TAIL = 4000
 
 
 class Pool:
@@ -34,11 +35,18 @@ class Pool:
         All strips of the run.
     slots : sequence of dict
         Environment variables of each worker.
+    is_finished : callable
+        Says of the index of a strip whether all its rows are written.
     """
 
     def __init__(
-        self, workspace: Workspace, strips: Sequence[Strip], slots: Sequence[Environment]
+        self,
+        workspace: Workspace,
+        strips: Sequence[Strip],
+        slots: Sequence[Environment],
+        is_finished: Callable[[int], bool],
     ) -> None:
+        self._is_finished = is_finished
         self._workspace = workspace
         self._strips = strips
         self._free = list(reversed(slots))
@@ -65,13 +73,15 @@ class Pool:
             As soon as one worker fails; all others are ended then.
         """
         waiting = list(reversed(indices))
+        for index in indices:
+            self._workspace.progress_path(index).unlink(missing_ok=True)
         progress = Progress(self._workspace, indices)
         try:
             while waiting or self._running:
                 while waiting and self._free:
                     self._start(waiting.pop())
                 with suppress(queue.Empty):
-                    self._finish(self._ended.get(timeout=interval))
+                    self._finish(self._ended.get(timeout=min(interval, threading.TIMEOUT_MAX)))
                 on_windows(progress.news())
         finally:
             self._end_all()
@@ -80,13 +90,13 @@ class Pool:
         slot = self._free.pop()
         workspace = self._workspace
         workspace.error_path(index).unlink(missing_ok=True)
-        workspace.progress_path(index).unlink(missing_ok=True)
         # The child finds this package, and the model the modules beside the user's script.
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        path = os.pathsep.join(str(entry) or str(Path.cwd()) for entry in sys.path)
         with workspace.log_path(index).open("ab") as log:
             process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",  # the parent's path says all; the working directory is not put first
                     "-m",
                     "morpheus_core.parallel.worker",
                     str(workspace.directory.resolve()),
@@ -110,27 +120,26 @@ class Pool:
     def _finish(self, index: int) -> None:
         process, slot = self._running.pop(index)
         self._free.append(slot)
-        if process.returncode != 0:
+        end_group(process)  # whatever the worker has left behind
+        if process.returncode != 0 or not self._is_finished(index):
             raise WorkerError(self._describe(index, process.returncode))
 
     def _describe(self, index: int, code: int) -> str:
-        workspace, strip = self._workspace, self._strips[index]
-        log = workspace.log_path(index)
-        if workspace.error_path(index).exists():
-            told = workspace.error_path(index).read_text(errors="replace").strip()
-            ending = f"failed: {told.splitlines()[-1]}"
-        else:
-            told = log.read_text(errors="replace")[-LOG_TAIL:].strip() or "it printed nothing"
-            ending = how_it_ended(code)
+        strip, log = self._strips[index], self._workspace.log_path(index)
+        ending = how_it_ended(code)
+        if self._workspace.error_path(index).exists():
+            reason = self._workspace.error_path(index).read_text(errors="replace").strip()
+            ending = f"failed: {reason}"
+            if "NameError" in reason:  # it was pickled without what it refers to
+                ending += f"; {RECIPE}"
         return (
             f"the worker of window rows {strip.start} to {strip.stop - 1} {ending}; "
-            f"its log is {log}\n{told}"
+            f"its log is {log}, and ends with\n{tail(log)}"
         )
 
     def _end_all(self) -> None:
         for process, _ in self._running.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            end_group(process)
         for process, _ in self._running.values():
             process.wait()
         self._running.clear()
@@ -155,11 +164,28 @@ class Progress:
         return news
 
 
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker and all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def tail(log: Path) -> str:
+    """Return the end of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_TAIL))
+        return file.read().decode(errors="replace").strip() or "nothing"
+
+
 def how_it_ended(code: int) -> str:
     """Say what an exit code means."""
-    if code >= 0:
+    if code == 0:
+        return "ended before they were finished"
+    if code > 0:
         return f"failed with exit code {code}"
-    name = signal.Signals(-code).name
-    if name == "SIGKILL":
+    if -code == signal.SIGKILL:
         return "was killed by SIGKILL: out of memory is the usual cause"
-    return f"was killed by {name}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # real-time signals have no names
+        return f"was killed by signal {-code}"

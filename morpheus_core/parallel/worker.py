@@ -23,7 +23,7 @@ from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
 from morpheus_core.products import products_of
-from morpheus_core.strips import run_stored_strip
+from morpheus_core.strips import StoredStrip
 from morpheus_core.workspace import Workspace
 
 #: Seconds between two looks at whether the parent is still there.
@@ -36,12 +36,17 @@ def main(directory: str, index: str, parent: str) -> None:
     """Run a strip; what goes wrong is left in the strip's folder for the parent to tell."""
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     workspace = Workspace(Path(directory))
+    code = 0
     try:
         run(workspace, int(index))
-    except Exception:
-        workspace.error_path(int(index)).write_text(traceback.format_exc())
-        traceback.print_exc()  # into the log, which outlives the run
-        sys.exit(1)
+    except BaseException as error:
+        traceback.print_exc()  # into the log
+        reason = traceback.format_exception_only(error)[-1]
+        workspace.error_path(int(index)).write_text(reason)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # whatever threads the model has left running
 
 
 def end_with(parent: int) -> None:
@@ -63,11 +68,11 @@ def run(workspace: Workspace, index: int) -> None:
     products = products_of(job, None)
     with (
         ImageStack(workspace.inputs(plan)) as stack,
-        FitsOutputs(products, workspace.directory) as outputs,
+        FitsOutputs(products, workspace.directory, plan.run) as outputs,
         WindowCounter(workspace.progress_path(index)) as count,
     ):
-        strip = plan.strips[index]
-        run_stored_strip(workspace, index, job, strip, stack.images, model, outputs, count)
+        strip = StoredStrip(workspace, index, job, plan.strips[index], stack.images)
+        strip.run(model, outputs, count)
 
 
 class WindowCounter:
@@ -133,7 +138,7 @@ class OnOneGpu:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._checked: set[str] = set()
+        self._seen: dict[str, int] = {}
 
     def __call__(self, batch: list[NDArray[Any]]) -> Any:
         """Predict, once that is known."""
@@ -143,19 +148,25 @@ class OnOneGpu:
         return answer
 
     def _check(self) -> None:
-        for name, count in GPU_COUNTERS.items():
-            if name in sys.modules and name not in self._checked:
-                self._checked.add(name)
-                try:
-                    seen = count()
-                except Exception:  # CuPy raises where there is none
-                    seen = 0
-                if seen != 1:
-                    raise ModelError(
-                        f"{name} sees {seen} GPUs with CUDA_VISIBLE_DEVICES="
-                        f"{os.environ['CUDA_VISIBLE_DEVICES']}, expected 1; check that the device "
-                        f"exists and that {name} is a build for GPUs"
-                    )
+        news = {name for name in GPU_COUNTERS if name in sys.modules} - set(self._seen)
+        if not news:
+            return
+        self._seen.update((name, count_gpus(name)) for name in news)
+        # Another framework that is merely imported may be a build for processors.
+        if max(self._seen.values()) != 1:
+            seen = " and ".join(f"{name} sees {count}" for name, count in self._seen.items())
+            raise ModelError(
+                f"{seen} GPUs with CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}, "
+                f"expected 1; check that the device exists and the framework is built for GPUs"
+            )
+
+
+def count_gpus(name: str) -> int:
+    """Count the GPUs that a framework sees."""
+    try:
+        return GPU_COUNTERS[name]()
+    except Exception:  # CuPy raises where there is none
+        return 0
 
 
 if __name__ == "__main__":
