@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,19 +222,26 @@ class Workspace:
             If another one does.
         """
         path = self.directory / ".morpheus_core.lock"
-        with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputError(
-                    f"another process is running in {self.directory}; wait for it or end it"
-                ) from error
-            except OSError:  # not every file system has locks
-                logger.info("%s cannot be locked", self.directory)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        while True:
+            with path.open("a") as file:
+                self._lock_file(file)
+                if not is_same_file(path, file):
+                    continue  # the one who held it has just ended, and removed it
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+    def _lock_file(self, file: TextIO) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another process is running in {self.directory}; wait for it or end it"
+            ) from error
+        except OSError:  # not every file system has locks
+            logger.info("%s cannot be locked", self.directory)
 
     def remove(self, plan: Plan, keep_logs: bool = False) -> None:
         """Remove the folders of the run, or all but the logs in them; the plan is the last."""
@@ -267,12 +274,20 @@ def is_free(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOG, "run.tmp", *FACTS}
 
 
+def is_same_file(path: Path, file: TextIO) -> bool:
+    """Say whether an open file still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
 def clear(folder: Path, kept: set[str]) -> None:
     """Remove what a run has put in a folder, and the folder if nothing is left in it."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.name not in kept:
+        if path.name not in kept and not path.is_dir():
             path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -1,5 +1,6 @@
 """Runs on disk in this process: interrupted, resumed, in each other's way."""
 
+import fcntl
 import logging
 import os
 import shutil
@@ -222,6 +223,21 @@ def test_one_process_at_a_time(tmp_path, resume):
         pytest.raises(OutputError, match="another process is running in"),
     ):
         predict(Model(), tmp_path, resume=resume)
+
+
+def test_a_lock_that_was_just_removed_is_taken_anew(tmp_path, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def remove_first(file, operation):
+        if not removed:
+            removed.append(True)
+            (tmp_path / ".morpheus_core.lock").unlink()
+        return flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with Workspace(tmp_path).lock(), pytest.raises(OutputError), Workspace(tmp_path).lock():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("boot", ["", "another each time"])
