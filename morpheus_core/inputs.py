@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.io import fits
@@ -21,6 +20,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+from morpheus_core.resources import Resource
 
 #: FITS files consist of blocks of this many bytes.
 FITS_BLOCK = 2880
@@ -176,7 +176,7 @@ class FitsImage:
         self._file.close()
 
 
-class ImageStack:
+class ImageStack(Resource):
     """Images of the same height and width; a context manager that closes them.
 
     Parameters
@@ -224,15 +224,8 @@ class ImageStack:
         """The header of the first image, if it has one."""
         return self.images[0].header
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close all images."""
         self._opened.close()
 
 

@@ -16,8 +16,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
+
+from morpheus_core.resources import Resource
 
 logger = logging.getLogger("morpheus_core")
 
@@ -40,7 +41,7 @@ class Entry(NamedTuple):
     data_sums: list[int]
 
 
-class Journal:
+class Journal(Resource):
     """The record of one strip; one process at a time may hold it.
 
     Parameters
@@ -66,15 +67,8 @@ class Journal:
         self._data_sums = [0] * n_products if self.entry is None else self.entry.data_sums
         self._append("boot", boot_id())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
     def record(self, row: int, data_sums: Sequence[int] | None = None) -> None:

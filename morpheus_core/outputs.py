@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
 from morpheus_core.inputs import FITS_BLOCK
+from morpheus_core.resources import Resource
 
 Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
 
@@ -119,7 +119,7 @@ class MemoryOutputs:
         return hduls, self._arrays
 
 
-class FitsOutputs:
+class FitsOutputs(Resource):
     """Outputs as float32 FITS files in one directory, under their temporary names.
 
     Several processes may have the same files open and write different rows of them.
@@ -142,17 +142,6 @@ class FitsOutputs:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the files."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from morpheus_core.aggregators import Sums
 from morpheus_core.outputs import FitsOutputs, write_all
 from morpheus_core.pipeline import Job, results
+from morpheus_core.resources import Resource
 from morpheus_core.windows import Strip, Visits
 
 
-class SeamFile:
+class SeamFile(Resource):
     """A strip's partial sums of the rows that it shares with others.
 
     Each row is stored as the planes of every aggregator, then the counted weights if there are
@@ -46,15 +46,8 @@ class SeamFile:
         self._row_bytes = 8 * sum(self._sizes)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._descriptor)
 
     def _offset(self, row: int) -> int:

@@ -17,7 +17,7 @@ from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predict_properties import cases
-from test_runs import data_bytes
+from test_runs import IMAGE, OPTIONS, data_bytes
 
 import morpheus_core as package
 from morpheus_core import (
@@ -31,15 +31,6 @@ from morpheus_core import (
 from morpheus_core.parallel import worker
 from morpheus_core.workspace import Workspace
 
-IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
-OPTIONS = {
-    "n_classes": 2,
-    "batch_size": 9,
-    "window_shape": (10, 8),
-    "stride": (2, 3),
-    "aggregate_method": ["mean_var", "rank_vote"],
-    "progress": False,
-}
 N_WINDOWS = 26 * 9
 
 
@@ -636,33 +627,29 @@ def fail_in_row_20_once(path):
     return model
 
 
-def test_a_serial_run_goes_on_with_workers(tmp_path):
-    stop = {"after": 100}
+def interrupt(out_dir):
+    """Leave a run in one process unfinished."""
+    left = [100]
 
     def model(batch):
-        stop["after"] -= len(batch[0])
-        if stop["after"] < 0:
+        left[0] -= len(batch[0])
+        if left[0] < 0:
             raise ValueError("stopped here")
         return two_classes(batch)
 
-    with pytest.raises(ModelError):
-        predict(model, out_dir=tmp_path / "out")
+    with pytest.raises(ModelError, match="stopped here"):
+        predict(model, out_dir=out_dir)
+
+
+def test_a_serial_run_goes_on_with_workers(tmp_path):
+    interrupt(tmp_path / "out")
     predict(two_classes, out_dir=tmp_path / "out", resume=True, cpus=2)
     predict(two_classes, out_dir=tmp_path / "whole")
     assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "whole")
 
 
 def test_another_model_does_not_replace_the_one_a_serial_run_began_with(tmp_path):
-    stop = {"after": 100}
-
-    def model(batch):
-        stop["after"] -= len(batch[0])
-        if stop["after"] < 0:
-            raise ValueError("stopped here")
-        return two_classes(batch)
-
-    with pytest.raises(ModelError):
-        predict(model, out_dir=tmp_path)
+    interrupt(tmp_path)
     with pytest.raises(ModelError, match="does not predict what it did"):
         predict(lambda batch: two_classes(batch) / 2, out_dir=tmp_path, resume=True, cpus=2)
     predict(two_classes, out_dir=tmp_path, resume=True, cpus=2)

@@ -15,7 +15,7 @@ import numpy as np
 
 from morpheus_core.kernels import Float32, Float64, Int64, Predictions
 
-Function = TypeVar("Function", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _compile(function: Function) -> Function:
@@ -88,27 +88,32 @@ def add_weighted_moments(
 
 
 @_compile
+def winner_of(values: Predictions) -> tuple[int, float]:
+    """Return the first of the largest classes, and zero, or NaN if a class is not finite."""
+    winner = 0
+    best = values[0]
+    spoiled = best - best
+    for k in range(1, len(values)):
+        spoiled += values[k] - values[k]
+        if values[k] > best:
+            best = values[k]
+            winner = k
+    return winner, spoiled
+
+
+@_compile
 def add_votes(
     votes: Float64, predictions: Predictions, spans: Int64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_votes`."""
-    batch, _, _, classes = predictions.shape
+    batch = predictions.shape[0]
     ring = votes.shape[0]
     for span in range(spans.shape[0]):
         i = spans[span, 0]
         row = (top + i) % ring
         for b in range(batch):
             for x in range(spans[span, 1], spans[span, 2]):
-                winner = 0
-                best = predictions[b, i, x, 0]
-                # Zero as long as every class is finite, NaN from the first that is not.
-                spoiled = best - best
-                for k in range(1, classes):
-                    value = predictions[b, i, x, k]
-                    spoiled += value - value
-                    if value > best:
-                        best = value
-                        winner = k
+                winner, spoiled = winner_of(predictions[b, i, x])
                 votes[row, lefts[b] + x, winner] += 1.0 + spoiled
 
 
@@ -117,7 +122,7 @@ def add_weighted_votes(
     votes: Float64, predictions: Predictions, weights: Float64, top: int, lefts: Int64
 ) -> None:
     """See :meth:`Kernels.add_weighted_votes`."""
-    batch, height, width, classes = predictions.shape
+    batch, height, width = predictions.shape[:3]
     ring = votes.shape[0]
     each = 1 if weights.shape[0] == batch else 0
     for i in range(height):
@@ -127,15 +132,7 @@ def add_weighted_votes(
                 weight = weights[b * each, i, x]
                 if weight == 0.0:
                     continue
-                winner = 0
-                best = predictions[b, i, x, 0]
-                spoiled = best - best
-                for k in range(1, classes):
-                    value = predictions[b, i, x, k]
-                    spoiled += value - value
-                    if value > best:
-                        best = value
-                        winner = k
+                winner, spoiled = winner_of(predictions[b, i, x])
                 votes[row, lefts[b] + x, winner] += weight + spoiled
 
 
