@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -90,15 +91,19 @@ class ArrayImage:
 
 
 class FitsImage:
-    """The only image of a FITS file.
+    """One image of a FITS file.
+
+    Which one may be said in brackets, as CFITSIO does: ``file.fits[1]``, ``file.fits[SCI]``,
+    ``file.fits[SCI,2]``. Without brackets it is the only one.
 
     Rows come through ``.section`` of a file that is opened without a memory map: a map is refused
     for scaled integers, and its pages would count as memory of this process.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self.path = path
+    def __init__(self, source: str) -> None:
+        self.name = source
+        self.path, self._extension = split_extension(source)
+        path = self.path
         if not path.exists():
             raise InputError(f"no such file: {path}")
         try:
@@ -119,7 +124,7 @@ class FitsImage:
 
     def _describe(self) -> tuple[Any, fits.Header, tuple[int, int, int], np.dtype[Any]]:
         try:
-            hdu = self._only_image()
+            hdu = self._chosen_image()
             shape = checked_shape(hdu.shape, self.name)
             self._check_length(hdu)
             # The header does not say what type scaled integers become; a pixel does.
@@ -141,19 +146,27 @@ class FitsImage:
         if end > length:
             raise InputError(f"{self.path} is truncated: it has {length} bytes of at least {end}")
 
-    def _only_image(self) -> Any:
-        images = [(i, hdu) for i, hdu in enumerate(self._file) if hdu.is_image and hdu.shape]
+    def _chosen_image(self) -> Any:
+        images = {i: hdu for i, hdu in enumerate(self._file) if hdu.is_image and hdu.shape}
         if not images:
             raise InputError(f"{self.path} holds no image, only tables or empty HDUs")
-        if len(images) > 1:
-            candidates = ", ".join(
-                f"[{i}] {hdu.name or 'unnamed'} {hdu.shape}" for i, hdu in images
-            )
+        if self._extension is None and len(images) == 1:
+            return next(iter(images.values()))
+        candidates = ", ".join(f"[{i}] {hdu_name(hdu)} {hdu.shape}" for i, hdu in images.items())
+        if self._extension is None:
             raise InputError(
-                f"{self.path} must hold one image, got {len(images)}: {candidates}; pass the data "
-                f"of the one you mean as an array"
+                f"{self.path} must hold one image, got {len(images)}: {candidates}; say which in "
+                f"brackets, as in {self.path.name}[{next(iter(images))}]"
             )
-        return images[0][1]
+        try:
+            index = self._file.index_of(extension_key(self._extension))
+        except KeyError:
+            index = -1
+        if index not in images:
+            raise InputError(
+                f"[{self._extension}] names no image of {self.path}, which holds {candidates}"
+            )
+        return images[index]
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read the rows from the file."""
@@ -169,7 +182,8 @@ class FitsImage:
         """Return path, size and time of the last change."""
         path = self.path.resolve()
         status = path.stat()
-        return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        source = str(path) if self._extension is None else f"{path}[{self._extension}]"
+        return {"path": source, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
     def close(self) -> None:
         """Close the file."""
@@ -262,7 +276,29 @@ def open_image(source: ModelInput, name: str) -> Image:
     """Open one input."""
     if isinstance(source, np.ndarray):
         return ArrayImage(source, name)
-    return FitsImage(Path(source))
+    return FitsImage(os.fspath(source))
+
+
+def split_extension(source: str) -> tuple[Path, str | None]:
+    """Split ``file.fits[SCI,2]`` into path and extension, unless that is a file's name."""
+    parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", source)
+    if parts is None or Path(source).exists():
+        return Path(source), None
+    return Path(parts[1]), parts[2]
+
+
+def extension_key(extension: str) -> int | str | tuple[str, int]:
+    """Return what astropy calls an extension: a number, a name, or a name and a version."""
+    name, _, version = extension.partition(",")
+    if version.strip().isdigit():
+        return name.strip(), int(version)
+    return int(extension) if extension.isdigit() else extension.strip()
+
+
+def hdu_name(hdu: Any) -> str:
+    """Return the name of an HDU, and its version if it is not the first."""
+    version = f",{hdu.ver}" if hdu.ver > 1 else ""
+    return f"{hdu.name or 'unnamed'}{version}"
 
 
 def checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:

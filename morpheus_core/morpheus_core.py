@@ -70,7 +70,8 @@ def predict(
         arguments that makes such a callable, ``"package.module:factory"``.
     model_inputs : array, path, or list of either
         The images, (height, width) or (height, width, bands), all of the same height and width:
-        numpy arrays, or paths of FITS files that hold one image each.
+        numpy arrays, or paths of FITS files. Where a file holds several images, the path says which
+        in brackets: ``"file.fits[1]"``, ``"file.fits[SCI]"``, ``"file.fits[SCI,2]"``.
     n_classes : int
         Classes that the model scores.
     batch_size : int

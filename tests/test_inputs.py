@@ -134,8 +134,48 @@ def test_file_without_an_image(write):
 
 def test_file_with_several_images_lists_them(write):
     path = write("several.fits", image((4, 5)), image((6, 7)))
-    with pytest.raises(InputError, match=r"got 2: \[0\] PRIMARY \(4, 5\), \[1\] unnamed \(6, 7\)"):
+    message = r"got 2: \[0\] PRIMARY \(4, 5\), \[1\] unnamed \(6, 7\); say which .*fits\[0\]"
+    with pytest.raises(InputError, match=message):
         ImageStack(path)
+
+
+@pytest.fixture
+def exposure(tmp_path):
+    """A file of several extensions, in a folder with brackets in its name."""
+    folder = tmp_path / "run[1]"
+    folder.mkdir()
+    hdus = [fits.PrimaryHDU()]
+    for version in (1, 2):
+        hdus += [
+            fits.ImageHDU(image((4, 5)) + version, name="SCI", ver=version),
+            fits.ImageHDU(image((4, 5)), name="DQ", ver=version),
+        ]
+    hdus.append(fits.BinTableHDU.from_columns([fits.Column("x", "E", array=[1.0])], name="CAT"))
+    path = folder / "exposure.fits"
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("extension", "index"), [("1", 1), ("3", 3), ("SCI", 1), ("sci", 1), ("SCI,2", 3), ("DQ, 2", 4)]
+)
+def test_extensions_in_brackets(exposure, extension, index):
+    with ImageStack(f"{exposure}[{extension}]") as stack:
+        np.testing.assert_array_equal(
+            stack.images[0].read(0, 4)[..., 0], fits.getdata(exposure, index)
+        )
+
+
+@pytest.mark.parametrize("extension", ["0", "5", "9", "ERR", "SCI,3", "CAT"])
+def test_extensions_that_are_no_image(exposure, extension):
+    message = rf"\[{extension}\] names no image of .*holds \[1\] SCI \(4, 5\), .* \[3\] SCI,2 "
+    with pytest.raises(InputError, match=message):
+        ImageStack(f"{exposure}[{extension}]")
+
+
+def test_a_file_with_brackets_in_its_name(write):
+    with ImageStack(write("field[1]", image((4, 5)))) as stack:
+        assert stack.shape == (4, 5)
 
 
 def test_files_are_closed_when_a_later_one_fails(write, tmp_path):

@@ -160,6 +160,18 @@ class Scaled:
         return self.model([batch[0] / np.float32(60_000)])
 
 
+def test_workers_find_extensions(tmp_path):
+    path = tmp_path / "two.fits"
+    hdus = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(1 - IMAGE, name="WHT"),
+        fits.ImageHDU(IMAGE, name="SCI"),
+    ]
+    fits.HDUList(hdus).writeto(path)
+    parallel = predict(inputs=f"{path}[SCI]", out_dir=tmp_path / "out", cpus=2)
+    assert_same(parallel, predict())
+
+
 def test_every_window_is_evaluated_once(tmp_path):
     model = Counting(two_classes, tmp_path / "counts")
     predict(model, out_dir=tmp_path / "out", cpus=3)
