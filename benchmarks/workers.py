@@ -19,7 +19,7 @@ import numpy as np
 
 from morpheus_core import predict
 
-PAIRS = 2
+PAIRS = 3
 IMAGE = np.random.default_rng(0).random((2400, 2400), dtype=np.float32)
 
 

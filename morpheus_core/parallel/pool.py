@@ -166,7 +166,7 @@ class Progress:
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a worker and all that it has started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # macOS: what has just ended
         os.killpg(process.pid, signal.SIGKILL)
 
 
