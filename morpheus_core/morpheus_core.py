@@ -155,7 +155,8 @@ def predict(
     Warns
     -----
     MorpheusWarning
-        If some pixels are reached by no window.
+        If some pixels are reached by no window, if the outputs cannot have the sky position of the
+        input, or if a resumed run ignores the model that is passed.
 
     Examples
     --------
