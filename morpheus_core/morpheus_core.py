@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import warnings
@@ -24,6 +25,8 @@ from morpheus_core.progress import progress_bar
 from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, Visits, WindowGrid
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
+
+logger = logging.getLogger("morpheus_core")
 
 
 def predict(
@@ -241,6 +244,7 @@ def run_in_memory(
     job: Job, stack: ImageStack, model: Model, products: Sequence[Product], progress: bool
 ) -> Results:
     """Run a job as one strip into arrays."""
+    logger.info("%d windows, into memory", len(job.grid))
     outputs = MemoryOutputs(products, as_hduls=bool(stack.paths))
     with progress_bar(len(job.grid), 0, progress) as on_windows:
         for rows in run_strip(job, job.grid.whole(), stack.images, model, on_windows):

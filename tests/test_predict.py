@@ -305,6 +305,12 @@ def test_progress_counts_every_window(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_log_says_what_is_done(caplog):
+    with caplog.at_level("INFO", "morpheus_core"):
+        predict()
+    assert "240 windows, into memory" in caplog.text
+
+
 def test_nothing_is_warned_of_in_an_ordinary_run(path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
