@@ -260,20 +260,22 @@ class FitsFile:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
         self._data_start = os.fstat(self._descriptor).st_size - product.padded_bytes
         try:
-            self._check(product, run)
+            self._check(run)
         except BaseException:
             self.close()
             raise
 
-    def _check(self, product: Product, run: str) -> None:
-        """Raise unless this is the file that the run has made."""
-        expected = product.complete_header(run)
-        length = len(expected.tostring(padding=True))
-        if self._data_start == length:
-            found = fits.Header.fromstring(os.pread(self._descriptor, length, 0))
-            if found.comments["DATASUM"] == expected.comments["DATASUM"]:
-                return
-        raise OutputError(f"{self._path} is not the file that this run has made; remove it")
+    def _check(self, run: str) -> None:
+        """Raise unless this is a file that the run has made, at its full size."""
+        try:
+            text = os.pread(self._descriptor, self._data_start, 0)
+            header = fits.Header.fromstring(text)
+            whole = len(header.tostring(padding=True)) == self._data_start
+            ours = whole and header.comments["DATASUM"] == f"of run {run}"
+        except Exception:  # there is no end to what a foreign file may hold
+            ours = False
+        if not ours:
+            raise OutputError(f"{self._path} is not the file that this run has made; remove it")
 
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return the sum of their 32-bit words."""

@@ -91,6 +91,8 @@ class Plan:
         """Name the first thing that decides the numbers and that another plan has otherwise."""
         if self.version != asked.version:
             return f"it was begun by version {self.version}, this is {asked.version}"
+        if self.factory != asked.factory:
+            return f"model was {self.factory or 'an object'}, is {asked.factory or 'an object'}"
         for name, stored in self.parameters.items():
             if stored != asked.parameters[name]:
                 return f"{name} was {stored}, is {asked.parameters[name]}"

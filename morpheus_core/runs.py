@@ -96,6 +96,7 @@ class Run:
         self._products, self._request = products, request
         self._directory = request.directory
         self._workspace = Workspace(request.directory)
+        self._factory = model if isinstance(model, str) else None
 
     def results(self) -> Results:
         """Begin or resume the run, finish it, and open its files.
@@ -115,10 +116,10 @@ class Run:
             with workspace.lock():
                 plan = self._reopen() if request.resume else None
                 plan = plan or self._begin(pickled)
-                if not workspace.is_marked("stitched"):
+                if not workspace.is_stitched():
                     self._compute(plan)
                     self._complete(plan)
-                    workspace.mark("stitched")
+                    workspace.mark_stitched()
                 publish(self._products, self._directory, workspace.is_marked("overwrite"))
                 workspace.remove(plan)
             return open_results(self._products, self._directory)
@@ -147,19 +148,20 @@ class Run:
         if not workspace.holds_a_run():
             return None
         plan = workspace.load()
-        asked = Plan.make(self._job, self._stack.images, plan.strips, plan.factory)
+        asked = Plan.make(self._job, self._stack.images, plan.strips, self._factory)
         difference = plan.difference(asked)
         if difference:
             raise InputError(
                 f"resume=True needs the arguments and inputs of the run in {self._directory}: "
                 f"{difference}; give those, or begin a new run in another out_dir"
             )
+        if workspace.is_stitched():
+            return plan
         if not workspace.is_marked("ready"):
             workspace.discard(plan, self._products)
             return None
-        if not workspace.is_marked("stitched"):
-            workspace.check_folders(plan)
-            self._warn_of_another_model()
+        workspace.check_folders(plan)
+        self._warn_of_another_model()
         return plan
 
     def _warn_of_another_model(self) -> None:
@@ -187,11 +189,15 @@ class Run:
         if len(strips) < len(slots):
             logger.info("%d workers have nothing to do", len(slots) - len(strips))
         paths = [output_path(product, self._directory) for product in products]
+        if self._request.resume and not overwrite and all(path.exists() for path in paths):
+            raise OutputError(
+                f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
+                f"overwrite=True to compute them anew"
+            )
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
         workspace.refuse_what_is_in_the_way(products, len(strips))
-        factory = self._model if isinstance(self._model, str) else None
-        plan = Plan.make(job, self._stack.images, strips, factory)
+        plan = Plan.make(job, self._stack.images, strips, self._factory)
         try:
             workspace.create(plan, job.update_map, overwrite)
             allocate_files(products, self._directory, plan.run)

@@ -29,7 +29,9 @@ logger = logging.getLogger("morpheus_core")
 #: The name of a worker's log.
 LOG = "log"
 #: What can be noted of a run, as empty files.
-FACTS = ("overwrite", "ready", "stitched")
+FACTS = ("overwrite", "ready")
+#: What a run that has ended may leave in a folder.
+REMAINS = {LOG, "run.tmp", "job.tmp", *FACTS}
 
 
 class Workspace:
@@ -44,7 +46,9 @@ class Workspace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._shared = directory / "0"
+        # The plan is renamed when the strips are stitched, and is the last thing to be removed.
         self._plan_path = self._shared / "run.json"
+        self._stitched_path = self._shared / "stitched.json"
 
     def folder(self, index: int) -> Path:
         """Return the folder of a strip."""
@@ -80,7 +84,15 @@ class Workspace:
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
-        return self._plan_path.is_file()
+        return self._plan_path.is_file() or self.is_stitched()
+
+    def is_stitched(self) -> bool:
+        """Say whether the outputs are complete, and perhaps have their names."""
+        return self._stitched_path.is_file()
+
+    def mark_stitched(self) -> None:
+        """Note that the outputs are complete."""
+        self._plan_path.replace(self._stitched_path)
 
     def load(self) -> Plan:
         """Return the plan of the run that was begun here.
@@ -90,11 +102,12 @@ class Workspace:
         OutputError
             If it cannot be read.
         """
+        path = self._stitched_path if self.is_stitched() else self._plan_path
         try:
-            return Plan.from_json(self._plan_path.read_text())
+            return Plan.from_json(path.read_text())
         except (ValueError, TypeError, KeyError) as error:
             raise OutputError(
-                f"{self._plan_path} is damaged or of another version, so that run cannot be "
+                f"{path} is damaged or of another version, so that run cannot be "
                 f"continued; begin a new one in another out_dir"
             ) from error
 
@@ -125,11 +138,9 @@ class Workspace:
             if index == 0:
                 for fact in FACTS:
                     (self._shared / fact).unlink(missing_ok=True)
-                unfinished = self._shared / "run.tmp"
-                unfinished.write_text(plan.to_json())
-                unfinished.replace(self._plan_path)
+                write_whole(self._plan_path, plan.to_json())
             job = {"run": plan.run, "window_rows": list(strip)}
-            (self.folder(index) / "job.json").write_text(json.dumps(job))
+            write_whole(self.folder(index) / "job.json", json.dumps(job))
         np.save(self._shared / "update_map.npy", update_map)
         if overwrite:
             self.mark("overwrite")
@@ -205,7 +216,7 @@ class Workspace:
         return path.read_bytes()
 
     def mark(self, fact: str) -> None:
-        """Note one of `FACTS`: replacing is allowed, all is ready to run, strips are stitched."""
+        """Note one of `FACTS`: replacing is allowed, all is ready to run."""
         (self._shared / fact).touch()
 
     def is_marked(self, fact: str) -> bool:
@@ -249,8 +260,7 @@ class Workspace:
         for index in range(1, len(plan.strips)):
             if self._belongs_to(plan, index):
                 clear(self.folder(index), kept)
-        clear(self._shared, {*kept, *FACTS, self._plan_path.name})
-        self._plan_path.unlink(missing_ok=True)
+        clear(self._shared, {*kept, self._plan_path.name, self._stitched_path.name})
         clear(self._shared, kept)
 
     def _belongs_to(self, plan: Plan, index: int) -> bool:
@@ -260,10 +270,14 @@ class Workspace:
             job = json.loads((folder / "job.json").read_text())
         except FileNotFoundError:
             return folder.is_dir() and is_free(folder)
+        except ValueError:
+            return False
         return bool(job["run"] == plan.run)
 
     def discard(self, plan: Plan, products: Sequence[Product], keep_logs: bool = False) -> None:
         """Remove the run and its unfinished outputs."""
+        # First of all it is no run to be resumed any more.
+        (self._shared / "ready").unlink(missing_ok=True)
         for product in products:
             part_path(product, self.directory).unlink(missing_ok=True)
         self.remove(plan, keep_logs)
@@ -271,7 +285,14 @@ class Workspace:
 
 def is_free(folder: Path) -> bool:
     """Say whether a folder holds nothing but what a run may leave that has ended."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOG, "run.tmp", *FACTS}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= REMAINS
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is whole as soon as it has its name."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def is_same_file(path: Path, file: TextIO) -> bool:
@@ -286,7 +307,8 @@ def clear(folder: Path, kept: set[str]) -> None:
     """Remove what a run has put in a folder, and the folder if nothing is left in it."""
     if not folder.is_dir():
         return
-    for path in folder.iterdir():
+    # What says whose folder it is goes last.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "job.json"):
         if path.name not in kept and not path.is_dir():
             path.unlink()
     if not any(folder.iterdir()):

@@ -160,6 +160,48 @@ class Scaled:
         return self.model([batch[0] / np.float32(60_000)])
 
 
+def test_workers_write_files_with_long_headers(tmp_path):
+    """The sky position of this one takes more than one block of the outputs' headers."""
+    header = fits.Header(
+        {
+            "CTYPE1": "RA---TPV",
+            "CTYPE2": "DEC--TPV",
+            "CRVAL1": 53.1,
+            "CRVAL2": -27.8,
+            "CRPIX1": 15.0,
+            "CRPIX2": 30.0,
+            "CD1_1": -1e-5,
+            "CD1_2": 1e-6,
+            "CD2_1": 1e-6,
+            "CD2_2": 1e-5,
+            "RADESYS": "FK5",
+            "EQUINOX": 2000.0,
+            **{f"PV{axis}_{k}": 1e-4 for axis in (1, 2) for k in range(11)},
+        }
+    )
+    path = tmp_path / "image.fits"
+    fits.writeto(path, IMAGE, header)
+    parallel = predict(inputs=path, out_dir=tmp_path / "out", cpus=2)
+    assert_same(parallel, predict())
+    written = fits.getheader(tmp_path / "out" / "output_mean_var.fits")
+    assert len(written.tostring()) > 2880
+
+
+def test_resuming_with_another_factory_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "factories.py").write_text(
+        "from pathlib import Path\n"
+        "def make():\n"
+        "    from test_parallel import fail_in_row_20\n"
+        "    return fail_in_row_20\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(WorkerError):
+        predict("factories:make", IMAGE_WITH_MARK, out_dir=tmp_path / "out", cpus=2)
+    for other in ("factories:other", two_classes):
+        with pytest.raises(InputError, match="model was factories:make, is"):
+            predict(other, IMAGE_WITH_MARK, out_dir=tmp_path / "out", resume=True)
+
+
 def test_workers_find_extensions(tmp_path):
     path = tmp_path / "two.fits"
     hdus = [

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,57 @@ def test_overwriting_waits_until_the_new_files_are_complete(tmp_path):
     assert sorted(finished) == NAMES
     predict(Model(), tmp_path, resume=True)
     assert data_bytes(tmp_path) == before
+
+
+def test_a_finished_run_is_not_resumed(tmp_path):
+    predict(Model(), tmp_path)
+    with pytest.raises(OutputError, match=r"nothing to resume in .*: its outputs are complete"):
+        predict(Model(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_a_run_killed_while_its_folders_are_removed(tmp_path, whole, monkeypatch, count):
+    """After each of the removals in turn."""
+    unlink, left = Path.unlink, [count]
+
+    def killed(self, missing_ok=False):
+        unlink(self, missing_ok=missing_ok)
+        left[0] -= self.parent.name == "0"
+        if left[0] == 0:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        patch.setattr("morpheus_core.runs.Workspace.discard", lambda *_: None)
+        with suppress(SystemExit):  # or it was finished before
+            predict(Model(), tmp_path)
+    if Workspace(tmp_path).holds_a_run() or not (tmp_path / NAMES[1]).exists():
+        predict(Model(), tmp_path, resume=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+    assert data_bytes_of(tmp_path, NAMES) == data_bytes_of(whole[0], NAMES)
+
+
+def data_bytes_of(directory, names):
+    return {name: fits.getdata(directory / name).tobytes() for name in names}
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_run_killed_while_it_is_given_up(tmp_path, whole, monkeypatch, count):
+    """A model that fails at once gives its run up; a kill may come after each removal."""
+    unlink, left = Path.unlink, [count]
+
+    def killed(self, missing_ok=False):
+        unlink(self, missing_ok=missing_ok)
+        left[0] -= 1
+        if left[0] == 0:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises((SystemExit, ModelError)):
+            predict(Model(fail_after=0), tmp_path)
+    predict(Model(), tmp_path, resume=True)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
 
 
 def test_outputs_of_other_methods_are_not_left_beside_new_ones(tmp_path):
