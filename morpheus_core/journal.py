@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from morpheus_core.outputs import add_data_sums
 from morpheus_core.resources import Resource
 
 logger = logging.getLogger("morpheus_core")
@@ -74,7 +75,7 @@ class Journal(Resource):
     def record(self, row: int, data_sums: Sequence[int] | None = None) -> None:
         """Note that all rows before `row` are written, the newest of them with these data sums."""
         if data_sums is not None:
-            self._data_sums = [a + b for a, b in zip(self._data_sums, data_sums, strict=True)]
+            self._data_sums = add_data_sums(self._data_sums, data_sums)
         self.entry = Entry(row, self._data_sums)
         if time.monotonic() - self._last_sync > SYNC_INTERVAL:
             self.force()

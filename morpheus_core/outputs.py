@@ -314,6 +314,11 @@ class FitsFile:
         os.close(self._descriptor)
 
 
+def add_data_sums(sums: Sequence[int], more: Sequence[int]) -> list[int]:
+    """Add the data sums of other rows, product by product; the order of rows does not matter."""
+    return [a + b for a, b in zip(sums, more, strict=True)]
+
+
 def ones_complement_sum(total: int) -> int:
     """Fold a sum of 32-bit words to 32 bits, adding what overflows to the lowest bit."""
     while total >> 32:

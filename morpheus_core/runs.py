@@ -24,6 +24,7 @@ from morpheus_core.outputs import (
     FitsOutputs,
     Product,
     Results,
+    add_data_sums,
     allocate_files,
     open_results,
     output_path,
@@ -259,8 +260,7 @@ class Run:
     ) -> None:
         """Run strips in this process, one after the other."""
         pickled = self._workspace.stored_model()
-        model = resolve(plan.factory or self._model)
-        model = model if pickled is None else unpickle_model(pickled)
+        model = resolve(self._model) if pickled is None else unpickle_model(pickled)
         with FitsOutputs(self._products, self._directory, plan.run) as outputs:
             for index in indices:
                 self._open_strip(plan, index).run(model, outputs, on_windows)
@@ -286,7 +286,7 @@ class Run:
         for index in range(len(plan.strips)):
             entry = read_journal(self._workspace.journal_path(index))
             assert entry is not None, "every strip is finished"
-            data_sums = [a + b for a, b in zip(data_sums, entry.data_sums, strict=True)]
+            data_sums = add_data_sums(data_sums, entry.data_sums)
         with (
             FitsOutputs(self._products, self._directory, plan.run) as outputs,
             ExitStack() as opened,
@@ -296,7 +296,7 @@ class Run:
                 for k, strip in enumerate(plan.strips)
             ]
             stitched = stitch(self._job, plan.strips, seams, outputs)
-            outputs.seal([a + b for a, b in zip(data_sums, stitched, strict=True)])
+            outputs.seal(add_data_sums(data_sums, stitched))
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.aggregators import Sums
-from morpheus_core.outputs import FitsOutputs, write_all
+from morpheus_core.outputs import FitsOutputs, add_data_sums, write_all
 from morpheus_core.pipeline import Job, results
 from morpheus_core.resources import Resource
 from morpheus_core.windows import Strip, Visits
@@ -116,5 +116,5 @@ def stitch(
             parts = [seam.read(row) for seam in seams if seam.holds(row)]
             sums = seams[0].split(row, np.sum(parts, axis=0))
             written = outputs.write(row, results(job, visits, sums))
-            data_sums = [a + b for a, b in zip(data_sums, written, strict=True)]
+            data_sums = add_data_sums(data_sums, written)
     return data_sums

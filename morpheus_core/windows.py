@@ -287,8 +287,8 @@ class WindowGrid:
 class Visits:
     """How often windows visit each output pixel, from geometry alone.
 
-    The counts are the same for every run over the same grid: nothing is counted while predictions
-    are folded.
+    The counts are the same for every run over the same grid, so nothing need be counted while
+    predictions are folded, unless some of them are left out.
 
     Parameters
     ----------

@@ -23,8 +23,9 @@ from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
 from morpheus_core.products import products_of
+from morpheus_core.resources import Resource
 from morpheus_core.strips import StoredStrip
-from morpheus_core.workspace import Workspace
+from morpheus_core.workspace import Workspace, write_whole
 
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 0.5
@@ -75,7 +76,7 @@ def run(workspace: Workspace, index: int) -> None:
         strip.run(model, outputs, count)
 
 
-class WindowCounter:
+class WindowCounter(Resource):
     """Notes for the parent how many windows are finished."""
 
     def __init__(self, path: Path) -> None:
@@ -83,10 +84,8 @@ class WindowCounter:
         self._windows = 0
         self._noted = 0.0
 
-    def __enter__(self) -> WindowCounter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Note the last windows."""
         self._note()
 
     def __call__(self, windows: int) -> None:
@@ -96,9 +95,7 @@ class WindowCounter:
             self._note()
 
     def _note(self) -> None:
-        unfinished = self._path.with_suffix(".tmp")
-        unfinished.write_text(str(self._windows))
-        unfinished.replace(self._path)
+        write_whole(self._path, str(self._windows))
         self._noted = time.monotonic()
 
 
