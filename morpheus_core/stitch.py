@@ -114,7 +114,9 @@ def stitch(
     for first, stop in job.grid.seams(strips):
         for row in range(first, stop):
             parts = [seam.read(row) for seam in seams if seam.holds(row)]
-            sums = seams[0].split(row, np.sum(parts, axis=0))
+            with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
+                total = np.sum(parts, axis=0)
+            sums = seams[0].split(row, total)
             written = outputs.write(row, results(job, visits, sums))
             data_sums = add_data_sums(data_sums, written)
     return data_sums

@@ -231,6 +231,19 @@ def of_the_batch(batch):
     return two_classes([score])
 
 
+def with_infinities(batch):
+    predictions = two_classes(batch)
+    predictions[:, 0, 0], predictions[:, 8, 6] = np.inf, -np.inf  # they meet: stride (2, 3)
+    return predictions
+
+
+@pytest.mark.usefixtures("both_kernels")
+def test_infinities_of_both_signs_are_nan_without_a_warning(tmp_path):
+    serial = predict(with_infinities)
+    assert np.isnan(serial[0]).any()
+    assert_same(predict(with_infinities, out_dir=tmp_path, cpus=2), serial)
+
+
 def test_more_workers_than_groups(tmp_path, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
         parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])

@@ -18,6 +18,11 @@ from morpheus_core.kernels import Float32, Float64, Int64, Predictions
 Place = tuple[slice, slice]
 
 
+# Infinities of both signs in one pixel make it NaN, which is what it is meant to be.
+_quietly = np.errstate(invalid="ignore", over="ignore")
+
+
+@_quietly
 def add_moments(
     total: Float64,
     squares: Float64,
@@ -35,6 +40,7 @@ def add_moments(
             squares[into] += np.multiply(values, values, out=values)
 
 
+@_quietly
 def add_weighted_moments(
     total: Float64,
     squares: Float64,
