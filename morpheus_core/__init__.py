@@ -8,6 +8,7 @@ from morpheus_core.errors import (
     OutputError,
     WorkerError,
 )
+from morpheus_core.exports import export_masks, export_planes
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.version import __version__
 
@@ -20,5 +21,7 @@ __all__ = [
     "OutputError",
     "WorkerError",
     "__version__",
+    "export_masks",
+    "export_planes",
     "predict",
 ]

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Float32, Float64, Int64, Kernels, Predictions
+from morpheus_core.kernels import Float64, Int64, Kernels, Predictions, Results
 
 NanPolicy = Literal["propagate", "omit"]
 NAN_POLICIES: tuple[NanPolicy, ...] = ("propagate", "omit")
@@ -68,7 +68,9 @@ class Aggregator(ABC):
         """Add predictions to the planes, (plane, ring rows, width, classes)."""
 
     @abstractmethod
-    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
+    def finalize(
+        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
+    ) -> Results:
         """Turn finished rows into results.
 
         Parameters
@@ -81,10 +83,12 @@ class Aggregator(ABC):
             Sum of weights.
         fill_value : float
             The result where n is zero.
+        dtype : dtype
+            Of the results, float32 or float64.
 
         Returns
         -------
-        ndarray of float32, shape (rows, width, *result_shape(classes))
+        ndarray, shape (rows, width, *result_shape(classes))
             NaN in every class of a pixel that saw one class that is not finite.
         """
 
@@ -112,10 +116,12 @@ class MeanVariance(Aggregator):
         else:
             kernels.add_moments(total, squares, fold.predictions, fold.spans, *at)
 
-    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
+    def finalize(
+        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
+    ) -> Results:
         """Divide by the count."""
         total, squares = planes
-        results = np.empty((*total.shape, 2), np.float32)
+        results = np.empty((*total.shape, 2), dtype)
         kernels.finish_moments(total, squares, n, fill_value, results)
         return results
 
@@ -139,10 +145,12 @@ class RankVote(Aggregator):
         else:
             kernels.add_votes(votes, fold.predictions, fold.spans, *at)
 
-    def finalize(self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float) -> Float32:
+    def finalize(
+        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
+    ) -> Results:
         """Divide by the count."""
         (votes,) = planes
-        results = np.empty(votes.shape, np.float32)
+        results = np.empty(votes.shape, dtype)
         kernels.finish_votes(votes, n, fill_value, results)
         return results
 
@@ -196,8 +204,10 @@ class RowRing:
         First output row, number of ring rows, plane columns and classes.
     update_map : ndarray of float64, shape (height, width)
         Weight of each pixel of a prediction.
-    nan_policy : {"propagate", "omit"}
-        Whether a prediction that is not finite spoils the pixel or is left out.
+    omit : bool
+        Whether a prediction that is not finite is left out, or spoils its pixel.
+    counted : bool
+        Whether the weights of predictions are to be added up as well.
     """
 
     # Rows are released in blocks of about this many plane values, to bound the temporaries of
@@ -214,17 +224,20 @@ class RowRing:
         width: int,
         n_classes: int,
         update_map: Float64,
-        nan_policy: NanPolicy,
+        omit: bool,
+        counted: bool,
     ) -> None:
         self._kernels = kernels
         self._aggregators = aggregators
         self._next = first
         self._rows = rows
         self._planes = [np.zeros((a.n_planes, rows, width, n_classes)) for a in aggregators]
-        self._count = np.zeros((rows, width)) if nan_policy == "omit" else None
+        self._omit = omit
+        self._count = np.zeros((rows, width)) if counted else None
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
         self._spans = spans_of(update_map) if set(np.unique(update_map)) <= {0.0, 1.0} else None
-        self._block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
+        #: The most rows that are released at once.
+        self.block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
 
     def add(self, predictions: Predictions, tops: Int64, lefts: Int64) -> None:
         """Fold a batch of predictions, (batch, height, width, classes), into every plane.
@@ -238,8 +251,9 @@ class RowRing:
 
     def _add_row(self, predictions: Predictions, top: int, lefts: Int64) -> None:
         fold = Fold(predictions, self._spans, self._weights, top, lefts)
-        if self._count is not None:
+        if self._omit:
             fold = without_nonfinite(fold)
+        if self._count is not None:
             self._kernels.add_weights(self._count, fold.weights, top, lefts)
         for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
             aggregator.fold(self._kernels, planes, fold)
@@ -248,7 +262,7 @@ class RowRing:
         """Yield the sums of all rows before output row `stop`, and clear them."""
         while self._next < stop:
             row = self._next % self._rows
-            rows = slice(row, min(row + self._block_rows, row + stop - self._next, self._rows))
+            rows = slice(row, min(row + self.block_rows, row + stop - self._next, self._rows))
             yield Sums(
                 self._next,
                 [planes[:, rows] for planes in self._planes],

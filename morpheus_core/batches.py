@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.inputs import Image
-from morpheus_core.windows import Axis, Group, Padding, WindowGrid
+from morpheus_core.inputs import ImageStack
+from morpheus_core.selection import ValidRows
+from morpheus_core.slabs import SlabReader
+from morpheus_core.windows import Group, WindowGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,130 +35,68 @@ class Batch:
         return len(self.rows)
 
 
-class SlabReader:
-    """Holds the rows of one image that the current windows need.
-
-    Rows are read in order, each slab once, full width, and padded on arrival.
-
-    Parameters
-    ----------
-    image : Image
-        Where rows come from.
-    grid : WindowGrid
-        Which padding they get.
-    height : int
-        The most rows that are wanted at once.
-    """
-
-    # Reads of this size keep a disk busy; what is read ahead is also what is not moved again.
-    _READ_BYTES = 4 << 20
-
-    def __init__(self, image: Image, grid: WindowGrid, height: int) -> None:
-        self._image = image
-        self._rows = source_pixels(image.shape[0], grid.rows, grid.padding)
-        self._columns = source_pixels(image.shape[1], grid.columns, grid.padding)
-        self._unpadded = grid.padding is None
-        self._before = grid.rows.before
-        self._first = self._stop = -grid.rows.before
-        width = len(self._columns)
-        self._read_rows = max(
-            1, self._READ_BYTES // (width * image.shape[2] * image.dtype.itemsize)
-        )
-        capacity = min(height + max(height // 4, self._read_rows), len(self._rows))
-        self._buffer = np.empty((capacity, width, image.shape[2]), image.dtype)
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Return image rows ``[start, stop)``, (rows, padded width, bands).
-
-        Rows may be negative or beyond the image inside the padding. `start` must not decrease from
-        call to call; the result holds until the next one.
-        """
-        if stop > self._stop:
-            self._advance(start)
-        return self._buffer[start - self._first : stop - self._first]
-
-    def _advance(self, start: int) -> None:
-        """Forget the rows before `start` and fill the buffer with those that follow."""
-        kept = max(self._stop - start, 0)
-        gone = start - self._first
-        for row in range(0, kept if gone else 0, max(gone, 1)):  # pieces that do not overlap
-            piece = self._buffer[gone + row : gone + min(row + gone, kept)]
-            self._buffer[row : row + len(piece)] = piece
-        self._first = start
-        self._stop = min(start + len(self._buffer), len(self._rows) - self._before)
-        for row in range(start + kept, self._stop, self._read_rows):
-            stop = min(row + self._read_rows, self._stop)
-            self._fill(self._buffer[row - start : stop - start], row)
-
-    def _fill(self, target: NDArray[Any], first: int) -> None:
-        """Read image rows, from `first` on, into all of `target`."""
-        if self._unpadded:
-            target[...] = self._image.read(first, first + len(target))
-            return
-        sources = self._rows[first + self._before :][: len(target)]
-        target[sources < 0] = 0
-        inside = sources[sources >= 0]
-        if len(inside):
-            start = int(inside.min())
-            slab = self._image.read(start, int(inside.max()) + 1)
-            target[sources >= 0] = pad_columns(slab[inside - start], self._columns)
-
-
-def source_pixels(length: int, axis: Axis, padding: Padding | None) -> NDArray[np.int64]:
-    """Return, for each pixel of a padded axis, the image pixel it repeats; -1 for a constant."""
-    pixels = np.arange(length, dtype=np.int64)
-    if padding is None:
-        return pixels
-    if padding == "constant":
-        return np.pad(pixels, (axis.before, axis.after), constant_values=-1)
-    return np.pad(pixels, (axis.before, axis.after), mode=padding)
-
-
-def pad_columns(slab: NDArray[Any], sources: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the columns of a slab that a padded row repeats, zero where the source is -1."""
-    padded: NDArray[Any] = slab[:, sources]
-    padded[:, sources < 0] = 0
-    return padded
-
-
 class BatchReader:
     """Cuts groups of window rows into batches.
 
     Parameters
     ----------
-    images : list of Image
-        Equally large images.
+    stack : ImageStack
+        The images.
     grid : WindowGrid
         The windows.
     batch_size : int
         The most windows in a batch.
     height : int
         The most image rows that one group spans.
+    skip_blank : bool
+        Whether windows are left out that hold nothing but NaN.
     """
 
-    def __init__(self, images: list[Image], grid: WindowGrid, batch_size: int, height: int) -> None:
+    def __init__(
+        self,
+        stack: ImageStack,
+        grid: WindowGrid,
+        batch_size: int,
+        height: int,
+        skip_blank: bool = False,
+    ) -> None:
         self._grid = grid
         self._batch_size = batch_size
-        self._readers = [SlabReader(image, grid, height) for image in images]
+        self._readers = [SlabReader(image, grid, height) for image in stack.images]
+        self._valid: ValidRows | None = None
+        if skip_blank or stack.mask is not None:
+            mask = None if stack.mask is None else SlabReader(stack.mask, grid, height)
+            self._valid = ValidRows(grid, mask, skip_blank)
 
     def batches(self, group: Group) -> Iterator[Batch]:
         """Yield the batches of a group; groups must be asked for in order."""
         grid = self._grid
-        origins = grid.rows.origins
-        start = int(origins[group.start])
-        stop = int(origins[group.stop - 1]) + grid.window_shape[0]
-        slabs = [reader.rows(start, stop) for reader in self._readers]
+        slabs = self._slabs(group)
+        chosen = self._choose(group, slabs)
         per_row = len(grid.columns.origins)
-        count = (group.stop - group.start) * per_row
-        for first in range(0, count, self._batch_size):
-            rows, columns = np.divmod(
-                np.arange(first, min(first + self._batch_size, count)), per_row
-            )
+        for first in range(0, len(chosen), self._batch_size):
+            rows, columns = np.divmod(chosen[first : first + self._batch_size], per_row)
             rows += group.start
-            tops = origins[rows] - start
+            tops = grid.rows.origins[rows] - grid.rows.origins[group.start]
             lefts = grid.columns.origins[columns] + grid.columns.before
             windows = [gather(slab, tops, lefts, grid.window_shape) for slab in slabs]
             yield Batch(windows, rows, columns)
+
+    def count(self, group: Group) -> NDArray[np.int64]:
+        """Count the windows of each window row of a group that are run, (window rows,)."""
+        per_row = len(self._grid.columns.origins)
+        chosen = self._choose(group, self._slabs(group))
+        return np.bincount(chosen // per_row, minlength=group.stop - group.start)
+
+    def _slabs(self, group: Group) -> list[NDArray[Any]]:
+        """Return the rows of each image that the windows of a group lie in."""
+        return [reader.rows(*self._grid.rows_of(group)) for reader in self._readers]
+
+    def _choose(self, group: Group, slabs: list[NDArray[Any]]) -> NDArray[np.int64]:
+        """Return which windows of a group are run, counted from its first, in reading order."""
+        if self._valid is None:
+            return np.arange((group.stop - group.start) * len(self._grid.columns.origins))
+        return np.flatnonzero(self._valid.windows(group, slabs))
 
 
 def gather(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 import os
 from collections.abc import Sequence
@@ -20,6 +21,11 @@ Choice = TypeVar("Choice", bound=str)
 
 #: Dilations are fractions of whole numbers up to this one.
 LARGEST_DENOMINATOR = 10_000
+OUTPUT_DTYPES = ("float32", "float64")
+#: "CLASS999" is the longest keyword there can be.
+MOST_CLASS_NAMES = 1000
+#: With a suffix such as "_VARIANCE", what a card holds without continuation.
+LONGEST_CLASS_NAME = 50
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -57,6 +63,14 @@ def positive_number(name: str, value: Any) -> float:
     number = real_number(name, value)
     if not 0 < number < float("inf"):
         raise InputError(f"{name} must be a finite number > 0, got {value!r}")
+    return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    """Return a finite float."""
+    number = real_number(name, value)
+    if not math.isfinite(number):
+        raise InputError(f"{name} must be finite, got {value!r}")
     return number
 
 
@@ -101,6 +115,64 @@ def model(value: object) -> None:
         raise InputError(f"model must be an instance, got the class {value.__name__}; call it")
     if not callable(value) and not (isinstance(value, str) and value.count(":") == 1):
         raise InputError(f'model must be callable, or "package.module:factory", got {value!r}')
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def output_dtype(value: Any) -> str:
+    """Return "float32" or "float64"."""
+    try:
+        name = str(np.dtype(value).name)
+    except TypeError:
+        name = ""
+    if value is None or name not in OUTPUT_DTYPES:
+        raise InputError(f'output_dtype must be "float32" or "float64", got {value!r}')
+    return name
+
+
+def class_names(value: Any, n_classes: int) -> tuple[str, ...]:
+    """Return one name per class, or none; they become names of FITS extensions."""
+    if value is None:
+        return ()
+    names = () if isinstance(value, str) else tuple(value)
+    if len(names) != n_classes or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be {n_classes} strings, one per class, got {value!r}")
+    if n_classes > MOST_CLASS_NAMES:
+        raise InputError(
+            f"class_names must be at most {MOST_CLASS_NAMES}: a FITS card counts no further"
+        )
+    for name in names:
+        if not (name.isascii() and name.isprintable() and name.strip() == name != ""):
+            raise InputError(f"class_names must be printable ASCII, as in FITS, got {name!r}")
+        if len(name) > LONGEST_CLASS_NAME:
+            raise InputError(
+                f"class_names must have at most {LONGEST_CLASS_NAME} characters, got {name!r}"
+            )
+    if len({name.upper() for name in names}) < n_classes:
+        raise InputError(f"class_names must differ, also in capitals, got {value!r}")
+    return names
+
+
+def mask_bits(value: Any) -> int | None:
+    """Return the bits that a list of flags, their sum, or a string such as "4,8" stand for."""
+    if value is None:
+        return None
+    from astropy.nddata.bitmask import interpret_bit_flags
+
+    try:
+        bits = 0 if isinstance(value, bool) else interpret_bit_flags(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"mask_bits must be flags, powers of two, as a list, their sum or a string: {error}"
+        ) from error
+    if not bits or not -(2**63) <= bits < 2**63:
+        raise InputError(f"mask_bits must choose at least one of 63 bits, got {value!r}")
+    return int(bits)
 
 
 def update_map(value: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What the headers of the outputs say: where their pixels are on the sky.
+"""What outputs inherit from the header of an input: their place on the sky, and the observation.
 
 FITS counts axes the other way round: NAXIS1 is the last numpy axis. An output of (height, width,
 class) therefore has its sky position on axes 2 and 3.
@@ -6,81 +6,235 @@ class) therefore has its sky position on axes 2 and 3.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from astropy.io import fits
 
 from morpheus_core.errors import MorpheusWarning
 
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
-def product_header(sky: dict[str, Any], axes: Mapping[str, str]) -> fits.Header:
-    """Make the header of an output.
+Cards = dict[str, Any]
 
-    Parameters
+#: Cards that say what was observed, by whom, when and how: section 4.4.2 and 9 of the FITS
+#: standard 4.0, and what most observatories add. Others may speak of the pixels of the input.
+OBSERVATION = (
+    *("OBJECT", "TELESCOP", "INSTRUME", "DETECTOR", "FILTER", "FILTER1", "FILTER2"),
+    *("OBSERVER", "OBS_ID", "PROPOSID", "PROGRAM", "AUTHOR", "REFERENC", "AIRMASS"),
+    *("DATE-OBS", "TIME-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIMESYS"),
+    *("MJD-OBS", "MJD-BEG", "MJD-AVG", "MJD-END", "EXPTIME", "EXPOSURE", "XPOSURE", "TELAPSE"),
+)
+
+#: Characters of text and comment in a card, besides keyword and punctuation.
+CARD_TEXT = 65
+#: Cards of distortions that are tables in other HDUs, which the outputs do not have.
+TABLES = re.compile(r"(CPDIS|CPERR|DP|DQ|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
+#: Cards of the polynomials of the SIP convention.
+SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Where output pixels are on the sky, as cards for axes 1 and 2.
+
+    Attributes
     ----------
-    sky : dict
-        What :func:`celestial_cards` returns.
-    axes : mapping of str
-        Names and meanings of the axes after height and width, in numpy order.
-
-    Returns
-    -------
-    Header
-        World coordinates only; the cards that describe the data are the writer's.
+    linear : dict
+        Without distortion, which cannot be moved to other axes.
+    plane : dict
+        For outputs of two dimensions: with the distortion of the input, if it can be kept.
     """
-    header = fits.Header()
-    leading = len(axes)
-    if sky:
-        header["WCSAXES"] = leading + 2
-    for axis, (name, meaning) in enumerate(reversed(list(axes.items())), start=1):
-        header[f"CTYPE{axis}"] = (name, meaning)
-        if sky:  # programs that read any axis expect a scale of every one: here an index from 0
-            header[f"CRPIX{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = 1.0, 0.0, 1.0
-    for key, value in sky.items():
-        header[shifted_key(key, leading)] = value
-    return header
+
+    linear: Cards = field(default_factory=dict)
+    plane: Cards = field(default_factory=dict)
+
+    def cards(self, axes: Mapping[str, str]) -> fits.Header:
+        """Return the cards of an output.
+
+        Parameters
+        ----------
+        axes : mapping of str
+            Names and meanings of the axes after height and width, in numpy order.
+        """
+        header = fits.Header()
+        sky = self.linear if axes else self.plane
+        leading = len(axes)
+        if sky:
+            header["WCSAXES"] = leading + 2
+        for axis, (name, meaning) in enumerate(reversed(list(axes.items())), start=1):
+            header[f"CTYPE{axis}"] = (name, meaning)
+            if sky:  # programs that read any axis expect a scale of every one: an index from 0
+                header[f"CRPIX{axis}"], header[f"CRVAL{axis}"] = 1.0, 0.0
+                header[f"CDELT{axis}"] = 1.0
+        for key, value in sky.items():
+            header[shifted_key(key, leading)] = value
+        return header
 
 
-def celestial_cards(source: fits.Header | None, dilation: Fraction) -> dict[str, Any]:
-    """Return the linear celestial WCS of a header as cards for axes 1 and 2, scaled by `dilation`.
+def sky_of(source: fits.Header | None, dilation: Fraction) -> Sky:
+    """Return the celestial WCS of a header, scaled by the dilation.
 
     Output pixel ``p'`` and input pixel ``p`` (both one-based) are related by ``p' - 0.5 =
     (p - 0.5) dilation``, because pixel edges, not centres, lie at half-integers; see Greisen &
     Calabretta 2002, A&A 395, 1061. A header without a celestial WCS gives no cards.
+
+    Warns
+    -----
+    MorpheusWarning
+        If outputs get another sky position than the input.
+    """
+    if source is None:
+        return Sky()
+    try:
+        wcs = celestial_wcs(source)
+        plane = {} if wcs is None else exact_cards(wcs)
+        linear = without_distortion(plane)
+    except Exception as error:  # wcslib and astropy reject broken cards with many classes
+        warn(f"the outputs get no sky position: {error}")
+        return Sky()
+    if not plane:
+        return Sky()
+    if any(TABLES.fullmatch(key) for key in source):
+        warn("the distortion tables of the input are left out of the outputs' sky position")
+    if linear == plane:
+        plane = linear
+    elif dilation == 1:
+        warn(
+            "the output gets a linear sky position: the distortion of the input, "
+            f"{plane['CTYPE1']}, cannot be kept with axes for classes; n keeps it"
+        )
+    else:
+        warn(
+            "the outputs get a linear sky position: the distortion of the input, "
+            f"{plane['CTYPE1']}, is not kept with dilation={dilation}"
+        )
+        plane = linear
+    return Sky(scaled(linear, dilation), scaled(plane, dilation))
+
+
+def celestial_wcs(source: fits.Header) -> WCS | None:
+    """Return the celestial part of a header's world coordinates, if there is one.
+
+    Raises
+    ------
+    Exception
+        Of whatever class, if the cards are broken.
     """
     from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
 
-    if source is None:
-        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)  # of cards that were mended
-        try:
-            wcs = WCS(source).celestial
-        except Exception as error:  # wcslib and astropy reject broken cards with many classes
-            warn(f"the outputs get no sky position: {error}")
-            return {}
-        if not wcs.has_celestial:
-            return {}
-        if wcs.sip is not None:
-            warn(
-                "the outputs get a linear sky position: the SIP distortion of the input is left out"
-            )
-            wcs.sip = None
-            wcs.wcs.ctype = [name.removesuffix("-SIP") for name in wcs.wcs.ctype]
-        factor = float(dilation)
-        wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) * factor + 0.5
-        if wcs.wcs.has_cd():
-            wcs.wcs.cd = wcs.wcs.cd / factor
-        else:
-            wcs.wcs.cdelt = wcs.wcs.cdelt / factor
-        header = wcs.to_header()
+        header = source.copy()
+        for key in [key for key in header if TABLES.fullmatch(key)]:
+            del header[key]
+        wcs = WCS(header).celestial
+        return wcs if wcs.has_celestial else None
+
+
+def readable_wcs(source: fits.Header | None) -> WCS | None:
+    """Return the celestial world coordinates of a header, if it has some that can be read."""
+    try:
+        return None if source is None else celestial_wcs(source)
+    except Exception:  # broken cards have many classes; `sky_of` warns of those that matter
+        return None
+
+
+def exact_cards(wcs: WCS) -> Cards:
+    """Return a celestial WCS as cards, in double precision."""
+    header = wcs.to_header(relax=True)
     # wcslib adds a reference date of zero where there is no time to refer to.
-    return {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
+    cards = {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
+    # and writes twelve digits, which is less than a double has.
+    matrix = wcs.wcs.get_pc()
+    scale = wcs.wcs.get_cdelt()
+    for i in (1, 2):
+        cards[f"CRPIX{i}"] = float(wcs.wcs.crpix[i - 1])
+        cards[f"CRVAL{i}"] = float(wcs.wcs.crval[i - 1])
+        cards[f"CDELT{i}"] = float(scale[i - 1])
+        for j in (1, 2):
+            cards[f"PC{i}_{j}"] = float(matrix[i - 1, j - 1])
+    if not all(math.isfinite(value) for value in cards.values() if isinstance(value, float)):
+        raise ValueError("its world coordinates are not finite")
+    return cards
+
+
+def without_distortion(cards: Cards) -> Cards:
+    """Return the linear part of a WCS: SIP is left out, TPV is replaced by its linear terms."""
+    linear = {key: value for key, value in cards.items() if not SIP.fullmatch(key)}
+    for axis in {"CTYPE1", "CTYPE2"} & set(cards):
+        linear[axis] = linear[axis].removesuffix("-SIP")
+    if linear.get("CTYPE1", "").endswith("TPV"):
+        linear = linear_tpv(linear)
+    return linear
+
+
+def linear_tpv(cards: Cards) -> Cards:
+    """Fold the constant and linear terms of a TPV polynomial into a TAN projection.
+
+    With intermediate coordinates x, y: ξ = PV1_0 + PV1_1 x + PV1_2 y and η = PV2_0 + PV2_1 y +
+    PV2_2 x, see https://fits.gsfc.nasa.gov/registry/tpvwcs.html.
+    """
+    polynomial = {key: value for key, value in cards.items() if re.match(r"PV[12]_", key)}
+    linear = {key: value for key, value in cards.items() if key not in polynomial}
+    matrix = np.array([[cards[f"PC{i}_{j}"] * cards[f"CDELT{i}"] for j in (1, 2)] for i in (1, 2)])
+    constant = np.array([polynomial.get("PV1_0", 0.0), polynomial.get("PV2_0", 0.0)])
+    terms = np.array(
+        [
+            [polynomial.get("PV1_1", 1.0), polynomial.get("PV1_2", 0.0)],
+            [polynomial.get("PV2_2", 0.0), polynomial.get("PV2_1", 1.0)],
+        ]
+    )
+    folded = terms @ matrix
+    shift = np.linalg.solve(folded, constant)
+    for i in (1, 2):
+        linear[f"CTYPE{i}"] = linear[f"CTYPE{i}"].replace("TPV", "TAN")
+        linear[f"CRPIX{i}"] -= float(shift[i - 1])
+        linear[f"CDELT{i}"] = 1.0
+        for j in (1, 2):
+            linear[f"PC{i}_{j}"] = float(folded[i - 1, j - 1])
+    return linear
+
+
+def scaled(cards: Cards, dilation: Fraction) -> Cards:
+    """Return a linear WCS for pixels that are smaller by the dilation."""
+    factor = float(dilation)
+    changed = {}
+    for i in (1, 2):
+        changed[f"CRPIX{i}"] = (cards[f"CRPIX{i}"] - 0.5) * factor + 0.5
+        changed[f"CDELT{i}"] = cards[f"CDELT{i}"] / factor
+    return cards if dilation == 1 else {**cards, **changed}
+
+
+def observation_cards(source: fits.Header | None) -> Cards:
+    """Return what a header says of the observation, with comments."""
+    cards: Cards = {}
+    if source is None:
+        return cards
+    for key in OBSERVATION:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of cards that were mended
+            try:
+                value, comment = source[key], source.comments[key]
+                fits.Card(key, value, comment).verify("exception")
+            except Exception:  # absent, or not as the standard wants it
+                continue
+        if isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
+            cards[key] = (value, comment)
+    return cards
+
+
+def commented(value: str, comment: str) -> tuple[str, str]:
+    """Return a value and its comment, without the comment where a card cannot hold both."""
+    return value, comment if len(value) + len(comment) <= CARD_TEXT else ""
 
 
 def warn(message: str) -> None:

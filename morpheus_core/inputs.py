@@ -1,220 +1,61 @@
-"""Images as users have them, read lazily and row by row.
-
-Arrays and FITS files become one :class:`ImageStack` of equally large images. Nothing is read
-before it is asked for, and only the rows that are.
-"""
+"""What users pass as images and masks → one stack of equally large images, read row by row."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError
+from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.fits_images import FitsImage, describe_hdu, split_extension
+from morpheus_core.images import ArrayImage, Bands, Image
+from morpheus_core.masks import PixelMask
 from morpheus_core.resources import Resource
 
-#: FITS files consist of blocks of this many bytes.
-FITS_BLOCK = 2880
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
 
-ModelInput = NDArray[Any] | str | os.PathLike[str]
-ModelInputs = ModelInput | Sequence[ModelInput]
+#: What an open FITS file consists of; tables only to be refused.
+HDU_CLASSES = (
+    fits.PrimaryHDU,
+    fits.ImageHDU,
+    fits.CompImageHDU,
+    fits.BinTableHDU,
+    fits.TableHDU,
+)
+ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData"
+ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
-
-class Image(Protocol):
-    """One input image."""
-
-    name: str
-    shape: tuple[int, int, int]
-    """Height, width and bands."""
-    dtype: np.dtype[Any]
-    """In native byte order."""
-    header: fits.Header | None
-    """Where the image came with one."""
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows ``[start, stop)``, (rows, width, bands), in whatever byte order."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this image from another, as JSON values."""
-
-    def close(self) -> None:
-        """Release what the image holds open."""
-
-
-class ArrayImage:
-    """An image that is in memory, or memory-mapped."""
-
-    header = None
-
-    def __init__(self, array: NDArray[Any], name: str) -> None:
-        self.name = name
-        if isinstance(array, np.ma.MaskedArray):
-            raise InputError(
-                f"{name} is a masked array, whose mask a model cannot see; pass "
-                f"array.filled(value) instead"
-            )
-        self.dtype = checked_dtype(array.dtype, name)
-        self.shape = checked_shape(array.shape, name)
-        self._rows = np.asarray(array).reshape(self.shape)
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Return a view of the rows."""
-        return self._rows[start:stop]
-
-    def identity(self) -> dict[str, Any]:
-        """Return shape, dtype and a digest of the pixels."""
-        digest = hashlib.sha256()
-        for row in self._rows:
-            digest.update(np.ascontiguousarray(row).data)
-        return {
-            "shape": list(self.shape),
-            "dtype": self._rows.dtype.str,
-            "sha256": digest.hexdigest(),
-        }
-
-    def save(self, path: Path) -> None:
-        """Write the image as a .npy file, which other processes can map."""
-        np.save(path, self._rows)
-
-    def close(self) -> None:
-        """Leave the user's array alone."""
-
-
-class FitsImage:
-    """One image of a FITS file.
-
-    Which one may be said in brackets, as CFITSIO does: ``file.fits[1]``, ``file.fits[SCI]``,
-    ``file.fits[SCI,2]``. Without brackets it is the only one.
-
-    Rows come through ``.section`` of a file that is opened without a memory map: a map is refused
-    for scaled integers, and its pages would count as memory of this process.
-    """
-
-    def __init__(self, source: str) -> None:
-        self.name = source
-        self.path, self._extension = split_extension(source)
-        path = self.path
-        if not path.exists():
-            raise InputError(f"no such file: {path}")
-        try:
-            with warnings.catch_warnings():
-                # Of truncation astropy only warns; `_check_length` does more.
-                warnings.filterwarnings(
-                    "ignore", "File may have been truncated", AstropyUserWarning
-                )
-                self._file = fits.open(path, mode="readonly", memmap=False)
-                len(self._file)  # reads every header, which is where the warning comes from
-        except Exception as error:  # damaged headers raise half a dozen different classes
-            raise InputError(f"{path} cannot be read as FITS: {error}") from error
-        try:
-            self._section, self.header, self.shape, self.dtype = self._describe()
-        except BaseException:
-            self.close()
-            raise
-
-    def _describe(self) -> tuple[Any, fits.Header, tuple[int, int, int], np.dtype[Any]]:
-        try:
-            hdu = self._chosen_image()
-            shape = checked_shape(hdu.shape, self.name)
-            self._check_length(hdu)
-            # The header does not say what type scaled integers become; a pixel does.
-            dtype = checked_dtype(hdu.section[0:1].dtype, self.name)
-            return hdu.section, hdu.header, shape, dtype
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{self.path} cannot be read as a FITS image: {error}") from error
-
-    def _check_length(self, hdu: Any) -> None:
-        """Raise if the file ends before the image does; astropy only warns, and reads the rest."""
-        if self.path.suffix in (".gz", ".bz2", ".xz", ".Z"):
-            return  # its length says nothing of the length of what is in it
-        place, length = hdu.fileinfo(), self.path.stat().st_size
-        compressed = isinstance(hdu, fits.CompImageHDU)
-        # Files whose last block is not filled up are common, and complete.
-        end = place["datLoc"] + (place["datSpan"] - FITS_BLOCK + 1 if compressed else hdu.size)
-        if end > length:
-            raise InputError(f"{self.path} is truncated: it has {length} bytes of at least {end}")
-
-    def _chosen_image(self) -> Any:
-        images = {i: hdu for i, hdu in enumerate(self._file) if hdu.is_image and hdu.shape}
-        if not images:
-            raise InputError(f"{self.path} holds no image, only tables or empty HDUs")
-        if self._extension is None and len(images) == 1:
-            return next(iter(images.values()))
-        candidates = ", ".join(f"[{i}] {hdu_name(hdu)} {hdu.shape}" for i, hdu in images.items())
-        if self._extension is None:
-            raise InputError(
-                f"{self.path} must hold one image, got {len(images)}: {candidates}; say which in "
-                f"brackets, as in {self.path.name}[{next(iter(images))}]"
-            )
-        try:
-            index = self._file.index_of(extension_key(self._extension))
-        except KeyError:
-            index = -1
-        if index not in images:
-            raise InputError(
-                f"[{self._extension}] names no image of {self.path}, which holds {candidates}"
-            )
-        return images[index]
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read the rows from the file."""
-        try:
-            rows: NDArray[Any] = self._section[start:stop]
-        except Exception as error:
-            raise InputError(
-                f"{self.path}: rows {start} to {stop} cannot be read: {error}"
-            ) from error
-        return rows.reshape(stop - start, *self.shape[1:])
-
-    def identity(self) -> dict[str, Any]:
-        """Return path, size and time of the last change."""
-        path = self.path.resolve()
-        status = path.stat()
-        source = str(path) if self._extension is None else f"{path}[{self._extension}]"
-        return {"path": source, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+#: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
+MOST_BANDS = 16
 
 
 class ImageStack(Resource):
-    """Images of the same height and width; a context manager that closes them.
+    """Images of the same height and width, and their bad pixels; closes them.
 
     Parameters
     ----------
-    model_inputs : array, path, or sequence of either
-        As :func:`morpheus_core.predict` takes them.
+    images : sequence of Image
+        At least one.
+    mask : PixelMask, optional
+        Bad pixels of all images alike.
 
     Raises
     ------
     InputError
-        If there is none, they are of two kinds or of different sizes, or one cannot be read.
+        If the images have different sizes.
     """
 
-    def __init__(self, model_inputs: ModelInputs) -> None:
-        sources = as_list(model_inputs)
-        with ExitStack() as opened:
-            self.images: list[Image] = []
-            for index, source in enumerate(sources):
-                self.images.append(open_image(source, f"model_inputs[{index}]"))
-                opened.callback(self.images[-1].close)
-            self._check_shapes()
-            self._opened = opened.pop_all()
-
-    def _check_shapes(self) -> None:
+    def __init__(self, images: Sequence[Image], mask: PixelMask | None = None) -> None:
+        self.images, self.mask = list(images), mask
         first = self.images[0]
         for image in self.images[1:]:
             if image.shape[:2] != first.shape[:2]:
@@ -231,90 +72,200 @@ class ImageStack(Resource):
     @property
     def paths(self) -> list[Path]:
         """The files that are being read."""
-        return [image.path for image in self.images if isinstance(image, FitsImage)]
+        parts = [] if self.mask is None else self.mask.parts
+        return [part.path for part in (*self.images, *parts) if part.path is not None]
 
-    @property
-    def header(self) -> fits.Header | None:
-        """The header of the first image, if it has one."""
-        return self.images[0].header
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this stack from another, as JSON values."""
+        return {
+            "images": [image.identity() for image in self.images],
+            "mask": None if self.mask is None else self.mask.identity(),
+        }
+
+    def store(self, folder: Path) -> dict[str, Any]:
+        """Make sure that other processes can open the stack, with files in a folder if need be.
+
+        Returns
+        -------
+        dict
+            Where everything is, as JSON values for :func:`reopen`.
+        """
+        places = [image.store(folder / f"input_{k}.npy") for k, image in enumerate(self.images)]
+        mask = None if self.mask is None else self.mask.store(folder)
+        return {"images": places, "mask": mask}
 
     def close(self) -> None:
         """Close all images."""
-        self._opened.close()
+        with ExitStack() as opened:
+            for part in (*self.images, *(self.mask.parts if self.mask else ())):
+                opened.callback(part.close)
+
+
+def open_inputs(
+    model_inputs: ModelInputs,
+    bands: Bands = "last",
+    mask: ModelInput | None = None,
+    mask_bits: int | None = None,
+) -> ImageStack:
+    """Open images and masks as :func:`morpheus_core.predict` takes them.
+
+    Raises
+    ------
+    InputError
+        If there is no image, they are of different sizes, or one cannot be read.
+    """
+    if mask is None and mask_bits is not None:
+        raise InputError(f"mask_bits needs a mask, got mask_bits={mask_bits} and mask=None")
+    sources = as_list(model_inputs)
+    with ExitStack() as opened:
+        images = []
+        for index, source in enumerate(sources):
+            images.append(open_image(source, f"model_inputs[{index}]", bands))
+            opened.callback(images[-1].close)
+            warn_of_other_order(images[-1], bands)
+        parts = []
+        if mask is not None:
+            parts.append(open_mask(mask, mask_bits))
+            opened.callback(parts[0].close)
+        parts += [own for source in sources for own in own_mask(source, bands)]
+        shape = images[0].shape[:2]
+        stack = ImageStack(images, PixelMask(parts, mask_bits, shape) if parts else None)
+        opened.pop_all()
+    return stack
+
+
+def reopen(places: dict[str, Any]) -> ImageStack:
+    """Open the stack whose :meth:`ImageStack.store` returned these places."""
+    with ExitStack() as opened:
+
+        def open_all(parts: Sequence[dict[str, Any]]) -> list[Image]:
+            images = [reopen_image(place) for place in parts]
+            for image in images:
+                opened.callback(image.close)
+            return images
+
+        images, mask = open_all(places["images"]), None
+        if places["mask"] is not None:
+            parts = open_all(places["mask"]["parts"])
+            mask = PixelMask(parts, places["mask"]["bits"], images[0].shape[:2])
+        stack = ImageStack(images, mask)
+        opened.pop_all()
+    return stack
+
+
+def reopen_image(place: dict[str, Any]) -> Image:
+    """Open an image whose :meth:`Image.store` returned this place."""
+    if "array" in place:
+        array = np.load(place["array"], mmap_mode="r")
+        return ArrayImage(array, Path(place["array"]).name, "first")
+    return FitsImage(Path(place["path"]), place["extension"], place["bands"])
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
-    """Return the inputs as a list of one kind; a lone array or path is a list of one."""
-    if isinstance(model_inputs, (np.ndarray, str, os.PathLike)):
-        return [model_inputs]
-    if not isinstance(model_inputs, (list, tuple)):
-        raise InputError(
-            f"model_inputs must be an array, a path, or a list of arrays or of paths, "
-            f"got {type(model_inputs).__name__}"
-        )
-    if not model_inputs:
-        raise InputError("model_inputs must name at least one image, got an empty list")
-    for index, source in enumerate(model_inputs):
-        if not isinstance(source, (np.ndarray, str, os.PathLike)):
-            raise InputError(
-                f"model_inputs must be arrays or paths, got {type(source).__name__} for "
-                f"model_inputs[{index}]"
-            )
-        if isinstance(source, np.ndarray) != isinstance(model_inputs[0], np.ndarray):
-            raise InputError(
-                f"model_inputs must be all arrays or all paths, got {_kind(model_inputs[0])} for "
-                f"model_inputs[0] but {_kind(source)} for model_inputs[{index}]"
-            )
-    return list(model_inputs)
+    """Return the inputs as a list; a lone image is a list of one."""
+    if isinstance(model_inputs, (list, tuple)) and not isinstance(model_inputs, fits.HDUList):
+        if not model_inputs:
+            raise InputError("model_inputs must name at least one image, got an empty list")
+        return list(model_inputs)
+    return [model_inputs]
 
 
-def _kind(source: ModelInput) -> str:
-    return "an array" if isinstance(source, np.ndarray) else "a path"
-
-
-def open_image(source: ModelInput, name: str) -> Image:
-    """Open one input."""
+def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
+    """Open one input, of whatever kind."""
     if isinstance(source, np.ndarray):
-        return ArrayImage(source, name)
-    return FitsImage(os.fspath(source))
+        return ArrayImage(source, name, bands)
+    if isinstance(source, (str, os.PathLike)):
+        return FitsImage(*split_extension(os.fspath(source)), bands)
+    if isinstance(source, fits.HDUList):
+        return open_hdu(only_image(source, name), name, bands)
+    if isinstance(source, HDU_CLASSES):
+        return open_hdu(source, name, bands)
+    from astropy.nddata import NDData
+
+    if isinstance(source, NDData):
+        return ArrayImage(np.asarray(source.data), name, bands, header_of(source))
+    raise InputError(
+        f"{name} must be an array, the path of a FITS file, an image HDU, or an NDData, got "
+        f"{type(source).__name__}"
+    )
 
 
-def split_extension(source: str) -> tuple[Path, str | None]:
-    """Split ``file.fits[SCI,2]`` into path and extension, unless that is a file's name."""
-    parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", source)
-    if parts is None or Path(source).exists():
-        return Path(source), None
-    return Path(parts[1]), parts[2]
+def only_image(hdus: fits.HDUList, name: str) -> Any:
+    """Return the only image of an open file."""
+    images = {i: hdu for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape}
+    if len(images) != 1:
+        candidates = ", ".join(map(describe_hdu, images.keys(), images.values())) or "none"
+        raise InputError(f"{name} must hold one image, got {candidates}; pass the HDU, hdul[1]")
+    return next(iter(images.values()))
 
 
-def extension_key(extension: str) -> int | str | tuple[str, int]:
-    """Return what astropy calls an extension: a number, a name, or a name and a version."""
-    name, _, version = extension.partition(",")
-    if version.strip().isdigit():
-        return name.strip(), int(version)
-    return int(extension) if extension.isdigit() else extension.strip()
+def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
+    """Open an HDU: from its file row by row, unless its data were read or changed already."""
+    if not hdu.is_image or not hdu.shape:
+        raise InputError(f"{name} must be an image, got an HDU that is {describe_hdu(0, hdu)[4:]}")
+    place = hdu.fileinfo()
+    path = Path(str(place["file"].name)) if place and place["file"].name else None
+    if path is None or not path.is_file() or "data" in vars(hdu):
+        return ArrayImage(hdu.data, name, bands, hdu.header, path)
+    with fits.open(path, memmap=False) as file:
+        offsets = [other.fileinfo()["hdrLoc"] for other in file]
+    if place["hdrLoc"] not in offsets:
+        raise InputError(f"{name} is an HDU of {path}, which has changed; open the file again")
+    image = FitsImage(path, offsets.index(place["hdrLoc"]), bands)
+    image.header = hdu.header
+    return image
 
 
-def hdu_name(hdu: Any) -> str:
-    """Return the name of an HDU, and its version if it is not the first."""
-    version = f",{hdu.ver}" if hdu.ver > 1 else ""
-    return f"{hdu.name or 'unnamed'}{version}"
+def header_of(source: NDData) -> fits.Header:
+    """Return what an NDData knows of itself, with its world coordinates."""
+    header = fits.Header(source.meta.cards if isinstance(source.meta, fits.Header) else ())
+    if hasattr(source.wcs, "to_header"):
+        header.update(source.wcs.to_header(relax=True))
+    return header
 
 
-def checked_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """Return (height, width, bands) of an image of two or three dimensions."""
-    if len(shape) not in (2, 3):
-        raise InputError(
-            f"an image must be (height, width) or (height, width, bands), got {shape} for {name}"
+def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
+    """Open what the user passed as `mask`."""
+    image = open_image(mask, "mask", "last")
+    try:
+        if image.shape[2] != 1:
+            raise InputError(f"a mask must be (height, width), got {image.shape} for {image.name}")
+        if mask_bits is not None and image.dtype.kind not in "iu":
+            raise InputError(
+                f"mask_bits needs a mask of integers, got dtype {image.dtype} for {image.name}"
+            )
+    except InputError:
+        image.close()
+        raise
+    return image
+
+
+def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
+    """Return the mask that an NDData brings along."""
+    if isinstance(source, (np.ndarray, str, os.PathLike)) or getattr(source, "mask", None) is None:
+        return []
+    flags = np.broadcast_to(np.asarray(source.mask) != 0, source.data.shape)
+    return [ArrayImage(flags, "the mask of an NDData", bands)]
+
+
+def warn_of_other_order(image: Image, bands: Bands) -> None:
+    """Warn if the axis at the other end looks like that of the bands."""
+    height, width, count = image.shape
+    other = height if bands == "last" else width
+    if other < min(count, MOST_BANDS + 1, width if bands == "last" else height):
+        way_out = "first" if bands == "last" else "last"
+        warnings.warn(
+            f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
+            f'is not what it is, pass bands="{way_out}"',
+            MorpheusWarning,
+            stacklevel=2,
         )
-    if 0 in shape:
-        raise InputError(f"an image must have pixels, got shape {shape} for {name}")
-    height, width, *bands = (int(length) for length in shape)
-    return height, width, bands[0] if bands else 1
 
 
-def checked_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
-    """Return a real numeric dtype in native byte order."""
-    if dtype.kind not in "biuf":
-        raise InputError(f"an image must be real numbers, got dtype {dtype} for {name}")
-    return dtype.newbyteorder("=")
+def source_of_header(images: Sequence[Image]) -> Image | None:
+    """Return the first image that knows its place on the sky, else the first with a header."""
+    from morpheus_core.headers import readable_wcs
+
+    with_header = [image for image in images if image.header is not None]
+    on_sky = (image for image in with_header if readable_wcs(image.header) is not None)
+    return next(chain(on_sky, with_header), None)

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
+from morpheus_core.alignment import CHECKS, CheckWcs, check_alignment
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.inputs import ImageStack, ModelInputs
+from morpheus_core.images import BANDS, Bands
+from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
 from morpheus_core.outputs import MemoryOutputs, Product, Results
 from morpheus_core.parallel.devices import plan_workers
-from morpheus_core.pipeline import Job, run_strip
-from morpheus_core.products import products_of
+from morpheus_core.pipeline import Job, count_windows, run_strip
+from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
 from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, Visits, WindowGrid
 
@@ -51,6 +53,13 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
+    bands: Bands = "last",
+    mask: ModelInput | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
+    skip_blank: bool = False,
+    check_wcs: CheckWcs = "warn",
+    class_names: Sequence[str] | None = None,
+    output_dtype: DTypeLike = "float32",
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -71,10 +80,14 @@ def predict(
         that scores whole windows, whose scores then hold for each pixel of the window. Arrays of
         numpy, PyTorch, TensorFlow, JAX and CuPy are understood. Or the name of a function without
         arguments that makes such a callable, ``"package.module:factory"``.
-    model_inputs : array, path, or list of either
+    model_inputs : array, path, HDU, NDData, or list of these
         The images, (height, width) or (height, width, bands), all of the same height and width:
-        numpy arrays, or paths of FITS files. Where a file holds several images, the path says which
-        in brackets: ``"file.fits[1]"``, ``"file.fits[SCI]"``, ``"file.fits[SCI,2]"``.
+        numpy arrays, paths of FITS files, image HDUs or `astropy.nddata.NDData` objects, whose own
+        mask counts like `mask`. Leading axes of length one are left out. Where a file holds several
+        images, the path says which in brackets: ``"file.fits[1]"``, ``"file.fits[SCI]"``,
+        ``"file.fits[SCI,2]"``. Scaled integers become what they stand for. Tile-compressed files
+        are read a few rows at a time; files that are compressed as a whole (gzip, bzip2, xz) are
+        unpacked once, to the folder for temporary files.
     n_classes : int
         Classes that the model scores.
     batch_size : int
@@ -96,8 +109,8 @@ def predict(
         overlapping windows disagree; it is not a calibrated uncertainty.
     out_dir : path, optional
         Write ``output.fits`` and ``n.fits`` there (``output_mean_var.fits`` and
-        ``output_rank_vote.fits`` for a list of methods), float32. By default the outputs are
-        arrays in memory.
+        ``output_rank_vote.fits`` for a list of methods). By default the outputs are arrays in
+        memory.
     gpus : list of int or str, optional
         Run in one process per entry, each of which sees only that GPU: an index into the devices
         that this process may use, or a UUID. The same device twice means two processes on it.
@@ -132,13 +145,34 @@ def predict(
         the same model again.
     progress : bool, default True
         Show a progress bar.
+    bands : {"last", "first"}
+        Where the bands of inputs with three axes are: (height, width, bands) or (bands, height,
+        width).
+    mask : array, path, HDU or NDData, optional
+        Bad pixels of all inputs, (height, width): True, or not zero, is bad. They get no
+        statistics (n is 0), and windows without a good pixel are never sent to the model, which
+        sees bad pixels as they are in all others. An output pixel is bad if all input pixels that
+        it covers are.
+    mask_bits : int, str or list of int, optional
+        Which flags of an integer mask are bad, as `astropy.nddata.bitmask.interpret_bit_flags`
+        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others. All
+        flags by default.
+    skip_blank : bool, default False
+        Never send windows to the model that are NaN in every input, apart from padding. To know
+        how many are left, the inputs are read once more before the run.
+    check_wcs : {"warn", "error", "ignore"}
+        What to do if the sky positions of two inputs disagree by more than a tenth of a pixel.
+    class_names : list of str, optional
+        What classes are called in the headers of the outputs.
+    output_dtype : {"float32", "float64"}
+        Of the outputs, n included.
 
     Returns
     -------
     output_hduls : list of HDUList
-        Open over the outputs, in the order of `output_arrays`, if the inputs were files or
-        `out_dir` was given; empty otherwise. Close them when you are done.
-    output_arrays : list of ndarray of float32
+        Open over the outputs, in the order of `output_arrays`, if `out_dir` was given or an input
+        came with a header; empty otherwise. Close them when you are done.
+    output_arrays : list of ndarray
         One array per aggregate method, then n. Mean and variance: (H, W, n_classes, 2); votes:
         (H, W, n_classes), adding up to one; n: (H, W), the number of predictions of each pixel, or
         the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files,
@@ -158,8 +192,9 @@ def predict(
     Warns
     -----
     MorpheusWarning
-        If some pixels are reached by no window, if the outputs cannot have the sky position of the
-        input, or if a resumed run ignores the model that is passed.
+        If some pixels are reached by no window, if inputs show different sky or seem to have their
+        bands elsewhere, if the outputs cannot have the sky position of the input, or if a resumed
+        run ignores the model that is passed.
 
     Examples
     --------
@@ -190,7 +225,9 @@ def predict(
         raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
     if resume and out_dir is None:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
-    with ImageStack(model_inputs) as stack:
+    layout = checks.one_of("bands", bands, BANDS)
+    check = checks.one_of("check_wcs", check_wcs, CHECKS)
+    with open_inputs(model_inputs, layout, mask, checks.mask_bits(mask_bits)) as stack:
         job = make_job(
             stack,
             n_classes=n_classes,
@@ -204,10 +241,14 @@ def predict(
             padding=padding,
             nan_policy=nan_policy,
             fill_value=fill_value,
+            skip_blank=skip_blank,
+            class_names=class_names,
+            output_dtype=output_dtype,
         )
         checks.model(model)
+        check_alignment(stack.images, check)
         warn_of_vain_requests(job)
-        products = products_of(job, stack.header)
+        products = products_of(job, origin_of(job, stack, model))
         if out_dir is None:
             return run_in_memory(job, stack, resolve(model), products, progress)
         # Only here is anything needed that Windows does not have.
@@ -229,14 +270,19 @@ def make_job(stack: ImageStack, **arguments: Any) -> Job:
         padding=None if padding is None else checks.one_of("padding", padding, PADDINGS),
         dilation=checks.positive_fraction("dilation", arguments["dilation"]),
     )
+    n_classes = checks.positive_integer("n_classes", arguments["n_classes"])
     return Job(
         grid=grid,
-        n_classes=checks.positive_integer("n_classes", arguments["n_classes"]),
+        n_classes=n_classes,
         batch_size=checks.positive_integer("batch_size", arguments["batch_size"]),
         update_map=checks.update_map(arguments["update_map"], grid.output_window_shape),
         methods=checks.methods(arguments["aggregate_method"]),
         nan_policy=checks.one_of("nan_policy", arguments["nan_policy"], NAN_POLICIES),
         fill_value=checks.real_number("fill_value", arguments["fill_value"]),
+        output_dtype=checks.output_dtype(arguments["output_dtype"]),
+        skip_blank=checks.flag("skip_blank", arguments["skip_blank"]),
+        masked=stack.mask is not None,
+        class_names=checks.class_names(arguments["class_names"], n_classes),
     )
 
 
@@ -244,10 +290,12 @@ def run_in_memory(
     job: Job, stack: ImageStack, model: Model, products: Sequence[Product], progress: bool
 ) -> Results:
     """Run a job as one strip into arrays."""
-    logger.info("%d windows, into memory", len(job.grid))
-    outputs = MemoryOutputs(products, as_hduls=bool(stack.paths))
-    with progress_bar(len(job.grid), 0, progress) as on_windows:
-        for rows in run_strip(job, job.grid.whole(), stack.images, model, on_windows):
+    windows = int(count_windows(job, stack).sum())
+    logger.info("%d of %d windows, into memory", windows, len(job.grid))
+    has_header = any(image.header is not None for image in stack.images)
+    outputs = MemoryOutputs(products, as_hduls=has_header)
+    with progress_bar(windows, 0, progress) as on_windows:
+        for rows in run_strip(job, job.grid.whole(), stack, model, on_windows):
             outputs.write(rows.first, rows.blocks)
     return outputs.results()
 

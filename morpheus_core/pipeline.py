@@ -19,8 +19,9 @@ from morpheus_core.aggregators import (
     Sums,
 )
 from morpheus_core.batches import Batch, BatchReader
-from morpheus_core.inputs import Image
+from morpheus_core.inputs import ImageStack
 from morpheus_core.models import CheckedModel, Model
+from morpheus_core.selection import OutputMask
 from morpheus_core.windows import Strip, StripRows, Visits, WindowGrid
 
 
@@ -42,6 +43,14 @@ class Job:
         What a prediction that is not finite does.
     fill_value : float
         The result of pixels that no prediction reached.
+    output_dtype : {"float32", "float64"}
+        Of the results.
+    skip_blank : bool
+        Whether windows are left out that hold nothing but NaN.
+    masked : bool
+        Whether the images come with a mask of bad pixels.
+    class_names : tuple of str
+        One per class, or none.
     """
 
     grid: WindowGrid
@@ -51,6 +60,15 @@ class Job:
     methods: tuple[AGGREGATION_METHODS, ...]
     nan_policy: NanPolicy
     fill_value: float
+    output_dtype: str = "float32"
+    skip_blank: bool = False
+    masked: bool = False
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether n has to be counted, because geometry does not say which predictions are in."""
+        return self.nan_policy == "omit" or self.skip_blank or self.masked
 
     @property
     def aggregators(self) -> list[Aggregator]:
@@ -82,7 +100,7 @@ class Rows(NamedTuple):
 def run_strip(
     job: Job,
     strip: Strip,
-    images: list[Image],
+    stack: ImageStack,
     model: Model,
     on_windows: Callable[[int], object],
     first_row: int | None = None,
@@ -95,8 +113,8 @@ def run_strip(
         What to compute.
     strip : Strip
         Which window rows.
-    images : list of Image
-        Equally large images.
+    stack : ImageStack
+        The images.
     model : callable
         The user's model.
     on_windows : callable
@@ -115,53 +133,106 @@ def run_strip(
         return
     strip = grid.rest_of(strip, job.batch_size, first_row)
     checked_model = CheckedModel(model, job.n_classes, grid.output_window_shape)
-    height = grid.group_height(job.batch_size, strip)
-    reader = BatchReader(images, grid, job.batch_size, height)
+    reader = open_reader(job, strip, stack)
     # A run that goes on may begin in a gap that no window touches, above its first window.
-    ring = open_ring(job, min(int(grid.tops[strip.start]), first_row), grid.to_output(height))
-    visits = Visits(grid, job.update_map)
+    ring = open_ring(job, strip, min(int(grid.tops[strip.start]), first_row))
+    finisher = Finisher(job, stack, ring, rows, first_row)
     for group in grid.groups(job.batch_size, strip):
-        yield from finished(job, visits, ring, rows, first_row, int(grid.tops[group.start]))
+        yield from finisher.rows(int(grid.tops[group.start]))
         for batch in reader.batches(group):
             # Not kept in a variable: the next batch is predicted when these are gone.
             ring.add(checked_model(batch), grid.tops[batch.rows], grid.lefts[batch.columns])
             on_windows(len(batch))
-    yield from finished(job, visits, ring, rows, first_row, rows.stop)
+    yield from finisher.rows(rows.stop)
 
 
-def first_batch(job: Job, strip: Strip, images: list[Image]) -> Batch:
-    """Return the batch that a strip begins with."""
-    group = next(job.grid.groups(job.batch_size, strip))
-    height = job.grid.group_height(job.batch_size, Strip(*group))
-    return next(BatchReader(images, job.grid, job.batch_size, height).batches(group))
+def first_batch(job: Job, strip: Strip, stack: ImageStack) -> Batch:
+    """Return the batch that a strip begins with; some window of it is run."""
+    reader = open_reader(job, strip, stack)
+    groups = job.grid.groups(job.batch_size, strip)
+    return next(batch for group in groups for batch in reader.batches(group))
 
 
-def open_ring(job: Job, first: int, rows: int) -> RowRing:
+def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
+    """Count the windows of each window row that the model is to see, (window rows,).
+
+    Where some may be left out, this reads all images.
+    """
+    grid = job.grid
+    if not (job.skip_blank or job.masked):
+        return np.full(len(grid.rows.origins), len(grid.columns.origins))
+    reader = open_reader(job, grid.whole(), stack)
+    groups = grid.groups(job.batch_size, grid.whole())
+    return np.concatenate([reader.count(group) for group in groups])
+
+
+def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
+    """Make the reader of a strip's windows."""
+    height = job.grid.group_height(job.batch_size, strip)
+    return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
+
+
+def open_ring(job: Job, strip: Strip, first: int) -> RowRing:
     """Make the ring for a strip whose first output row is `first`."""
     return RowRing(
         kernels.fastest(),
         job.aggregators,
         first=first,
-        rows=rows,
+        rows=job.grid.to_output(job.grid.group_height(job.batch_size, strip)),
         width=job.grid.plane_width,
         n_classes=job.n_classes,
         update_map=job.update_map,
-        nan_policy=job.nan_policy,
+        omit=job.nan_policy == "omit",
+        counted=job.counted,
     )
 
 
-def finished(
-    job: Job, visits: Visits, ring: RowRing, rows: StripRows, first_row: int, until: int
-) -> Iterator[Rows]:
-    """Take the output rows before `until` from the ring and finalize those that are not shared."""
-    for _ in ring.release(min(until, first_row)):
-        pass  # not wanted, and incomplete where windows above were not run
-    for stop, shared in ((rows.own_start, True), (rows.own_stop, False), (rows.stop, True)):
-        for sums in ring.release(min(until, stop)):
-            inside = in_image(job.grid, sums)
-            if inside.stop > inside.first:
-                blocks = inside.blocks if shared else results(job, visits, inside)
-                yield Rows(inside.first, inside.stop, blocks, shared)
+class Finisher:
+    """Takes rows from the ring that no later window touches, and finalizes what is not shared.
+
+    Parameters
+    ----------
+    job : Job
+        What is computed.
+    stack : ImageStack
+        Knows the bad pixels.
+    ring : RowRing
+        Where rows are.
+    strip_rows : StripRows
+        Which of them are shared with other strips.
+    first_row : int
+        Output rows before this one are thrown away.
+    """
+
+    def __init__(
+        self, job: Job, stack: ImageStack, ring: RowRing, strip_rows: StripRows, first_row: int
+    ) -> None:
+        self._job, self._ring, self._strip_rows = job, ring, strip_rows
+        self._first_row = first_row
+        self._visits = Visits(job.grid, job.update_map)
+        self._mask: OutputMask | None = None
+        if stack.mask is not None:
+            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
+
+    def rows(self, until: int) -> Iterator[Rows]:
+        """Yield the output rows before `until` that have not been yielded."""
+        for _ in self._ring.release(min(until, self._first_row)):
+            pass  # not wanted, and incomplete where windows above were not run
+        ends = self._strip_rows
+        for stop, shared in ((ends.own_start, True), (ends.own_stop, False), (ends.stop, True)):
+            for sums in self._ring.release(min(until, stop)):
+                inside = in_image(self._job.grid, sums)
+                if inside.stop > inside.first:
+                    inside = self._without_bad_pixels(inside)
+                    blocks = inside.blocks if shared else results(self._job, self._visits, inside)
+                    yield Rows(inside.first, inside.stop, blocks, shared)
+
+    def _without_bad_pixels(self, sums: Sums) -> Sums:
+        """Let bad pixels have no predictions."""
+        if self._mask is None or sums.counted is None:
+            return sums
+        bad = self._mask.rows(sums.first, sums.stop)
+        return sums._replace(counted=np.where(bad, 0.0, sums.counted))
 
 
 def in_image(grid: WindowGrid, sums: Sums) -> Sums:
@@ -179,8 +250,9 @@ def in_image(grid: WindowGrid, sums: Sums) -> Sums:
 def results(job: Job, visits: Visits, sums: Sums) -> list[NDArray[Any]]:
     """Finalize the sums of every aggregator, and add n; rows lie inside the image."""
     n = visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
+    dtype = np.dtype(job.output_dtype)
     blocks = [
-        aggregator.finalize(kernels.fastest(), planes, n, job.fill_value)
+        aggregator.finalize(kernels.fastest(), planes, n, job.fill_value, dtype)
         for aggregator, planes in zip(job.aggregators, sums.planes, strict=True)
     ]
     return [*blocks, n]

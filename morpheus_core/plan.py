@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Self
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.inputs import Image
+from morpheus_core.inputs import ImageStack
 from morpheus_core.pipeline import Job
 from morpheus_core.version import __version__
 from morpheus_core.windows import Strip, WindowGrid
@@ -33,8 +32,8 @@ class Plan:
         Of this package.
     parameters : dict
         Arguments of :func:`morpheus_core.predict`, as JSON values.
-    inputs : list of dict
-        What identifies each input image.
+    inputs : dict
+        What identifies the images and their mask.
     strips : list of Strip
         Window rows of each strip.
     factory : str or None
@@ -44,17 +43,15 @@ class Plan:
     run: str
     version: str
     parameters: dict[str, Any]
-    inputs: list[dict[str, Any]]
+    inputs: dict[str, Any]
     strips: list[Strip]
     factory: str | None
 
     @classmethod
-    def make(
-        cls, job: Job, images: Sequence[Image], strips: list[Strip], factory: str | None
-    ) -> Self:
+    def make(cls, job: Job, stack: ImageStack, strips: list[Strip], factory: str | None) -> Self:
         """Describe a new run."""
-        inputs = [image.identity() for image in images]
-        return cls(uuid.uuid4().hex, __version__, parameters_of(job), inputs, strips, factory)
+        run = uuid.uuid4().hex
+        return cls(run, __version__, parameters_of(job), stack.identity(), strips, factory)
 
     def to_json(self) -> str:
         """Return the plan as text."""
@@ -85,6 +82,10 @@ class Plan:
             tuple(AGGREGATION_METHODS(method) for method in parameters["aggregate_method"]),
             parameters["nan_policy"],
             float(parameters["fill_value"]),
+            parameters["output_dtype"],
+            parameters["skip_blank"],
+            self.inputs["mask"] is not None,
+            tuple(parameters["class_names"]),
         )
 
     def difference(self, asked: Plan) -> str | None:
@@ -96,11 +97,14 @@ class Plan:
         for name, stored in self.parameters.items():
             if stored != asked.parameters[name]:
                 return f"{name} was {stored}, is {asked.parameters[name]}"
-        if len(self.inputs) != len(asked.inputs):
-            return f"it has {len(self.inputs)} inputs, not {len(asked.inputs)}"
-        for index, (stored, given) in enumerate(zip(self.inputs, asked.inputs, strict=True)):
+        images, asked_images = self.inputs["images"], asked.inputs["images"]
+        if len(images) != len(asked_images):
+            return f"it has {len(images)} inputs, not {len(asked_images)}"
+        for index, (stored, given) in enumerate(zip(images, asked_images, strict=True)):
             if stored != given:
                 return f"model_inputs[{index}] {changed_input(stored, given)}"
+        if self.inputs["mask"] != asked.inputs["mask"]:
+            return "its mask is another one"
         return None
 
 
@@ -108,9 +112,11 @@ def changed_input(stored: dict[str, Any], given: dict[str, Any]) -> str:
     """Say in what way an input is another one."""
     if stored.get("path") != given.get("path"):
         return f"was {stored.get('path', 'an array')}, is {given.get('path', 'an array')}"
-    if "path" in stored:
-        return f"is {stored['path']}, which was written to after the run had begun"
-    return "has other pixels"
+    if "path" not in stored:
+        return "has other pixels"
+    if (stored["hdu"], stored["bands"]) != (given["hdu"], given["bands"]):
+        return f"was another image of {stored['path']}, or was read with other bands"
+    return f"is {stored['path']}, which was written to after the run had begun"
 
 
 def parameters_of(job: Job) -> dict[str, Any]:
@@ -125,9 +131,12 @@ def parameters_of(job: Job) -> dict[str, Any]:
         "dilation": str(grid.dilation),
         "n_classes": job.n_classes,
         "batch_size": job.batch_size,
-        "update_map": hashlib.sha256(job.update_map.tobytes()).hexdigest(),
+        "update_map": "sha256 " + hashlib.sha256(job.update_map.tobytes()).hexdigest()[:32],
         "aggregate_method": [str(method) for method in job.methods],
         "nan_policy": job.nan_policy,
         # NaN is not JSON, and not equal to itself.
         "fill_value": "nan" if math.isnan(job.fill_value) else repr(job.fill_value),
+        "output_dtype": job.output_dtype,
+        "skip_blank": job.skip_blank,
+        "class_names": list(job.class_names),
     }

@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import numpy as np
 from astropy.io import fits
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.headers import celestial_cards, product_header
+from morpheus_core.fits_blocks import ImageUnit
+from morpheus_core.headers import Cards, Sky, commented, observation_cards, sky_of
+from morpheus_core.inputs import ImageStack, source_of_header
+from morpheus_core.models import Model
 from morpheus_core.outputs import Product
 from morpheus_core.pipeline import Job
+from morpheus_core.provenance import provenance_cards
 
 #: Every name that an output of any job can have.
 OUTPUT_NAMES = ("output", *(f"output_{method}" for method in AGGREGATION_METHODS), "n")
 
 
-def products_of(job: Job, source: fits.Header | None) -> list[Product]:
-    """Return one output per aggregate method, then n.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the headers of all outputs of a job say alike.
 
-    Parameters
+    Attributes
     ----------
-    job : Job
-        What is computed.
-    source : Header or None
-        The header that the outputs inherit their sky position from.
+    sky : Sky
+        Where their pixels are.
+    observation : dict
+        What was observed.
+    provenance : Header
+        How they came about.
     """
+
+    sky: Sky = field(default_factory=Sky)
+    observation: Cards = field(default_factory=dict)
+    provenance: fits.Header = field(default_factory=fits.Header)
+
+
+def origin_of(job: Job, stack: ImageStack, model: Model | str) -> Origin:
+    """Return what the outputs inherit from the inputs, and how they come about."""
+    source = source_of_header(stack.images)
+    header = None if source is None else source.header
+    return Origin(
+        sky_of(header, job.grid.dilation),
+        observation_cards(header),
+        provenance_cards(job, stack, model),
+    )
+
+
+def products_of(job: Job, origin: Origin) -> list[Product]:
+    """Return one output per aggregate method, then n."""
     shape = job.grid.output_shape
-    sky = celestial_cards(source, job.grid.dilation)
     products = []
     for method, aggregator in zip(job.methods, job.aggregators, strict=True):
         name = "output" if len(job.methods) == 1 else f"output_{method}"
-        result_shape = (*shape, *aggregator.result_shape(job.n_classes))
-        header = product_header(sky, aggregator.axes)
-        products.append(Product(name, result_shape, header))
-    return [*products, Product("n", shape, product_header(sky, {}))]
+        cards = origin.sky.cards(aggregator.axes)
+        cards["EXTNAME"] = method.upper()
+        cards["BUNIT"] = ("", "no unit")
+        for index, class_name in enumerate(job.class_names):
+            cards[f"CLASS{index}"] = commented(class_name, f"class of index {index}")
+        unit = make_unit(job, (*shape, *aggregator.result_shape(job.n_classes)), cards, origin)
+        products.append(Product(name, unit))
+    cards = origin.sky.cards({})
+    cards["EXTNAME"] = "N"
+    cards["BUNIT"] = ("count", "predictions, or the sum of their weights")
+    return [*products, Product("n", make_unit(job, shape, cards, origin))]
+
+
+def make_unit(job: Job, shape: tuple[int, ...], cards: fits.Header, origin: Origin) -> ImageUnit:
+    """Complete the cards of an output and describe it."""
+    for key, value in origin.observation.items():
+        if key not in cards:
+            cards[key] = value
+    cards.extend(origin.provenance)
+    return ImageUnit(shape, np.dtype(job.output_dtype), cards)

@@ -7,7 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from morpheus_core.errors import (
     InputError,
@@ -33,12 +37,12 @@ from morpheus_core.outputs import (
 )
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
-from morpheus_core.pipeline import Job
+from morpheus_core.pipeline import Job, count_windows
 from morpheus_core.plan import Plan
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.progress import progress_bar
 from morpheus_core.stitch import SeamFile, stitch
-from morpheus_core.strips import StoredStrip, windows_left
+from morpheus_core.strips import StoredStrip, is_finished, windows_left
 from morpheus_core.workspace import Workspace
 
 logger = logging.getLogger("morpheus_core")
@@ -149,7 +153,7 @@ class Run:
         if not workspace.holds_a_run():
             return None
         plan = workspace.load()
-        asked = Plan.make(self._job, self._stack.images, plan.strips, self._factory)
+        asked = Plan.make(self._job, self._stack, plan.strips, self._factory)
         difference = plan.difference(asked)
         if difference:
             raise InputError(
@@ -186,9 +190,6 @@ class Run:
         """Make room for a new run; nothing is left if that fails."""
         job, products, workspace = self._job, self._products, self._workspace
         slots, overwrite = self._request.slots, self._request.overwrite
-        strips = job.grid.strips(job.batch_size, max(1, len(slots)))
-        if len(strips) < len(slots):
-            logger.info("%d workers have nothing to do", len(slots) - len(strips))
         paths = [output_path(product, self._directory) for product in products]
         if self._request.resume and not overwrite and all(path.exists() for path in paths):
             raise OutputError(
@@ -197,8 +198,12 @@ class Run:
             )
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
-        workspace.refuse_what_is_in_the_way(products, len(strips))
-        plan = Plan.make(job, self._stack.images, strips, self._factory)
+        n_strips = max(1, len(slots))
+        workspace.refuse_what_is_in_the_way(products, n_strips)
+        strips = job.grid.strips(job.batch_size, n_strips, self._windows)
+        if len(strips) < n_strips:
+            logger.info("%d workers have nothing to do", n_strips - len(strips))
+        plan = Plan.make(job, self._stack, strips, self._factory)
         try:
             workspace.create(plan, job.update_map, overwrite)
             allocate_files(products, self._directory, plan.run)
@@ -212,9 +217,9 @@ class Run:
 
     def _compute(self, plan: Plan) -> None:
         """Run what is left of every strip."""
-        left = [self._windows_left(plan, index) for index in range(len(plan.strips))]
-        indices = [index for index, windows in enumerate(left) if windows]
-        total = len(self._job.grid)
+        indices = [index for index in range(len(plan.strips)) if not self._is_finished(plan, index)]
+        left = [self._windows_left(plan, index) for index in indices]
+        total = int(self._windows.sum())
         logger.info(
             "%d of %d windows in %d strips, into %s",
             sum(left),
@@ -232,16 +237,25 @@ class Run:
             self._clean_up(plan, error)
             raise
 
+    @cached_property
+    def _windows(self) -> NDArray[np.int64]:
+        """Windows of each window row that the model is to see."""
+        return count_windows(self._job, self._stack)
+
     def _windows_left(self, plan: Plan, index: int) -> int:
         entry = read_journal(self._workspace.journal_path(index))
-        return windows_left(self._job, plan.strips[index], entry)
+        return windows_left(self._job, plan.strips[index], entry, self._windows)
+
+    def _is_finished(self, plan: Plan, index: int) -> bool:
+        entry = read_journal(self._workspace.journal_path(index))
+        return is_finished(self._job, plan.strips[index], entry)
 
     def _run_in_workers(
         self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
     ) -> None:
         """Run strips in other processes, which a run that began in one is made ready for."""
         workspace, request = self._workspace, self._request
-        workspace.store_arrays(self._stack.images)
+        workspace.store_inputs(self._stack)
         if plan.factory is None and workspace.stored_model() is None:
             model = resolve(self._model)
             for index in indices:
@@ -251,7 +265,7 @@ class Run:
             workspace,
             plan.strips,
             request.slots,
-            lambda index: not self._windows_left(plan, index),
+            lambda index: self._is_finished(plan, index),
         )
         pool.run(indices, on_windows, request.interval)
 
@@ -267,7 +281,7 @@ class Run:
 
     def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
         strip = plan.strips[index]
-        return StoredStrip(self._workspace, index, self._job, strip, self._stack.images)
+        return StoredStrip(self._workspace, index, self._job, strip, self._stack)
 
     def _clean_up(self, plan: Plan, error: BaseException) -> None:
         """Leave nothing of a run that has finished no row, and say what is left of any other."""

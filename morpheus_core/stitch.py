@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.aggregators import Sums
-from morpheus_core.outputs import FitsOutputs, add_data_sums, write_all
+from morpheus_core.fits_blocks import write_all
+from morpheus_core.outputs import FitsOutputs, add_data_sums
 from morpheus_core.pipeline import Job, results
 from morpheus_core.resources import Resource
 from morpheus_core.windows import Strip, Visits
@@ -39,7 +40,7 @@ class SeamFile(Resource):
         self._shapes: list[tuple[int, ...]] = [
             (aggregator.n_planes, width, classes) for aggregator in job.aggregators
         ]
-        self._counted = job.nan_policy == "omit"
+        self._counted = job.counted
         if self._counted:
             self._shapes.append((width,))
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from morpheus_core.inputs import Image
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import Entry, Journal
 from morpheus_core.models import Model, Witness
 from morpheus_core.outputs import FitsOutputs
@@ -25,7 +28,7 @@ class StoredStrip:
         The run's folders.
     index : int
         Which strip.
-    job, strip, images
+    job, strip, stack
         As :func:`morpheus_core.pipeline.run_strip` takes them.
     """
 
@@ -33,7 +36,7 @@ class StoredStrip:
     index: int
     job: Job
     strip: Strip
-    images: list[Image]
+    stack: ImageStack
 
     def check(self, model: Model) -> Witness:
         """Return the model as a witness, which has predicted what it did when the run began.
@@ -44,7 +47,7 @@ class StoredStrip:
             If it is another model.
         """
         witness = Witness(model, self.workspace.first_batch_path(self.index))
-        witness.testify(lambda: first_batch(self.job, self.strip, self.images))
+        witness.testify(lambda: first_batch(self.job, self.strip, self.stack))
         return witness
 
     def run(self, model: Model, outputs: FitsOutputs, on_windows: Callable[[int], object]) -> None:
@@ -76,7 +79,7 @@ class StoredStrip:
                 if not workspace.model_path(self.index).exists():
                     model = self.check(model)
                 first_row = None if journal.entry is None else journal.entry.row
-                for rows in run_strip(job, self.strip, self.images, model, on_windows, first_row):
+                for rows in run_strip(job, self.strip, self.stack, model, on_windows, first_row):
                     if rows.shared:
                         seam.write(rows.first, rows.blocks)
                         journal.record(rows.stop)
@@ -85,11 +88,16 @@ class StoredStrip:
                 journal.force()
 
 
-def windows_left(job: Job, strip: Strip, entry: Entry | None) -> int:
-    """Count the windows of a strip that are still to be run."""
-    grid = job.grid
+def is_finished(job: Job, strip: Strip, entry: Entry | None) -> bool:
+    """Say whether all rows of a strip are written."""
+    last = min(job.grid.strip_rows(strip).stop, job.grid.output_shape[0])
+    return entry is not None and entry.row >= last
+
+
+def windows_left(job: Job, strip: Strip, entry: Entry | None, windows: NDArray[np.int64]) -> int:
+    """Count the windows of a strip that are still to be run, of those in each window row."""
+    if is_finished(job, strip, entry):
+        return 0
     if entry is not None:
-        if entry.row >= min(grid.strip_rows(strip).stop, grid.output_shape[0]):
-            return 0
-        strip = grid.rest_of(strip, job.batch_size, entry.row)
-    return (strip.stop - strip.start) * len(grid.columns.origins)
+        strip = job.grid.rest_of(strip, job.batch_size, entry.row)
+    return int(windows[strip.start : strip.stop].sum())

@@ -141,7 +141,7 @@ class WindowGrid:
                 f"the image must be at least as large as the window, got a height and width of "
                 f"{self.image_shape} and window_shape={self.window_shape}; use a smaller window, "
                 f'or padding="reflect" (or "symmetric", "edge", "constant") to extend the image; '
-                f"bands come last, np.moveaxis(image, 0, -1) moves them there"
+                f'if bands come first, pass bands="first"'
             )
 
     def __len__(self) -> int:
@@ -224,21 +224,35 @@ class WindowGrid:
         for start in range(strip.start, strip.stop, step):
             yield Group(start, min(start + step, strip.stop))
 
+    def rows_of(self, group: Group) -> tuple[int, int]:
+        """Return the image rows ``[start, stop)`` that the windows of a group span."""
+        origins = self.rows.origins
+        return int(origins[group.start]), int(origins[group.stop - 1]) + self.window_shape[0]
+
     def group_height(self, batch_size: int, strip: Strip) -> int:
         """Return the most image rows that the windows of one group span."""
-        origins = self.rows.origins
-        return self.window_shape[0] + max(
-            int(origins[group.stop - 1] - origins[group.start])
-            for group in self.groups(batch_size, strip)
-        )
+        spans = [self.rows_of(group) for group in self.groups(batch_size, strip)]
+        return max(stop - start for start, stop in spans)
 
-    def strips(self, batch_size: int, count: int) -> list[Strip]:
-        """Cut the grid into at most `count` strips, as equal as whole groups allow."""
+    def strips(self, batch_size: int, count: int, windows: NDArray[np.int64]) -> list[Strip]:
+        """Cut the grid into at most `count` strips, as equal as whole groups allow.
+
+        `windows` counts the windows of each window row that are to be run.
+        """
         groups = list(self.groups(batch_size, self.whole()))
         count = min(count, len(groups))
-        firsts = [groups[len(groups) * k // count].start for k in range(count)]
-        stops = [*firsts[1:], groups[-1].stop]
-        return [Strip(first, stop) for first, stop in zip(firsts, stops, strict=True)]
+        before = np.concatenate([[0], np.cumsum(windows)])  # windows above each window row
+        cuts = np.array([before[group.start] for group in groups])
+        firsts = [0]
+        for k in range(1, count):
+            nearest = int(np.abs(cuts * count - before[-1] * k).argmin())
+            # Every strip has a group, and leaves one for each strip after it.
+            firsts.append(min(max(nearest, firsts[-1] + 1), len(groups) - count + k))
+        starts = [groups[first].start for first in firsts]
+        return [
+            Strip(start, stop)
+            for start, stop in zip(starts, [*starts[1:], groups[-1].stop], strict=True)
+        ]
 
     def strip_rows(self, strip: Strip) -> StripRows:
         """Return which output rows a strip touches, and which of them it shares."""

@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.inputs import ArrayImage, Image
+from morpheus_core.inputs import ImageStack, reopen
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.plan import Plan
 
@@ -49,6 +49,7 @@ class Workspace:
         # The plan is renamed when the strips are stitched, and is the last thing to be removed.
         self._plan_path = self._shared / "run.json"
         self._stitched_path = self._shared / "stitched.json"
+        self._inputs_path = self._shared / "inputs.json"
 
     def folder(self, index: int) -> Path:
         """Return the folder of a strip."""
@@ -162,24 +163,13 @@ class Workspace:
         update_map: NDArray[np.float64] = np.load(self._shared / "update_map.npy")
         return update_map
 
-    def store_arrays(self, images: Sequence[Image]) -> None:
-        """Store array inputs where workers can map them."""
-        for index, image in enumerate(images):
-            path = self._array_path(index)
-            if isinstance(image, ArrayImage) and not path.exists():
-                unfinished = path.with_suffix(".tmp.npy")
-                image.save(unfinished)
-                unfinished.replace(path)
+    def store_inputs(self, stack: ImageStack) -> None:
+        """Make sure that workers can open the images."""
+        write_whole(self._inputs_path, json.dumps(stack.store(self._shared)))
 
-    def inputs(self, plan: Plan) -> list[str | NDArray[Any]]:
-        """Return the inputs as a worker opens them: paths, or maps of stored arrays."""
-        return [
-            identity.get("path") or np.load(self._array_path(index), mmap_mode="r")
-            for index, identity in enumerate(plan.inputs)
-        ]
-
-    def _array_path(self, index: int) -> Path:
-        return self._shared / f"input_{index}.npy"
+    def open_inputs(self) -> ImageStack:
+        """Open the images, as a worker does."""
+        return reopen(json.loads(self._inputs_path.read_text()))
 
     def store_model(self, pickled: bytes, n_strips: int) -> None:
         """Store a pickled model for every strip, once on disk."""

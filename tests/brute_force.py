@@ -5,6 +5,7 @@ by itself, every prediction of every pixel is kept in a list, and each list is r
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -34,10 +35,18 @@ def score(
     edges="cover",
     padding=None,
     nan_policy="propagate",
+    bands="last",
+    mask=None,
+    skip_blank=False,
 ):
     """Return mean, variance, votes, n, visits and the mean square, each indexed by output pixel."""
+    images = [np.moveaxis(image, 0, -1) if bands == "first" else image for image in images]
     height, width = images[0].shape[:2]
     h, w = window_shape
+    valid = np.ones((height, width), bool) if mask is None else np.asarray(mask) == 0
+    seen = valid
+    if skip_blank:
+        seen = valid & ~np.all([np.isnan(image).all(axis=-1) for image in images], axis=0)
     tops, above, below = origins(height, h, stride[0], edges, padding is not None)
     lefts, left_of, right_of = origins(width, w, stride[1], edges, padding is not None)
     if padding is not None:
@@ -49,6 +58,9 @@ def score(
     kept = {}
     for top in tops:
         for left in lefts:
+            first = max(top - above, 0), max(left - left_of, 0)
+            if not seen[first[0] : top - above + h, first[1] : left - left_of + w].any():
+                continue
             batch = [image[np.newaxis, top : top + h, left : left + w] for image in images]
             prediction = np.asarray(model(batch), dtype=np.float64)[0]
             row, column = round((top - above) * dilation), round((left - left_of) * dilation)
@@ -58,7 +70,16 @@ def score(
                         entry = (float(update_map[i, j]), prediction[i, j])
                         kept.setdefault((row + i, column + j), []).append(entry)
     shape = round(height * dilation), round(width * dilation)
+    kept = {at: entries for at, entries in kept.items() if shows_valid(valid, at, dilation)}
     return reduce_pixels(kept, shape, n_classes, nan_policy)
+
+
+def shows_valid(valid, at, dilation):
+    """Say whether one of the input pixels that an output pixel covers is valid."""
+    (row, column), f = at, Fraction(dilation)
+    rows = slice(math.floor(row / f), math.ceil((row + 1) / f))
+    columns = slice(math.floor(column / f), math.ceil((column + 1) / f))
+    return row < 0 or column < 0 or valid[rows, columns].any()
 
 
 def reduce_pixels(kept, shape, n_classes, nan_policy):

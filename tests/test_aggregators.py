@@ -45,7 +45,7 @@ def fold_all(aggregator, kernels, folds):
 
 
 def finalize(aggregator, kernels, planes, n, fill_value=np.nan):
-    return aggregator.finalize(kernels, planes, n, fill_value)
+    return aggregator.finalize(kernels, planes, n, fill_value, np.dtype(np.float32))
 
 
 MAPS = {
@@ -153,7 +153,8 @@ def test_ring_releases_rows_once_and_cleared():
         width=4,
         n_classes=2,
         update_map=np.ones((2, 4)),
-        nan_policy="omit",
+        omit=True,
+        counted=True,
     )
     ones, at = np.ones((1, 2, 4, 2), np.float32), np.array([0])
     ring.add(ones, np.array([-2]), at)

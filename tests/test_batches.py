@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morpheus_core.batches import BatchReader, SlabReader
-from morpheus_core.inputs import ArrayImage
+from morpheus_core.batches import BatchReader
+from morpheus_core.images import ArrayImage
+from morpheus_core.inputs import ImageStack
+from morpheus_core.slabs import SlabReader
 from morpheus_core.windows import WindowGrid
 
 
@@ -24,7 +26,9 @@ class CountingImage(ArrayImage):
 
 def read_all(image, grid, batch_size):
     strip = grid.whole()
-    reader = BatchReader([image], grid, batch_size, grid.group_height(batch_size, strip))
+    reader = BatchReader(
+        ImageStack([image]), grid, batch_size, grid.group_height(batch_size, strip)
+    )
     return [batch for group in grid.groups(batch_size, strip) for batch in reader.batches(group)]
 
 
@@ -51,7 +55,8 @@ def test_windows_are_cut_from_the_padded_image(
     ]
     padded = np.pad(image, around, mode=padding) if padding else image
     with mock.patch.object(SlabReader, "_READ_BYTES", read_bytes):
-        batches = read_all(ArrayImage(image, "image"), grid, batch_size)
+        stored = ArrayImage(np.moveaxis(image, -1, 0), "image", "first")
+        batches = read_all(stored, grid, batch_size)
     assert max(map(len, batches)) <= batch_size
     assert sum(map(len, batches)) == len(grid)
     for batch in batches:

@@ -1,3 +1,5 @@
+import functools
+import hashlib
 import subprocess
 from fractions import Fraction
 
@@ -7,9 +9,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from conftest import require_program
 
-from morpheus_core import MorpheusWarning, predict
-from morpheus_core.headers import celestial_cards
-from morpheus_core.headers import product_header as header_of_cards
+from morpheus_core import MorpheusWarning, __version__, predict
+from morpheus_core.headers import Sky, observation_cards, sky_of
+from morpheus_core.provenance import model_name
 
 
 def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):
@@ -22,7 +24,7 @@ def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):
 
 
 def product_header(source, dilation, names):
-    return header_of_cards(celestial_cards(source, dilation), dict.fromkeys(names, "meaning"))
+    return sky_of(source, dilation).cards(dict.fromkeys(names, "meaning"))
 
 
 ROTATED = ((-0.8, 0.6), (0.6, 0.8))
@@ -75,13 +77,165 @@ def test_classes_come_first_in_fits_order():
     ]
 
 
+SIP = {
+    "CTYPE1": "RA---TAN-SIP",
+    "CTYPE2": "DEC--TAN-SIP",
+    "A_ORDER": 2,
+    "A_2_0": 1e-5,
+    "B_ORDER": 2,
+    "B_0_2": 1e-5,
+}
+TPV = {
+    "CTYPE1": "RA---TPV",
+    "CTYPE2": "DEC--TPV",
+    "PV1_0": 2e-5,
+    "PV1_1": 1.001,
+    "PV1_2": 2e-4,
+    "PV1_4": 0.3,
+    "PV2_0": -1e-5,
+    "PV2_1": 0.999,
+    "PV2_2": -1e-4,
+    "PV2_4": 0.2,
+}
+PIXELS = np.array([[0.0, 0.0], [12.0, 30.0], [40.0, 7.0]])
+
+
+@pytest.mark.parametrize("distortion", [SIP, TPV], ids=["SIP", "TPV"])
+def test_two_dimensional_outputs_keep_the_distortion(distortion):
+    source = sky_header(ROTATED)
+    source.update(distortion)
+    with pytest.warns(MorpheusWarning, match="cannot be kept with axes for classes; n keeps it"):
+        sky = sky_of(source, Fraction(1))
+    np.testing.assert_allclose(
+        WCS(sky.cards({})).all_pix2world(PIXELS, 0),
+        WCS(source).all_pix2world(PIXELS, 0),
+        rtol=0,
+        atol=1e-9,
+    )
+
+
+def test_no_distortion_is_kept_with_a_dilation():
+    source = sky_header()
+    source.update(SIP)
+    with pytest.warns(MorpheusWarning, match="RA---TAN-SIP, is not kept with dilation=2"):
+        sky = sky_of(source, Fraction(2))
+    assert sky.cards({})["CTYPE1"] == "RA---TAN"
+
+
+def test_the_linear_terms_of_tpv_are_kept():
+    """Constant and linear terms alone are a TAN projection that is moved, turned and scaled."""
+    source = sky_header(ROTATED)
+    source.update({key: value for key, value in TPV.items() if not key.endswith("_4")})
+    with pytest.warns(MorpheusWarning, match="RA---TPV, cannot be kept"):
+        cards = sky_of(source, Fraction(1)).cards({"CLASS": "meaning"})
+    assert not [key for key in cards if key.startswith("PV")]
+    np.testing.assert_allclose(
+        WCS(cards).celestial.all_pix2world(PIXELS, 0),
+        WCS(source).all_pix2world(PIXELS, 0),
+        rtol=0,
+        atol=1e-9,
+    )
+
+
+def test_distortion_tables_do_not_cost_the_sky_position():
+    source = sky_header()
+    source.update({"CPDIS1": "LOOKUP", "DP1.EXTVER": 1.0, "D2IMDIS1": "LOOKUP"})
+    with pytest.warns(MorpheusWarning, match="distortion tables of the input are left out"):
+        cards = sky_of(source, Fraction(1)).cards({})
+    assert cards["CTYPE1"] == "RA---TAN"
+
+
+def test_the_sky_position_has_all_digits_of_a_double():
+    source = sky_header()
+    source["CRVAL1"] = 359.12345678901234
+    assert sky_of(source, Fraction(1)).cards({})["CRVAL1"] == 359.12345678901234
+
+
+def test_the_observation_is_inherited():
+    source = sky_header()
+    source.update({"OBJECT": ("M 31", "target"), "EXPTIME": 20.5, "BSCALE": 2.0, "AIRMASS": None})
+    cards = observation_cards(source)
+    assert cards["OBJECT"] == ("M 31", "target")
+    assert cards["EXPTIME"][0] == 20.5
+    assert not {"BSCALE", "AIRMASS", "CRVAL1"} & set(cards)
+
+
+def test_the_first_image_that_knows_its_place_gives_the_header(tmp_path):
+    image = np.ones((20, 24), np.float32)
+    fits.writeto(tmp_path / "a.fits", image, fits.Header({"OBJECT": "nowhere"}))
+    fits.writeto(tmp_path / "b.fits", image, sky_header())
+    fits.setval(tmp_path / "b.fits", "OBJECT", value="here")
+    (hdul, _), _ = predict_classes([image, tmp_path / "a.fits", tmp_path / "b.fits"])
+    assert hdul[0].header["OBJECT"] == "here"
+    assert "CRVAL2" in hdul[0].header
+    (hdul, _), _ = predict_classes([image, tmp_path / "a.fits"])
+    assert hdul[0].header["OBJECT"] == "nowhere"
+
+
+def predict_classes(inputs, **options):
+    return predict(
+        lambda batch: np.concatenate([batch[0]] * 3, axis=-1),
+        inputs,
+        3,
+        16,
+        (8, 8),
+        stride=(4, 4),
+        progress=False,
+        **options,
+    )
+
+
+def test_outputs_say_how_they_came_about(tmp_path):
+    image = np.ones((20, 24), np.float32)
+    path = tmp_path / "image é.fits"
+    fits.writeto(path, image, sky_header())
+    mask = np.zeros((20, 24), bool)
+    names = ["point source", "disk", "sky"]
+    hduls, _ = predict_classes(
+        [path], class_names=names, mask=mask, out_dir=tmp_path / "out", padding="reflect"
+    )
+    for hdul in hduls:
+        hdul.close()
+    header = hduls[0][0].header
+    assert header["CREATOR"] == f"morpheus_core {__version__}"
+    assert "predict_classes" in header["MODEL"]
+    assert (header["WINDOW"], header["STRIDE"], header["PADDING"]) == ("8 x 8", "4 x 4", "reflect")
+    assert header["INPUT0"] == r"image \xe9.fits"
+    digest = hashlib.sha256(fits.getheader(path).tostring().encode()).hexdigest()
+    assert header["INSUM0"] == f"sha256 {digest[:32]}"
+    assert header["MASK0"] == "array of 20 x 24 x 1 bool"
+    assert "INSUM1" not in header
+    assert [header[f"CLASS{k}"] for k in range(3)] == names
+    assert "rank_vote" in " ".join(header["HISTORY"])
+    assert (header["EXTNAME"], header["BUNIT"]) == ("RANK_VOTE", "")
+    assert (hduls[1][0].header["EXTNAME"], hduls[1][0].header["BUNIT"]) == ("N", "count")
+
+
+class Network:
+    def __call__(self, batch):
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("package.module:factory", "package.module:factory"),
+        (Network(), "test_headers.Network"),
+        (sky_header, "test_headers.sky_header"),
+        (functools.partial(sky_header, 1), "test_headers.sky_header"),
+    ],
+)
+def test_names_of_models(model, name):
+    assert model_name(model) == name
+
+
 def test_distortion_is_left_out_whole():
     source = sky_header()
     source.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2})
     source.update({"A_2_0": 1e-5, "B_0_2": 1e-5})
-    with pytest.warns(MorpheusWarning, match="SIP distortion of the input is left out"):
-        header = product_header(source, Fraction(1), ())
-    assert (header["CTYPE1"], header["CTYPE2"]) == ("RA---TAN", "DEC--TAN")
+    with pytest.warns(MorpheusWarning, match=r"the distortion of the input, RA---TAN-SIP, cannot"):
+        header = product_header(source, Fraction(1), ("CLASS",))
+    assert (header["CTYPE2"], header["CTYPE3"]) == ("RA---TAN", "DEC--TAN")
     assert not [key for key in header if key.startswith(("A_", "B_"))]
 
 
@@ -101,7 +255,7 @@ def test_nonstandard_cards_do_not_cost_the_sky_position(data):
 
 def test_a_broken_sky_position_is_warned_of():
     with pytest.warns(MorpheusWarning, match="the outputs get no sky position"):
-        assert celestial_cards(fits.Header({"CTYPE1": 3}), Fraction(1)) == {}
+        assert sky_of(fits.Header({"CTYPE1": 3}), Fraction(1)) == Sky()
 
 
 @pytest.mark.parametrize("source", [None, fits.Header()])

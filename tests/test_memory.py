@@ -23,10 +23,18 @@ print(status.split("VmHWM:")[1].split()[0])
 """
 
 
-def peak_memory(tmp_path, height, width=1024):
+KINDS = {
+    "plain": lambda pixels: [fits.PrimaryHDU(pixels)],
+    "scaled": lambda pixels: [fits.PrimaryHDU((pixels * 60_000).astype(np.uint16))],
+    "tiles": lambda pixels: [fits.PrimaryHDU(), fits.CompImageHDU((pixels * 99).astype(np.int16))],
+}
+
+
+def peak_memory(tmp_path, kind, height, width=1024):
     """Return the peak resident KiB of a run in an interpreter of its own."""
     image = tmp_path / f"{height}.fits"
-    fits.writeto(image, np.random.default_rng(0).random((height, width), dtype=np.float32))
+    pixels = np.random.default_rng(0).random((height, width), dtype=np.float32)
+    fits.HDUList(KINDS[kind](pixels)).writeto(image)
     run = subprocess.run(
         [sys.executable, "-c", RUN, str(image), str(tmp_path / str(height))],
         check=True,
@@ -37,7 +45,8 @@ def peak_memory(tmp_path, height, width=1024):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
-def test_peak_memory_is_that_of_a_small_image(tmp_path):
-    peak_memory(tmp_path, 100)  # compiles what is not compiled yet
-    small, large = (peak_memory(tmp_path, height) for height in (1_000, 16_000))
+@pytest.mark.parametrize("kind", KINDS)
+def test_peak_memory_is_that_of_a_small_image(tmp_path, kind):
+    peak_memory(tmp_path, kind, 100)  # compiles what is not compiled yet
+    small, large = (peak_memory(tmp_path, kind, height) for height in (1_000, 16_000))
     assert large < 1.1 * small

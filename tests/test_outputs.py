@@ -9,25 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morpheus_core import OutputError
+from morpheus_core.fits_blocks import ImageUnit, encode_checksum, write_all
 from morpheus_core.outputs import (
     FitsOutputs,
     MemoryOutputs,
     Product,
     allocate_files,
-    encode_checksum,
     open_results,
     publish,
     refuse_to_replace,
-    write_all,
 )
 
 RUN = "0123456789abcdef0123456789abcdef"
-PRODUCTS = [Product("output", (10, 7, 3)), Product("n", (10, 7))]
+PRODUCTS = [Product("output", ImageUnit((10, 7, 3))), Product("n", ImageUnit((10, 7)))]
 
 
 def blocks(first, rows):
     """Rows whose values say where they belong."""
-    whole = [np.arange(np.prod(p.shape), dtype=np.float64).reshape(p.shape) for p in PRODUCTS]
+    whole = [
+        np.arange(np.prod(p.unit.shape), dtype=np.float64).reshape(p.unit.shape) for p in PRODUCTS
+    ]
     return [array[first : first + rows] for array in whole]
 
 
@@ -154,7 +155,10 @@ def test_directories_are_never_replaced(tmp_path):
 def test_a_disk_that_is_too_small_shows_before_the_run(tmp_path, monkeypatch, allocates):
     if not allocates:
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    petabytes = [Product("n", (10, 7)), Product("output", (1_000_000, 1_000_000, 500))]
+    petabytes = [
+        Product("n", ImageUnit((10, 7))),
+        Product("output", ImageUnit((1_000_000, 1_000_000, 500))),
+    ]
     with pytest.raises(OutputError, match=r"output\.fits.part needs \d+\.\d\d GiB that cannot"):
         allocate_files(petabytes, tmp_path, RUN)
     assert names(tmp_path) == []
@@ -214,11 +218,11 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
 
 
 def test_memory_that_is_not_there():
-    exabyte = [Product("output", (1 << 30, 1 << 28))]
+    exabyte = [Product("output", ImageUnit((1 << 30, 1 << 28)))]
     with pytest.raises(OutputError, match=r"need \d+\.\d GiB.*give out_dir="):
         MemoryOutputs(exabyte, as_hduls=False)
 
 
 def test_sizes_beyond_32_bits_are_right():
-    product = Product("output", (70_000, 70_000, 5, 2))
-    assert product.padded_bytes == -(-70_000 * 70_000 * 5 * 2 * 4 // 2880) * 2880
+    unit = ImageUnit((70_000, 70_000, 5, 2))
+    assert unit.padded_bytes == -(-70_000 * 70_000 * 5 * 2 * 4 // 2880) * 2880

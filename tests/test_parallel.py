@@ -84,6 +84,8 @@ class Counting:
         return self.model(batch)
 
     def count(self):
+        if not Path(self.path).exists():
+            return 0
         return sum(int(line) for line in Path(self.path).read_text().splitlines())
 
 
@@ -181,9 +183,10 @@ def test_workers_write_files_with_long_headers(tmp_path):
     )
     path = tmp_path / "image.fits"
     fits.writeto(path, IMAGE, header)
-    parallel = predict(inputs=path, out_dir=tmp_path / "out", cpus=2)
+    with pytest.warns(MorpheusWarning, match="RA---TPV, cannot be kept"):
+        parallel = predict(inputs=path, out_dir=tmp_path / "out", cpus=2)
     assert_same(parallel, predict())
-    written = fits.getheader(tmp_path / "out" / "output_mean_var.fits")
+    written = fits.getheader(tmp_path / "out" / "n.fits")
     assert len(written.tostring()) > 2880
 
 

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from test_predict_properties import Oracle, cases
 
 from morpheus_core import AGGREGATION_METHODS, checks
-from morpheus_core.inputs import ArrayImage
-from morpheus_core.pipeline import Job, run_strip
+from morpheus_core.images import ArrayImage
+from morpheus_core.inputs import ImageStack, open_inputs
+from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.windows import WindowGrid
+
+pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
 
 
 def job_of(case):
     images, model, batch_size, options = case
+    stack = open_inputs(images, options["bands"], options["mask"])
     grid = WindowGrid(
-        images[0].shape[:2],
+        stack.shape,
         options["window_shape"],
         options["stride"],
         options["edges"],
@@ -32,8 +36,10 @@ def job_of(case):
         tuple(AGGREGATION_METHODS),
         options["nan_policy"],
         np.nan,
+        skip_blank=options["skip_blank"],
+        masked=options["mask"] is not None,
     )
-    return job, [ArrayImage(image, "image") for image in images], model
+    return job, stack, model
 
 
 def rows_of(job, strip, images, model, counts=None, first_row=None):
@@ -57,7 +63,7 @@ def rows_of(job, strip, images, model, counts=None, first_row=None):
 def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
     job, images, model = job_of(case)
     grid = job.grid
-    strips = grid.strips(job.batch_size, count)
+    strips = grid.strips(job.batch_size, count, count_windows(job, images))
     counts = []
     whole = rows_of(job, grid.whole(), images, model)
     assert list(whole) == list(range(grid.output_shape[0]))
@@ -69,7 +75,7 @@ def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
             else:
                 assert row not in owned
                 owned[row] = content
-    assert sum(counts) == len(grid)
+    assert sum(counts) == count_windows(job, images).sum()
     seams = {row for first, stop in grid.seams(strips) for row in range(first, stop)}
     assert shared == seams
     assert set(owned) == set(whole) - seams
@@ -81,7 +87,7 @@ def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
 def test_a_strip_goes_on_where_it_stopped(case, count, fraction):
     job, images, model = job_of(case)
     grid = job.grid
-    for strip in grid.strips(job.batch_size, count):
+    for strip in grid.strips(job.batch_size, count, count_windows(job, images)):
         all_rows = rows_of(job, strip, images, model)
         keys = list(all_rows)
         if not keys:
@@ -100,24 +106,29 @@ def test_a_strip_goes_on_where_it_stopped(case, count, fraction):
 @given(st.integers(1, 50), st.integers(1, 12), st.integers(1, 5), st.integers(1, 9))
 def test_strips_are_equal_but_for_a_group(height, batch_size, width, count):
     grid = WindowGrid((height, width), (1, 1), (1, 1))
-    strips = grid.strips(batch_size, count)
+    strips = grid.strips(batch_size, count, np.full(height, width))
     groups = list(grid.groups(batch_size, grid.whole()))
     assert len(strips) == min(count, len(groups))
     starts = {group.start for group in groups}
     assert {strip.start for strip in strips} <= starts
-    sizes = [sum(strip.start <= group.start < strip.stop for group in groups) for strip in strips]
-    assert max(sizes) - min(sizes) <= 1
-    assert sum(sizes) == len(groups)
+    rows = [strip.stop - strip.start for strip in strips]
+    assert sum(rows) == height
+    group_rows = groups[0].stop - groups[0].start
+    assert max(rows) - min(rows) <= 2 * group_rows
+    assert all(
+        abs(strip.start - height * k / len(strips)) <= group_rows for k, strip in enumerate(strips)
+    )
 
 
 def test_many_strips_may_meet_in_a_row():
     grid = WindowGrid((10, 3), (6, 3), (1, 1))
-    strips = grid.strips(1, 5)
+    strips = grid.strips(1, 5, np.ones(5, int))
     assert grid.seams(strips) == [(1, 9)]
     job = Job(grid, 1, 1, np.ones((6, 3)), (AGGREGATION_METHODS.MEAN_VAR,), "propagate", np.nan)
     oracle = Oracle(1, 1, 0, 1, steps=0, holes=None)
     meeting = [
-        rows_of(job, strip, [ArrayImage(np.ones((10, 3)), "image")], oracle) for strip in strips
+        rows_of(job, strip, ImageStack([ArrayImage(np.ones((10, 3)), "image")]), oracle)
+        for strip in strips
     ]
     assert sum(5 in rows for rows in meeting) == 5
 
@@ -128,6 +139,6 @@ def test_a_run_that_stopped_in_a_gap_between_windows(first_row):
     grid = WindowGrid((18, 2), (2, 2), (5, 2), edges="drop")
     job = Job(grid, 1, 1, np.ones((2, 2)), (AGGREGATION_METHODS.MEAN_VAR,), "propagate", np.nan)
     oracle = Oracle(1, 1, 0, 1, steps=0, holes=None)
-    images = [ArrayImage(np.ones((18, 2)), "image")]
+    images = ImageStack([ArrayImage(np.ones((18, 2)), "image")])
     rows = rows_of(job, grid.whole(), images, oracle, first_row=first_row)
     assert list(rows) == list(range(first_row, 18))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from morpheus_core import predict
 from morpheus_core.aggregators import RowRing
-from morpheus_core.batches import SlabReader
+from morpheus_core.slabs import SlabReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
 
@@ -28,6 +28,7 @@ class Oracle:
 
     def __call__(self, batch):
         # Integers add up to the same key whatever the memory layout of a batch.
+        batch = [np.nan_to_num(windows) for windows in batch]
         keys = sum(np.int64(windows).sum(axis=(1, 2, 3)) for windows in batch)
         first = np.int64(batch[0][:, 0, 0, 0])
         height, width = (int(length * self.dilation) for length in batch[0].shape[1:3])
@@ -70,6 +71,20 @@ def cases(draw):
     ):
         bands = draw(st.integers(1, 3))
         images.append((random.random((height, width, bands)) * 100).astype(dtype))
+    skip_blank = draw(st.booleans())
+    if skip_blank:
+        blank = np.s_[random.integers(height) :, random.integers(width) :]
+        for image in images:
+            image[blank] = np.nan if image.dtype.kind == "f" else 0
+    mask = None
+    if draw(st.booleans()):
+        mask = np.zeros((height, width), draw(st.sampled_from([bool, ">i2", "u1"])))
+        mask[random.integers(height) :, : random.integers(width + 1)] = 1
+        mask[random.random(mask.shape) < 0.1] = 1
+    # A leading axis of length one would be left out.
+    order = draw(st.sampled_from(["last", "first"])) if height > 1 else "first"
+    if order == "first":
+        images = [np.moveaxis(image, -1, 0) for image in images]
     model = Oracle(
         n_classes,
         dilation,
@@ -90,6 +105,9 @@ def cases(draw):
             "edges": draw(st.sampled_from(["cover", "drop"])),
             "padding": padding,
             "nan_policy": draw(st.sampled_from(["propagate", "omit"])),
+            "bands": order,
+            "mask": mask,
+            "skip_blank": skip_blank,
         },
     )
 
@@ -100,6 +118,10 @@ def predict_on_disk(model, images, **options):
         paths = [Path(directory) / f"{index}.fits" for index in range(len(images))]
         for path, image in zip(paths, images, strict=True):
             fits.writeto(path, image)
+        if options["mask"] is not None:
+            fits.append(paths[0], np.asarray(options["mask"], np.int16))
+            options["mask"] = f"{paths[0]}[1]"
+            paths[0] = f"{paths[0]}[0]"
         hduls, arrays = predict(model, paths, out_dir=Path(directory) / "out", **options)
         arrays = [np.array(array, np.float32) for array in arrays]
         for hdul in hduls:

@@ -151,6 +151,7 @@ def classify(
         WINDOW_SHAPE,
         stride=stride,
         aggregate_method=AGGREGATION_METHODS.MEAN_VAR,
+        class_names=CLASS_NAMES,
         out_dir=directory,
         overwrite=overwrite,
         progress=progress,

@@ -27,7 +27,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+Results = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Predictions = NDArray[np.floating]
@@ -72,11 +72,11 @@ class Kernels(Protocol):
         """Add the weights themselves."""
 
     def finish_moments(
-        self, total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+        self, total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
     ) -> None:
         """Write mean and variance, (rows, width, classes, 2), or `fill_value` where n is zero."""
 
-    def finish_votes(self, votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+    def finish_votes(self, votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
         """Write vote shares, (rows, width, classes), or `fill_value` where n is zero."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from morpheus_core.kernels import Float32, Float64, Int64, Predictions
+from morpheus_core.kernels import Float64, Int64, Predictions, Results
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -154,7 +154,7 @@ def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> Non
 
 @_compile
 def finish_moments(
-    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
 ) -> None:
     """See :meth:`Kernels.finish_moments`."""
     rows, width, classes = total.shape
@@ -178,7 +178,7 @@ def finish_moments(
 
 
 @_compile
-def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
     """See :meth:`Kernels.finish_votes`."""
     rows, width, classes = votes.shape
     for row in range(rows):

@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Float32, Float64, Int64, Predictions
+from morpheus_core.kernels import Float64, Int64, Predictions, Results
 
 Place = tuple[slice, slice]
 
@@ -86,7 +86,7 @@ def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> Non
 
 
 def finish_moments(
-    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Float32
+    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
 ) -> None:
     """See :meth:`Kernels.finish_moments`."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -100,7 +100,7 @@ def finish_moments(
     results[n == 0] = fill_value
 
 
-def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Float32) -> None:
+def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
     """See :meth:`Kernels.finish_votes`."""
     with np.errstate(invalid="ignore", divide="ignore"):
         np.divide(votes, n[..., np.newaxis], out=results, casting="same_kind")
@@ -108,7 +108,7 @@ def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Float32
     results[n == 0] = fill_value
 
 
-def _spoil(results: Float32, sums: Float64) -> None:
+def _spoil(results: Results, sums: Float64) -> None:
     """Make a pixel NaN in every class if one of its sums is not finite."""
     finite = np.isfinite(sums)
     if not finite.all():

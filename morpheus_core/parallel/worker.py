@@ -19,10 +19,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from morpheus_core.errors import ModelError
-from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
-from morpheus_core.products import products_of
+from morpheus_core.products import Origin, products_of
 from morpheus_core.resources import Resource
 from morpheus_core.strips import StoredStrip
 from morpheus_core.workspace import Workspace, write_whole
@@ -66,13 +65,13 @@ def run(workspace: Workspace, index: int) -> None:
     model = resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
     if os.environ["CUDA_VISIBLE_DEVICES"]:
         model = OnOneGpu(model)
-    products = products_of(job, None)
+    products = products_of(job, Origin())
     with (
-        ImageStack(workspace.inputs(plan)) as stack,
+        workspace.open_inputs() as stack,
         FitsOutputs(products, workspace.directory, plan.run) as outputs,
         WindowCounter(workspace.progress_path(index)) as count,
     ):
-        strip = StoredStrip(workspace, index, job, plan.strips[index], stack.images)
+        strip = StoredStrip(workspace, index, job, plan.strips[index], stack)
         strip.run(model, outputs, count)
 
 

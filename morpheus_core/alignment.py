@@ -1,0 +1,78 @@
+"""Whether several inputs show the same sky in the same pixels."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.headers import readable_wcs
+from morpheus_core.images import Image
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+CheckWcs = Literal["warn", "error", "ignore"]
+CHECKS: tuple[CheckWcs, ...] = ("warn", "error", "ignore")
+
+#: Pixels by which inputs may be apart.
+TOLERANCE = 0.1
+
+
+def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
+    """Compare the sky positions of images with those of the first that has some.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        Of the same height and width.
+    check : {"warn", "error", "ignore"}
+        What to do if two are apart by more than a tenth of a pixel anywhere.
+
+    Raises
+    ------
+    InputError
+        If that is asked for.
+
+    Warns
+    -----
+    MorpheusWarning
+        If that is asked for.
+    """
+    if check == "ignore":
+        return
+    known = [(image, wcs) for image in images if (wcs := readable_wcs(image.header)) is not None]
+    for image, wcs in known[1:]:
+        first, first_wcs = known[0]
+        offset = largest_offset(first_wcs, wcs, image.shape[:2])
+        if offset > TOLERANCE:
+            message = (
+                f"inputs must show the same sky in the same pixels, got {image.name} up to "
+                f"{offset:.3g} pixels away from {first.name}; resample one to the grid of the "
+                f'other (the package reproject does), or pass check_wcs="ignore"'
+            )
+            if check == "error":
+                raise InputError(message)
+            warnings.warn(message, MorpheusWarning, stacklevel=4)
+
+
+def largest_offset(first: WCS, second: WCS, shape: tuple[int, int]) -> float:
+    """Return by how many pixels two images are apart at most, at corners, edges and inside."""
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    places = [np.linspace(0, length - 1, 5) for length in shape]
+    rows, columns = np.array(list(itertools.product(*places))).T
+    apart = separation(first.pixel_to_world(columns, rows), second.pixel_to_world(columns, rows))
+    # Pixels far outside of a projection have no position.
+    apart = apart[np.isfinite(apart)]
+    scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(first))))
+    return float(apart.max(initial=0.0)) / scale
+
+
+def separation(first: Any, second: Any) -> Any:
+    """Return the angles between two arrays of positions, in degrees, whatever their frames."""
+    return first.separation(second.transform_to(first.frame)).deg

@@ -1,0 +1,217 @@
+"""FITS files as bytes: blocks, headers of a fixed size, rows at their place, checksums."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from morpheus_core.errors import OutputError
+
+#: FITS files consist of blocks of this many bytes.
+FITS_BLOCK = 2880
+
+#: and headers of cards of this many characters.
+CARD = 80
+
+BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUnit:
+    """One image of a FITS file that is to be written: a header and data unit.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (height, width, ...), in numpy order; empty for a primary HDU without data.
+    dtype : dtype
+        Of the pixels.
+    cards : Header
+        What is to be said of it, besides its shape.
+    extension : bool
+        Whether it follows other HDUs in its file.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
+    cards: fits.Header = field(default_factory=fits.Header)
+    extension: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of pixels."""
+        return self.dtype.itemsize * prod(self.shape[1:])
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all rows."""
+        return self.row_bytes * self.shape[0] if self.shape else 0
+
+    @property
+    def padded_bytes(self) -> int:
+        """Bytes of all rows, filled up to whole FITS blocks."""
+        return -(-self.data_bytes // FITS_BLOCK) * FITS_BLOCK
+
+    def header(self, owner: str) -> fits.Header:
+        """Return the header at its final size: checksums have their place but no value yet.
+
+        `owner` stands beside them, so that the files of a run can be told from others.
+        """
+        header = fits.Header()
+        if self.extension:
+            header["XTENSION"] = ("IMAGE", "image extension")
+        else:
+            header["SIMPLE"] = (True, "conforms to FITS standard")
+        header["BITPIX"] = (BITPIX[self.dtype.str[1:]], "bits per pixel, negative for floats")
+        header["NAXIS"] = len(self.shape)
+        for axis, length in enumerate(reversed(self.shape), start=1):
+            header[f"NAXIS{axis}"] = length
+        if self.extension:
+            header["PCOUNT"], header["GCOUNT"] = 0, 1
+        header.extend(self.cards.cards)
+        if any(len(card.image) > CARD for card in header.cards):
+            header["LONGSTRN"] = ("OGIP 1.0", "some strings go on in CONTINUE cards")
+        now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
+        header["DATE"] = (now, "UTC at the start of the run")
+        header["CHECKSUM"] = ("0" * 16, "HDU checksum")
+        header["DATASUM"] = ("0" * 10, owner)
+        return header
+
+    def header_block(self, owner: str) -> bytes:
+        """Return the header as the bytes of whole blocks."""
+        return header_bytes(self.header(owner))
+
+
+class UnitWriter:
+    """Writes the rows of one HDU to their place in an open file, in any order.
+
+    Parameters
+    ----------
+    path, descriptor
+        The file, which is open for reading and writing.
+    unit : ImageUnit
+        What is written.
+    header_start, data_start : int
+        Where the unit's header and data begin in the file.
+    """
+
+    def __init__(
+        self, path: Path, descriptor: int, unit: ImageUnit, header_start: int, data_start: int
+    ) -> None:
+        self._path, self._descriptor = path, descriptor
+        self._row_bytes = unit.row_bytes
+        self._big_endian = unit.dtype.newbyteorder(">")
+        self._header_start, self._data_start = header_start, data_start
+
+    def write(self, first: int, block: NDArray[Any]) -> int:
+        """Write rows from row `first` on, and return what they add to the data sum."""
+        pixels = np.ascontiguousarray(block, dtype=self._big_endian)
+        offset = first * self._row_bytes
+        with writing(self._path):
+            write_all(self._descriptor, pixels.data, self._data_start + offset)
+        return sum_of_words(pixels, offset)
+
+    def seal(self, data_sum: int) -> None:
+        """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0."""
+        size = self._data_start - self._header_start
+        header = fits.Header.fromstring(os.pread(self._descriptor, size, self._header_start))
+        data_sum = ones_complement_sum(data_sum)
+        header["DATASUM"] = str(data_sum).rjust(10, "0")
+        header["CHECKSUM"] = "0" * 16
+        words = np.frombuffer(header_bytes(header), dtype=">u4")
+        total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
+        header["CHECKSUM"] = encode_checksum(total)
+        with writing(self._path):
+            write_all(self._descriptor, header_bytes(header), self._header_start)
+
+
+def header_bytes(header: fits.Header) -> bytes:
+    """Return a header as the bytes of whole blocks."""
+    text: str = header.tostring(padding=True)
+    return text.encode("ascii")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says while a file is written into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"writing {path} failed: {error.strerror}") from error
+
+
+def sum_of_words(pixels: NDArray[Any], offset: int) -> int:
+    """Add up the 32-bit words of contiguous data that begin `offset` bytes behind a word."""
+    data = pixels.reshape(-1).view(np.uint8)
+    before, after = offset % 4, -(offset + len(data)) % 4
+    if before or after:
+        data = np.pad(data, (before, after))
+    return int(data.view(">u4").sum(dtype=np.uint64))
+
+
+def ones_complement_sum(total: int) -> int:
+    """Fold a sum of 32-bit words to 32 bits, adding what overflows to the lowest bit."""
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def encode_checksum(total: int) -> str:
+    """Encode the complement of a 32-bit sum as 16 ASCII letters and digits.
+
+    See appendix J of the FITS standard 4.0: each byte becomes four characters that add up to it,
+    offset by ``"0"``; pairs of characters are moved apart until none is punctuation; and the
+    string is rotated by one place, since a card's value starts one byte off a word.
+    """
+    offset = ord("0")
+    columns = []
+    for byte in (~total & 0xFFFFFFFF).to_bytes(4, "big"):
+        quotient, remainder = divmod(byte, 4)
+        characters = [quotient + remainder + offset, *[quotient + offset] * 3]
+        for pair in (0, 2):
+            while not (chr(characters[pair]) + chr(characters[pair + 1])).isalnum():
+                characters[pair] += 1
+                characters[pair + 1] -= 1
+        columns.append(characters)
+    text = "".join(chr(columns[byte][place]) for place in range(4) for byte in range(4))
+    return text[-1] + text[:-1]
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Reserve the blocks of a file on disk, so that a full disk shows now and not hours later.
+
+    Raises
+    ------
+    OSError
+        If there is not enough space.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+    if shutil.disk_usage(descriptor).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(descriptor, size)
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write at an offset; a single call may write only part of it."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

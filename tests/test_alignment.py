@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from test_headers import ROTATED, SIP, sky_header
+
+from morpheus_core import InputError, MorpheusWarning, predict
+
+PIXELS = np.ones((30, 40), np.float32)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, header=None):
+        fits.writeto(tmp_path / name, PIXELS, header)
+        return tmp_path / name
+
+    return write
+
+
+def run(inputs, **options):
+    options = {"aggregate_method": "mean_var", "progress": False, **options}
+    hduls, _ = predict(lambda batch: batch[0], inputs, 1, 64, (8, 8), stride=(8, 8), **options)
+    for hdul in hduls:
+        hdul.close()
+
+
+def moved(**changes):
+    header = sky_header(ROTATED)
+    for key, value in changes.items():
+        header[key] += value
+    return header
+
+
+@pytest.mark.parametrize("changes", [{"CRPIX1": 0.11}, {"CRPIX2": -20}, {"PC1_1": 1e-7}])
+def test_inputs_that_show_other_sky(write, changes):
+    paths = [write("blank.fits"), write("a.fits", moved()), write("b.fits", moved(**changes))]
+    with pytest.warns(MorpheusWarning, match=r"got .*b\.fits up to .* pixels away from .*a\.fits"):
+        run(paths)
+    with pytest.raises(InputError, match="resample one to the grid of the other"):
+        run(paths, check_wcs="error")
+    run(paths, check_wcs="ignore")
+
+
+@pytest.mark.parametrize("changes", [{}, {"CRPIX1": 0.09}])
+def test_inputs_that_show_the_same_sky(write, changes):
+    paths = [write("a.fits", moved()), write("b.fits", moved(**changes)), write("no sky.fits")]
+    run(paths, check_wcs="error")
+
+
+def test_the_offset_is_in_pixels(write):
+    paths = [write("a.fits", moved()), write("b.fits", moved(CRPIX1=3.0, CRPIX2=4.0))]
+    with pytest.raises(InputError, match="up to 5 pixels away"):
+        run(paths, check_wcs="error")
+
+
+def test_distortion_counts(write):
+    distorted = moved()
+    distorted.update({**SIP, "A_2_0": 1e-3})
+    paths = [write("a.fits", moved()), write("b.fits", distorted)]
+    with pytest.raises(InputError, match=r"up to 0\.\d+ pixels away"):
+        run(paths, check_wcs="error")
+
+
+def test_frames_may_differ(write):
+    """FK5 of equinox 2000 and ICRS agree to a few hundredths of an arcsecond."""
+    other = moved()
+    other["RADESYS"], other["EQUINOX"] = "FK5", 2000.0
+    with pytest.raises(InputError, match=r"up to 0\.\d+ pixels away"):
+        run([write("a.fits", moved()), write("b.fits", other)], check_wcs="error")
+    coarse = [moved(), other]
+    for header in coarse:
+        for i, j in ((1, 1), (1, 2), (2, 1), (2, 2)):
+            header[f"PC{i}_{j}"] *= 100
+    paths = [write(f"coarse_{k}.fits", header) for k, header in enumerate(coarse)]
+    run(paths, check_wcs="error")
+
+
+def test_broken_coordinates_are_not_compared(write):
+    paths = [write("a.fits", moved()), write("b.fits", fits.Header({"CTYPE1": "RA---XYZ"}))]
+    run(paths, check_wcs="error")
