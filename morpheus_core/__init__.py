@@ -1,5 +1,6 @@
 """Run a trained model over astronomical images too large for it."""
 
+from morpheus_core import update_maps
 from morpheus_core.errors import (
     InputError,
     ModelError,
@@ -24,4 +25,5 @@ __all__ = [
     "export_masks",
     "export_planes",
     "predict",
+    "update_maps",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, MorpheusWarning
 from morpheus_core.headers import readable_wcs
@@ -45,7 +46,7 @@ def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
     """
     if check == "ignore":
         return
-    known = [(image, wcs) for image in images if (wcs := readable_wcs(image.header)) is not None]
+    known = [(image, wcs) for image in images if (wcs := readable_wcs(image)) is not None]
     for image, wcs in known[1:]:
         first, first_wcs = known[0]
         offset = largest_offset(first_wcs, wcs, image.shape[:2])
@@ -66,13 +67,27 @@ def largest_offset(first: WCS, second: WCS, shape: tuple[int, int]) -> float:
 
     places = [np.linspace(0, length - 1, 5) for length in shape]
     rows, columns = np.array(list(itertools.product(*places))).T
-    apart = separation(first.pixel_to_world(columns, rows), second.pixel_to_world(columns, rows))
+    apart = separation(first, second, columns, rows)
     # Pixels far outside of a projection have no position.
     apart = apart[np.isfinite(apart)]
     scale = float(np.sqrt(np.prod(proj_plane_pixel_scales(first))))
     return float(apart.max(initial=0.0)) / scale
 
 
-def separation(first: Any, second: Any) -> Any:
-    """Return the angles between two arrays of positions, in degrees, whatever their frames."""
-    return first.separation(second.transform_to(first.frame)).deg
+def separation(
+    first: WCS, second: WCS, columns: NDArray[np.float64], rows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the angles between the positions of pixels in two images, in degrees.
+
+    Frames may differ if astropy knows both; otherwise they must be of the same kind, or nothing
+    is known.
+    """
+    from astropy.coordinates import SkyCoord, angular_separation
+
+    one, other = first.pixel_to_world(columns, rows), second.pixel_to_world(columns, rows)
+    if isinstance(one, SkyCoord) and isinstance(other, SkyCoord):
+        return np.asarray(one.separation(other.transform_to(one.frame)).deg)
+    if [*first.wcs.ctype] != [*second.wcs.ctype]:
+        return np.zeros(0)
+    angles = [np.radians(wcs.all_pix2world(columns, rows, 0)) for wcs in (first, second)]
+    return np.asarray(np.degrees(angular_separation(*angles[0], *angles[1])))

@@ -61,7 +61,7 @@ class BatchReader:
         skip_blank: bool = False,
     ) -> None:
         self._grid = grid
-        self._batch_size = batch_size
+        self._batch_size, self._skip_blank = batch_size, skip_blank
         self._readers = [SlabReader(image, grid, height) for image in stack.images]
         self._valid: ValidRows | None = None
         if skip_blank or stack.mask is not None:
@@ -85,7 +85,8 @@ class BatchReader:
     def count(self, group: Group) -> NDArray[np.int64]:
         """Count the windows of each window row of a group that are run, (window rows,)."""
         per_row = len(self._grid.columns.origins)
-        chosen = self._choose(group, self._slabs(group))
+        slabs = self._slabs(group) if self._skip_blank else []
+        chosen = self._choose(group, slabs)
         return np.bincount(chosen // per_row, minlength=group.stop - group.start)
 
     def _slabs(self, group: Group) -> list[NDArray[Any]]:

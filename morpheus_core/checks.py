@@ -139,7 +139,7 @@ def class_names(value: Any, n_classes: int) -> tuple[str, ...]:
     """Return one name per class, or none; they become names of FITS extensions."""
     if value is None:
         return ()
-    names = () if isinstance(value, str) else tuple(value)
+    names = tuple(value) if isinstance(value, (list, tuple, np.ndarray)) else ()
     if len(names) != n_classes or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names must be {n_classes} strings, one per class, got {value!r}")
     if n_classes > MOST_CLASS_NAMES:

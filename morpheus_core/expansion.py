@@ -72,7 +72,7 @@ def unpack(path: Path, open_compressed: Callable[[Path], Any]) -> Path:
                 raise
             # What is damaged raises EOFError, OSError, zlib.error or LZMAError.
             raise InputError(
-                f"{path} cannot be unpacked to {target.parent}: {error}; if there is no space, "
-                f"let TMPDIR name a larger folder"
+                f"{path} is damaged, or there is no space to unpack it in {target.parent} (TMPDIR "
+                f"may name another folder): {error}"
             ) from error
     return target

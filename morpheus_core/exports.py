@@ -20,7 +20,8 @@ from morpheus_core.errors import InputError, OutputError
 from morpheus_core.finished import Block, FinishedRun
 from morpheus_core.fits_blocks import ImageUnit, UnitWriter, allocate, write_all, writing
 from morpheus_core.headers import commented
-from morpheus_core.outputs import refuse_to_replace
+from morpheus_core.outputs import give_name, refuse_to_replace
+from morpheus_core.products import OUTPUT_NAMES
 
 Pixels = NDArray[Any]
 
@@ -29,6 +30,10 @@ STATISTICS = {
     AGGREGATION_METHODS.MEAN_VAR: ("MEAN", "VARIANCE"),
     AGGREGATION_METHODS.RANK_VOTE: ("VOTE",),
 }
+#: Endings of compressed files.
+COMPRESSED = (".gz", ".bz2", ".xz", ".fz", ".Z")
+#: Names of extensions that are not of a class; numbers would be taken for the place of one.
+RESERVED = ("CLASS_MAP", "N")
 #: Types of flag images, and how many flags they hold besides a sign.
 FLAG_TYPES = (("u1", 8), ("i2", 15), ("i4", 31), ("i8", 63))
 
@@ -93,7 +98,7 @@ def export_masks(
         Write one image, in the primary HDU, whose bit k is the mask of class k (cards ``BIT0``,
         ``BIT1``, ... name them), of the smallest of uint8, int16, int32 and int64 that holds all.
         By default each class is a uint8 image of its own, 1 where the mask is set, in an extension
-        of the class's name.
+        of the class's name. Pixels without a result are 0 in both: n tells them apart.
     overwrite : bool, default False
         Replace the file, once the new one is complete.
 
@@ -111,7 +116,7 @@ def export_masks(
             planes = [flags(run, method, limits)]
         else:
             planes = [mask(run, method, index, limit) for index, limit in limits.items()]
-        write_planes(run, planes, checks.directory("path", path), overwrite)
+        write_planes(run, planes, checks.directory("path", path), overwrite, primary=bit_flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +180,7 @@ def mask(run: FinishedRun, method: AGGREGATION_METHODS, index: int, threshold: f
     """Return the plane that is 1 where a class reaches its threshold."""
     cards = fits.Header({"EXTNAME": extension_names(run.class_names)[index]})
     cards["THRESH"] = (threshold, f"least {STATISTICS[method][0].lower()} of this class")
-    return Plane(
-        np.dtype(np.uint8), cards, lambda block: block.shares(method)[..., index] >= threshold
-    )
+    return Plane(np.dtype(np.uint8), cards, lambda block: block.reach(method, index, threshold))
 
 
 def flags(run: FinishedRun, method: AGGREGATION_METHODS, thresholds: dict[int, float]) -> Plane:
@@ -190,13 +193,12 @@ def flags(run: FinishedRun, method: AGGREGATION_METHODS, thresholds: dict[int, f
     names = run.class_names
     for index, threshold in thresholds.items():
         cards[f"BIT{index}"] = commented(names[index], f"flag {1 << index}")
-        cards[f"THRESH{index}"] = threshold
+        cards[f"THRESH{index}"] = (threshold, f"least {STATISTICS[method][0].lower()}")
 
     def pixels(block: Block) -> Pixels:
-        shares = block.shares(method)
         found = np.zeros(block.n.shape, np.int64)
         for index, threshold in thresholds.items():
-            found |= (shares[..., index] >= threshold).astype(np.int64) << index
+            found |= block.reach(method, index, threshold).astype(np.int64) << index
         return found
 
     return Plane(np.dtype(kind), cards, pixels)
@@ -205,9 +207,11 @@ def flags(run: FinishedRun, method: AGGREGATION_METHODS, thresholds: dict[int, f
 def extension_names(class_names: Sequence[str]) -> list[str]:
     """Return names of classes that programs take in brackets, without blanks."""
     names = [re.sub(r"[^A-Z0-9_]", "_", name.upper()) for name in class_names]
-    if len(set(names)) == len(names):
+    if len(set(names)) == len(names) and not any(
+        name in RESERVED or name.isdigit() for name in names
+    ):
         return names
-    return [f"{name}_{index}" for index, name in enumerate(names)]
+    return [f"CLASS_{index}_{name}" for index, name in enumerate(names)]
 
 
 def checked_thresholds(
@@ -225,11 +229,11 @@ def checked_thresholds(
             class_names.index(name): checks.finite_number("thresholds", value)
             for name, value in thresholds.items()
         }
-    if np.ndim(thresholds) == 0:
+    if not isinstance(thresholds, (list, tuple, np.ndarray)):
         return dict.fromkeys(
             range(len(class_names)), checks.finite_number("thresholds", thresholds)
         )
-    values = [checks.finite_number("thresholds", value) for value in np.ravel(thresholds)]
+    values = [checks.finite_number("thresholds", value) for value in thresholds]
     if len(values) != len(class_names):
         raise InputError(
             f"thresholds must be one number, or {len(class_names)}, one per class, got "
@@ -238,12 +242,15 @@ def checked_thresholds(
     return dict(enumerate(values))
 
 
-def write_planes(run: FinishedRun, planes: Sequence[Plane], path: Path, overwrite: bool) -> None:
-    """Write images to a file that gets its name when it is complete; a lone one is the primary."""
+def write_planes(
+    run: FinishedRun, planes: Sequence[Plane], path: Path, overwrite: bool, primary: bool = False
+) -> None:
+    """Write images, extensions or a primary, to a file that gets its name when it is complete."""
+    refuse_name(run, path)
     refuse_to_replace([path], run.paths, overwrite)
     cards = run.cards
     units = []
-    if len(planes) > 1:
+    if not primary:
         units.append(ImageUnit((), np.dtype(np.uint8), fits.Header({"EXTEND": True})))
     for plane in planes:
         own = plane.cards.copy()
@@ -261,7 +268,15 @@ def write_planes(run: FinishedRun, planes: Sequence[Plane], path: Path, overwrit
             writer.seal(data_sum)
         with writing(part):
             os.fsync(descriptor)
-        part.replace(path)
+    give_name(part, path, overwrite)
+
+
+def refuse_name(run: FinishedRun, path: Path) -> None:
+    """Raise if a file would get a name that promises something else."""
+    if path.suffix in COMPRESSED:
+        raise OutputError(f"an export is not compressed; its name must not end in {path.suffix}")
+    if path.parent.resolve() == run.directory.resolve() and path.stem in OUTPUT_NAMES:
+        raise OutputError(f"{path} is the name of an output of predict; choose another one")
 
 
 @contextmanager

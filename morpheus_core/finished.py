@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class FinishedRun(Resource):
     """
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         names = ["output", *(f"output_{method}" for method in AGGREGATION_METHODS)]
         paths = [path for name in names if (path := directory / f"{name}.fits").exists()]
         self.paths = [*paths, directory / "n.fits"]
@@ -53,12 +55,16 @@ class FinishedRun(Resource):
                 f"n.fits, got none that are complete"
             )
         with ExitStack() as opened:
-            # Without a memory map, whose pages would count as memory of this process.
-            hdus = [opened.enter_context(fits.open(path, memmap=False))[0] for path in self.paths]
+            hdus = [opened.enter_context(open_output(path))[0] for path in self.paths]
             *outputs, self.n = hdus
-            for path, hdu in zip(self.paths, hdus, strict=True):
-                if hdu.shape[:2] != self.n.shape or len(hdu.shape) not in (2, *DIMENSIONS):
+            for path, hdu in zip(paths, outputs, strict=True):
+                if hdu.shape[:2] != self.n.shape or len(hdu.shape) not in DIMENSIONS:
                     raise InputError(f"{path} must be an output of predict, got shape {hdu.shape}")
+                if run_of(hdu) != run_of(self.n):
+                    raise InputError(
+                        f"{path} and {self.paths[-1]} must be of one run, got two; if a run was "
+                        f"interrupted there, complete it with resume=True"
+                    )
             self._outputs = {DIMENSIONS[len(hdu.shape)]: hdu for hdu in outputs}
             self._opened = opened.pop_all()
 
@@ -108,8 +114,29 @@ class FinishedRun(Resource):
         step = max(1, BLOCK_BYTES // row_bytes)
         for first in range(0, self.shape[0], step):
             stop = min(first + step, self.shape[0])
-            results = {method: hdu.section[first:stop] for method, hdu in self._outputs.items()}
-            yield Block(first, results, self.n.section[first:stop])
+            try:
+                results = {method: hdu.section[first:stop] for method, hdu in self._outputs.items()}
+                n = self.n.section[first:stop]
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"an output in {self.paths[0].parent} is damaged at row {first}: {error}"
+                ) from error
+            yield Block(first, results, n)
+
+
+def open_output(path: Path) -> fits.HDUList:
+    """Open an output, without a memory map: its pages would count as memory of this process."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is damaged shows when it is read
+            return fits.open(path, memmap=False)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as FITS: {error}") from error
+
+
+def run_of(hdu: fits.PrimaryHDU) -> str:
+    """Return the name of the run that made an output."""
+    return str(hdu.header.comments["DATASUM"]) if "DATASUM" in hdu.header else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +159,13 @@ class Block:
 
     def shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         """Return the mean or the share of votes of each class, NaN where there is none."""
+        return np.where(self.n[..., np.newaxis] > 0, self._shares(method), np.nan)
+
+    def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
+        """Say where the mean or the share of votes of a class is at least a threshold."""
+        reached: NDArray[np.bool_] = self._shares(method)[..., index] >= threshold
+        return reached & (self.n > 0)
+
+    def _shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         result = self.results[method]
-        shares = result[..., 0] if method is AGGREGATION_METHODS.MEAN_VAR else result
-        return np.where(self.n[..., np.newaxis] > 0, shares, np.nan)
+        return result[..., 0] if method is AGGREGATION_METHODS.MEAN_VAR else result

@@ -79,7 +79,7 @@ class FitsImage:
 
     def _chosen_image(self, extension: int | str | None) -> Any:
         hdus = dict(enumerate(self._file))
-        images = {i: hdu for i, hdu in hdus.items() if hdu.is_image and hdu.shape}
+        images = {i: hdu for i, hdu in hdus.items() if is_image(hdu) and hdu.shape}
         candidates = ", ".join(
             map(describe_hdu, (images or hdus).keys(), (images or hdus).values())
         )
@@ -109,12 +109,12 @@ class FitsImage:
         """Set what every image has."""
         if any(isinstance(length, bool) for length in hdu.shape):
             raise InputError(f"{self.name} must have whole numbers of pixels, got {hdu.shape}")
-        self._layout = Layout.of(hdu.shape, self._bands, self.name)
+        self.layout = Layout.of(hdu.shape, self._bands, self.name)
         self._check_length(hdu)
-        self._section, self.header = hdu.section, hdu.header
-        self.shape = self._layout.shape
+        self._section, self.header, self.primary = hdu.section, hdu.header, self._file[0].header
+        self.shape = self.layout.shape
         # The header does not say what type scaled integers become; a pixel does.
-        self.dtype = checked_dtype(self._section[self._layout.rows(0, 1)].dtype, self.name)
+        self.dtype = checked_dtype(self._section[self.layout.rows(0, 1)].dtype, self.name)
 
     def _check_length(self, hdu: Any) -> None:
         """Raise if the file ends before the image does; astropy only warns, and reads the rest."""
@@ -135,8 +135,8 @@ class FitsImage:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read the rows from the file."""
         try:
-            stored = np.asarray(self._section[self._layout.rows(start, stop)])
-            rows = self._layout.arrange(stored)
+            stored = np.asarray(self._section[self.layout.rows(start, stop)])
+            rows = self.layout.arrange(stored)
         except Exception as error:
             raise InputError(
                 f"{self.name}: rows {start} to {stop - 1} cannot be read: {error}"
@@ -202,6 +202,9 @@ def refuse_endless_files(path: Path) -> None:
         with suppress(Exception):  # the end of the file, or damage of which astropy knows more
             while axes <= MOST_AXES and size >= 0:
                 file.seek(size, os.SEEK_CUR)
+                if file.read(8) not in (b"SIMPLE  ", b"XTENSION"):
+                    return
+                file.seek(-8, os.SEEK_CUR)
                 header = fits.Header.fromfile(file)
                 axes = int(header["NAXIS"])
                 size = header.data_size_padded if axes <= MOST_AXES else 0
@@ -214,9 +217,10 @@ def refuse_endless_files(path: Path) -> None:
 def split_extension(source: str) -> tuple[Path, str | None]:
     """Split ``file.fits[SCI,2]`` into path and extension, unless that is a file's name."""
     parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", source)
-    if parts is None or Path(source).exists():
-        return Path(source), None
-    return Path(parts[1]), parts[2]
+    with suppress(OSError):  # what is wrong with the file is said when it is opened
+        if parts is None or Path(source).exists():
+            return Path(source), None
+    return (Path(source), None) if parts is None else (Path(parts[1]), parts[2])
 
 
 def extension_key(extension: str) -> int | str | tuple[str, int]:
@@ -227,8 +231,13 @@ def extension_key(extension: str) -> int | str | tuple[str, int]:
     return int(extension) if extension.isdigit() else extension.strip()
 
 
+def is_image(hdu: Any) -> bool:
+    """Say whether an HDU is of the kind that holds images, compressed or not."""
+    return bool(hdu.is_image) and hasattr(hdu, "shape")
+
+
 def describe_hdu(index: int, hdu: Any) -> str:
     """Return number, name and shape of an HDU, and its version if it is not the first."""
     version = f",{hdu.ver}" if hdu.ver > 1 else ""
-    kind = (hdu.shape or "empty") if hdu.is_image else "table"
+    kind = (hdu.shape or "empty") if is_image(hdu) else "table"
     return f"[{index}] {hdu.name or 'unnamed'}{version} {kind}"

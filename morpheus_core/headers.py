@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +24,29 @@ from morpheus_core.errors import MorpheusWarning
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+    from morpheus_core.images import Image
+
 Cards = dict[str, Any]
 
 #: Cards that say what was observed, by whom, when and how: section 4.4.2 and 9 of the FITS
 #: standard 4.0, and what most observatories add. Others may speak of the pixels of the input.
+NUMBERS = ("MJD-OBS", "MJD-BEG", "MJD-AVG", "MJD-END", "EXPTIME", "EXPOSURE", "XPOSURE", "TELAPSE")
 OBSERVATION = (
-    *("OBJECT", "TELESCOP", "INSTRUME", "DETECTOR", "FILTER", "FILTER1", "FILTER2"),
-    *("OBSERVER", "OBS_ID", "PROPOSID", "PROGRAM", "AUTHOR", "REFERENC", "AIRMASS"),
+    *("OBJECT", "TARGNAME", "TELESCOP", "INSTRUME", "DETECTOR", "FILTER", "FILTER1", "FILTER2"),
+    *("OBSERVER", "OBS_ID", "PROGRAM", "AUTHOR", "REFERENC"),
     *("DATE-OBS", "TIME-OBS", "DATE-BEG", "DATE-AVG", "DATE-END", "TIMESYS"),
-    *("MJD-OBS", "MJD-BEG", "MJD-AVG", "MJD-END", "EXPTIME", "EXPOSURE", "XPOSURE", "TELAPSE"),
+    *NUMBERS,
 )
-
 #: Characters of text and comment in a card, besides keyword and punctuation.
 CARD_TEXT = 65
-#: Cards of distortions that are tables in other HDUs, which the outputs do not have.
-TABLES = re.compile(r"(CPDIS|CPERR|DP|DQ|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
+#: Characters that a number takes.
+NUMBER_TEXT = 20
+#: Cards of distortions that may be tables in other HDUs, which the outputs do not have.
+TABLES = re.compile(r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
 #: Cards of the polynomials of the SIP convention.
 SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
+#: Cards of any distortion but TPV.
+DISTORTION = re.compile(f"{SIP.pattern}|{TABLES.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +87,21 @@ class Sky:
         return header
 
 
-def sky_of(source: fits.Header | None, dilation: Fraction) -> Sky:
+def sky_of(source: fits.Header | None, dilation: Fraction, axes: tuple[int, int] = (1, 2)) -> Sky:
     """Return the celestial WCS of a header, scaled by the dilation.
 
     Output pixel ``p'`` and input pixel ``p`` (both one-based) are related by ``p' - 0.5 =
     (p - 0.5) dilation``, because pixel edges, not centres, lie at half-integers; see Greisen &
     Calabretta 2002, A&A 395, 1061. A header without a celestial WCS gives no cards.
+
+    Parameters
+    ----------
+    source : Header or None
+        Of an image.
+    dilation : Fraction
+        Output pixels per input pixel.
+    axes : tuple of int
+        Which FITS axes of the image its columns and rows are.
 
     Warns
     -----
@@ -94,63 +111,132 @@ def sky_of(source: fits.Header | None, dilation: Fraction) -> Sky:
     if source is None:
         return Sky()
     try:
-        wcs = celestial_wcs(source)
-        plane = {} if wcs is None else exact_cards(wcs)
+        wcs = celestial_wcs(source, axes)
+        if wcs is None:
+            return Sky()
+        plane = exact_cards(wcs)
         linear = without_distortion(plane)
+        distorted = linear != plane
+        if dilation != 1:
+            plane = linear
+        sky = Sky(scaled(linear, dilation), scaled(plane, dilation))
+        verify(sky, wcs, dilation)
     except Exception as error:  # wcslib and astropy reject broken cards with many classes
         warn(f"the outputs get no sky position: {error}")
         return Sky()
-    if not plane:
-        return Sky()
-    if any(TABLES.fullmatch(key) for key in source):
+    if has_tables(source):
         warn("the distortion tables of the input are left out of the outputs' sky position")
-    if linear == plane:
-        plane = linear
-    elif dilation == 1:
+    if distorted and dilation == 1:
         warn(
-            "the output gets a linear sky position: the distortion of the input, "
-            f"{plane['CTYPE1']}, cannot be kept with axes for classes; n keeps it"
+            "the output gets a linear sky position: the distortion of the input cannot be kept "
+            "with axes for classes; n keeps it"
         )
-    else:
+    elif distorted:
         warn(
-            "the outputs get a linear sky position: the distortion of the input, "
-            f"{plane['CTYPE1']}, is not kept with dilation={dilation}"
+            "the outputs get a linear sky position: the distortion of the input is not kept with "
+            f"dilation={dilation}"
         )
-        plane = linear
-    return Sky(scaled(linear, dilation), scaled(plane, dilation))
+    return sky
 
 
-def celestial_wcs(source: fits.Header) -> WCS | None:
-    """Return the celestial part of a header's world coordinates, if there is one.
+def verify(sky: Sky, wcs: WCS, dilation: Fraction) -> None:
+    """Raise unless the cards can be read, and say what they should.
 
     Raises
     ------
     Exception
-        Of whatever class, if the cards are broken.
+        Of whatever class.
     """
-    from astropy.utils.exceptions import AstropyWarning
     from astropy.wcs import WCS
 
+    pixels = np.array([[0.0, 0.0], [100.0, 3.0], [7.0, 200.0]])
+    with quiet():
+        moved = WCS(sky.cards({"CLASS": ""})).celestial.wcs_pix2world(pixels, 0)
+        linear = WCS(fits.Header(sky.linear)).wcs_pix2world(pixels, 0)
+        plane = WCS(sky.cards({})).all_pix2world(pixels, 0)
+    agree = np.allclose(moved, linear, rtol=0, atol=1e-8, equal_nan=True)
+    if dilation == 1:
+        expected = wcs.all_pix2world(pixels, 0)
+        agree = agree and np.allclose(plane, expected, rtol=0, atol=1e-8, equal_nan=True)
+    if not agree:
+        raise ValueError("astropy cannot write this kind of world coordinates")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out warnings of cards that were mended."""
+    from astropy.utils.exceptions import AstropyWarning
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # of cards that were mended
-        header = source.copy()
-        for key in [key for key in header if TABLES.fullmatch(key)]:
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
+def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | None:
+    """Return the celestial part of a header's world coordinates, if there is one.
+
+    Parameters
+    ----------
+    source : Header
+        Of an image.
+    axes : tuple of int
+        Which FITS axes of the image its columns and rows are.
+
+    Raises
+    ------
+    Exception
+        Of whatever class, if the cards are broken or speak of other axes.
+    """
+    from astropy.wcs import WCS
+
+    header = source.copy()
+    with quiet():
+        for key in [key for key in header if has_tables(source) and TABLES.fullmatch(key)]:
             del header[key]
-        wcs = WCS(header).celestial
-        return wcs if wcs.has_celestial else None
+        on_sky = sky_axes(header)
+        if not on_sky:
+            return None
+        if on_sky != set(axes):
+            raise ValueError(
+                f"they are of FITS axes {' and '.join(map(str, sorted(on_sky)))} of the input, "
+                f"whose columns and rows are taken from axes {axes[0]} and {axes[1]}; if its bands "
+                f"are elsewhere, say so with bands="
+            )
+        # Distortions are only allowed where there are two axes.
+        return WCS(header, naxis=2) if on_sky == {1, 2} else WCS(header).celestial
 
 
-def readable_wcs(source: fits.Header | None) -> WCS | None:
-    """Return the celestial world coordinates of a header, if it has some that can be read."""
+def sky_axes(header: fits.Header) -> set[int]:
+    """Return the FITS axes that are longitude and latitude."""
+    from astropy.wcs import WCS
+
+    undistorted = header.copy()
+    for key in [key for key in undistorted if SIP.fullmatch(key)]:
+        del undistorted[key]
+    wcs = WCS(undistorted).wcs
+    return {wcs.lng + 1, wcs.lat + 1} if min(wcs.lng, wcs.lat) >= 0 else set()
+
+
+def has_tables(source: fits.Header) -> bool:
+    """Say whether a distortion is a table in another HDU."""
+    return any(
+        key.startswith("D2IM") or (re.fullmatch(r"C[PQ]DIS\d", key) and source[key] == "LOOKUP")
+        for key in source
+    )
+
+
+def readable_wcs(image: Image) -> WCS | None:
+    """Return the celestial world coordinates of an image, if it has some that can be read."""
     try:
-        return None if source is None else celestial_wcs(source)
+        return None if image.header is None else celestial_wcs(image.header, image.layout.fits_axes)
     except Exception:  # broken cards have many classes; `sky_of` warns of those that matter
         return None
 
 
 def exact_cards(wcs: WCS) -> Cards:
     """Return a celestial WCS as cards, in double precision."""
-    header = wcs.to_header(relax=True)
+    with quiet():
+        header = wcs.to_header(relax=True)
     # wcslib adds a reference date of zero where there is no time to refer to.
     cards = {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
     # and writes twelve digits, which is less than a double has.
@@ -162,17 +248,20 @@ def exact_cards(wcs: WCS) -> Cards:
         cards[f"CDELT{i}"] = float(scale[i - 1])
         for j in (1, 2):
             cards[f"PC{i}_{j}"] = float(matrix[i - 1, j - 1])
+    if wcs.sip is None:
+        for axis in ("CTYPE1", "CTYPE2"):  # a promise that is not kept
+            cards[axis] = cards[axis].removesuffix("-SIP")
     if not all(math.isfinite(value) for value in cards.values() if isinstance(value, float)):
         raise ValueError("its world coordinates are not finite")
     return cards
 
 
 def without_distortion(cards: Cards) -> Cards:
-    """Return the linear part of a WCS: SIP is left out, TPV is replaced by its linear terms."""
-    linear = {key: value for key, value in cards.items() if not SIP.fullmatch(key)}
-    for axis in {"CTYPE1", "CTYPE2"} & set(cards):
+    """Return the linear part of a WCS: the linear terms of TPV, and nothing of the others."""
+    linear = {key: value for key, value in cards.items() if not DISTORTION.fullmatch(key)}
+    for axis in ("CTYPE1", "CTYPE2"):
         linear[axis] = linear[axis].removesuffix("-SIP")
-    if linear.get("CTYPE1", "").endswith("TPV"):
+    if linear["CTYPE1"].endswith("TPV"):
         linear = linear_tpv(linear)
     return linear
 
@@ -214,27 +303,45 @@ def scaled(cards: Cards, dilation: Fraction) -> Cards:
     return cards if dilation == 1 else {**cards, **changed}
 
 
-def observation_cards(source: fits.Header | None) -> Cards:
-    """Return what a header says of the observation, with comments."""
+def observation_cards(source: fits.Header | None, primary: fits.Header | None = None) -> Cards:
+    """Return what a header says of the observation, with comments.
+
+    `primary` is the header of the primary HDU of the same file, which extensions inherit from
+    unless they say otherwise.
+    """
     cards: Cards = {}
-    if source is None:
-        return cards
-    for key in OBSERVATION:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of cards that were mended
-            try:
-                value, comment = source[key], source.comments[key]
-                fits.Card(key, value, comment).verify("exception")
-            except Exception:  # absent, or not as the standard wants it
-                continue
-        if isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
-            cards[key] = (value, comment)
+    inherits = source is None or source.get("INHERIT", True) is not False
+    headers = [header for header in (primary if inherits else None, source) if header is not None]
+    for header in headers:
+        for key in OBSERVATION:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of cards that were mended
+                try:
+                    value, comment = header[key], header.comments[key]
+                    fits.Card(key, value, comment).verify("exception")
+                except Exception:  # absent, or not as the standard wants it
+                    continue
+            if is_meant(key, value):
+                cards[key] = commented(value, comment)
     return cards
 
 
-def commented(value: str, comment: str) -> tuple[str, str]:
+def is_meant(key: str, value: Any) -> bool:
+    """Say whether the value of a card is of the kind that its keyword promises."""
+    if key in NUMBERS:
+        return isinstance(value, (int, float)) and math.isfinite(value) and value is not True
+    if key.startswith("DATE-"):
+        with suppress(ValueError, TypeError):
+            datetime.fromisoformat(value)
+            return re.fullmatch(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d+)?)?", value) is not None
+        return False
+    return isinstance(value, str)
+
+
+def commented(value: Any, comment: str) -> tuple[Any, str]:
     """Return a value and its comment, without the comment where a card cannot hold both."""
-    return value, comment if len(value) + len(comment) <= CARD_TEXT else ""
+    length = len(value.replace("'", "''")) if isinstance(value, str) else NUMBER_TEXT
+    return value, comment if length + len(comment) <= CARD_TEXT else ""
 
 
 def warn(message: str) -> None:

@@ -25,8 +25,12 @@ class Image(Protocol):
     """Height, width and bands."""
     dtype: np.dtype[Any]
     """In native byte order."""
+    layout: Layout
+    """How it is stored."""
     header: fits.Header | None
     """Where the image came with one."""
+    primary: fits.Header | None
+    """The header of the primary HDU of its file."""
 
     @property
     def path(self) -> Path | None:
@@ -61,12 +65,15 @@ class Layout:
         Height, width and bands.
     leading : int
         Axes of length one that stand before these and are left out.
+    flat : bool
+        Whether the array is (height, width), without an axis of bands.
     bands_first : bool
         Whether the array is (bands, height, width).
     """
 
     shape: tuple[int, int, int]
     leading: int
+    flat: bool
     bands_first: bool
 
     @classmethod
@@ -91,10 +98,15 @@ class Layout:
         if 0 in lengths:
             raise InputError(f"an image must have pixels, got shape {shape} for {name}")
         if len(lengths) == 2:
-            return cls((lengths[0], lengths[1], 1), leading, False)
+            return cls((lengths[0], lengths[1], 1), leading, True, False)
         if bands == "first":
-            return cls((lengths[1], lengths[2], lengths[0]), leading, True)
-        return cls((lengths[0], lengths[1], lengths[2]), leading, False)
+            return cls((lengths[1], lengths[2], lengths[0]), leading, False, True)
+        return cls((lengths[0], lengths[1], lengths[2]), leading, False, False)
+
+    @property
+    def fits_axes(self) -> tuple[int, int]:
+        """Which axes of a FITS image columns and rows are: it counts from one, last axis first."""
+        return (1, 2) if self.flat or self.bands_first else (2, 3)
 
     def rows(self, start: int, stop: int) -> tuple[int | slice, ...]:
         """Return the index of image rows ``[start, stop)`` in the stored array."""
@@ -123,6 +135,8 @@ class ArrayImage:
         What is known of it.
     path : Path, optional
         The file that the array maps or was read from.
+    primary : Header, optional
+        Of the primary HDU of that file.
     """
 
     def __init__(
@@ -132,17 +146,19 @@ class ArrayImage:
         bands: Bands = "last",
         header: fits.Header | None = None,
         path: Path | None = None,
+        primary: fits.Header | None = None,
     ) -> None:
-        self.name, self.header, self.path = name, header, path
+        self.name, self.header, self.path, self.primary = name, header, path, primary
         if isinstance(array, np.ma.MaskedArray):
             raise InputError(
                 f"{name} is a masked array, whose mask a model cannot see; pass array.data and "
                 f"mask=array.mask, or array.filled(value)"
             )
         self.dtype = checked_dtype(array.dtype, name)
-        layout = Layout.of(array.shape, bands, name)
-        self.shape = layout.shape
-        self._rows = layout.arrange(np.asarray(array)[layout.rows(0, self.shape[0])])
+        self.layout = Layout.of(array.shape, bands, name)
+        self.shape = self.layout.shape
+        whole = self.layout.rows(0, self.shape[0])
+        self._rows = self.layout.arrange(np.asarray(array)[whole])
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return a view of the rows."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
-from itertools import chain
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +14,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.fits_images import FitsImage, describe_hdu, split_extension
+from morpheus_core.fits_images import FitsImage, describe_hdu, is_image, split_extension
+from morpheus_core.headers import OBSERVATION
 from morpheus_core.images import ArrayImage, Bands, Image
 from morpheus_core.masks import PixelMask
 from morpheus_core.resources import Resource
@@ -192,7 +192,7 @@ def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
 
 def only_image(hdus: fits.HDUList, name: str) -> Any:
     """Return the only image of an open file."""
-    images = {i: hdu for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape}
+    images = {i: hdu for i, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape}
     if len(images) != 1:
         candidates = ", ".join(map(describe_hdu, images.keys(), images.values())) or "none"
         raise InputError(f"{name} must hold one image, got {candidates}; pass the HDU, hdul[1]")
@@ -201,24 +201,34 @@ def only_image(hdus: fits.HDUList, name: str) -> Any:
 
 def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
     """Open an HDU: from its file row by row, unless its data were read or changed already."""
-    if not hdu.is_image or not hdu.shape:
+    if not is_image(hdu) or not hdu.shape:
         raise InputError(f"{name} must be an image, got an HDU that is {describe_hdu(0, hdu)[4:]}")
     place = hdu.fileinfo()
     path = Path(str(place["file"].name)) if place and place["file"].name else None
-    if path is None or not path.is_file() or "data" in vars(hdu):
-        return ArrayImage(hdu.data, name, bands, hdu.header, path)
+    if path is None or not path.is_file():
+        return ArrayImage(hdu.data, name, bands, hdu.header)
     with fits.open(path, memmap=False) as file:
         offsets = [other.fileinfo()["hdrLoc"] for other in file]
+        primary = file[0].header
     if place["hdrLoc"] not in offsets:
         raise InputError(f"{name} is an HDU of {path}, which has changed; open the file again")
-    image = FitsImage(path, offsets.index(place["hdrLoc"]), bands)
+    index = offsets.index(place["hdrLoc"])
+    if "data" in vars(hdu):
+        return ArrayImage(hdu.data, f"{path}[{index}]", bands, hdu.header, path, primary)
+    image = FitsImage(path, index, bands)
     image.header = hdu.header
     return image
 
 
 def header_of(source: NDData) -> fits.Header:
     """Return what an NDData knows of itself, with its world coordinates."""
-    header = fits.Header(source.meta.cards if isinstance(source.meta, fits.Header) else ())
+    header = fits.Header()
+    if isinstance(source.meta, fits.Header):
+        header = source.meta.copy()
+    else:
+        for key in set(OBSERVATION) & set(source.meta):
+            with suppress(ValueError):  # no value of a card
+                header[key] = source.meta[key]
     if hasattr(source.wcs, "to_header"):
         header.update(source.wcs.to_header(relax=True))
     return header
@@ -244,8 +254,10 @@ def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
     """Return the mask that an NDData brings along."""
     if isinstance(source, (np.ndarray, str, os.PathLike)) or getattr(source, "mask", None) is None:
         return []
-    flags = np.broadcast_to(np.asarray(source.mask) != 0, source.data.shape)
-    return [ArrayImage(flags, "the mask of an NDData", bands)]
+    flags, name = np.asarray(source.mask) != 0, "the mask of an NDData"
+    if flags.ndim == 0:
+        flags = np.broadcast_to(flags, source.data.shape)
+    return [ArrayImage(flags, name, bands)]
 
 
 def warn_of_other_order(image: Image, bands: Bands) -> None:
@@ -260,12 +272,3 @@ def warn_of_other_order(image: Image, bands: Bands) -> None:
             MorpheusWarning,
             stacklevel=2,
         )
-
-
-def source_of_header(images: Sequence[Image]) -> Image | None:
-    """Return the first image that knows its place on the sky, else the first with a header."""
-    from morpheus_core.headers import readable_wcs
-
-    with_header = [image for image in images if image.header is not None]
-    on_sky = (image for image in with_header if readable_wcs(image.header) is not None)
-    return next(chain(on_sky, with_header), None)

@@ -38,7 +38,7 @@ class PixelMask:
     dtype = np.dtype(np.bool_)
 
     def __init__(self, parts: Sequence[Image], bits: int | None, shape: tuple[int, int]) -> None:
-        self._parts, self._bits = parts, bits
+        self._parts, self.bits = parts, bits
         self.shape = (*shape, 1)
         for part in parts:
             if part.shape[:2] != shape:
@@ -60,17 +60,17 @@ class PixelMask:
         return bad
 
     def _flagged(self, values: NDArray[Any]) -> Bools:
-        if self._bits is None or values.dtype.kind not in "iu":
+        if self.bits is None or values.dtype.kind not in "iu":
             bad: Bools = values != 0  # NaN is bad as well
             return bad
-        flagged: Bools = (values.astype(np.int64) & self._bits) != 0
+        flagged: Bools = (values.astype(np.int64) & self.bits) != 0
         return flagged
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this mask from another, as JSON values."""
-        return {"bits": self._bits, "parts": [part.identity() for part in self._parts]}
+        return {"bits": self.bits, "parts": [part.identity() for part in self._parts]}
 
     def store(self, folder: Path) -> dict[str, Any]:
         """Return where other processes find the mask, as JSON values."""
         places = [part.store(folder / f"mask_{k}.npy") for k, part in enumerate(self._parts)]
-        return {"bits": self._bits, "parts": places}
+        return {"bits": self.bits, "parts": places}

@@ -158,7 +158,7 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
                 raise OutputError(f"the output {path} would replace the input {source}")
         if not overwrite:
             raise OutputError(
-                f"{path} exists already; pass overwrite=True to replace it, or another out_dir"
+                f"{path} exists already; pass overwrite=True to replace it, or another place"
             )
 
 
@@ -205,14 +205,24 @@ def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> No
     """
     for product in reversed(products):
         part, path = part_path(product, directory), output_path(product, directory)
-        if not part.exists():
-            continue
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} has appeared during the run; the result is {part}")
-        try:
-            part.replace(path)
-        except OSError as error:
-            raise OutputError(f"{part} cannot be renamed to {path}: {error.strerror}") from error
+        if part.exists():
+            give_name(part, path, overwrite)
+
+
+def give_name(part: Path, path: Path, overwrite: bool) -> None:
+    """Rename a complete file.
+
+    Raises
+    ------
+    OutputError
+        If another one has appeared under that name meanwhile, or it cannot be given.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} has appeared during the run; the result is {part}")
+    try:
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{part} cannot be renamed to {path}: {error.strerror}") from error
 
 
 def open_results(products: Sequence[Product], directory: Path) -> Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from morpheus_core.aggregators import (
     Sums,
 )
 from morpheus_core.batches import Batch, BatchReader
+from morpheus_core.errors import MorpheusWarning
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import CheckedModel, Model
 from morpheus_core.selection import OutputMask
@@ -156,14 +158,22 @@ def first_batch(job: Job, strip: Strip, stack: ImageStack) -> Batch:
 def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
     """Count the windows of each window row that the model is to see, (window rows,).
 
-    Where some may be left out, this reads all images.
+    Where some may be left out, this reads the mask, and all images to find blank pixels.
     """
     grid = job.grid
     if not (job.skip_blank or job.masked):
         return np.full(len(grid.rows.origins), len(grid.columns.origins))
     reader = open_reader(job, grid.whole(), stack)
     groups = grid.groups(job.batch_size, grid.whole())
-    return np.concatenate([reader.count(group) for group in groups])
+    counts = np.concatenate([reader.count(group) for group in groups])
+    if not counts.any():
+        warnings.warn(
+            "no window holds a good pixel, so the model is never called and n is 0 everywhere; in "
+            "a mask, what is not zero is bad",
+            MorpheusWarning,
+            stacklevel=2,
+        )
+    return counts
 
 
 def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:

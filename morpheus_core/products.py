@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from astropy.io import fits
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.fits_blocks import ImageUnit
-from morpheus_core.headers import Cards, Sky, commented, observation_cards, sky_of
-from morpheus_core.inputs import ImageStack, source_of_header
+from morpheus_core.headers import Cards, Sky, commented, observation_cards, readable_wcs, sky_of
+from morpheus_core.images import Image
+from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model
 from morpheus_core.outputs import Product
 from morpheus_core.pipeline import Job
@@ -41,13 +44,22 @@ class Origin:
 
 def origin_of(job: Job, stack: ImageStack, model: Model | str) -> Origin:
     """Return what the outputs inherit from the inputs, and how they come about."""
+    provenance = provenance_cards(job, stack, model)
     source = source_of_header(stack.images)
-    header = None if source is None else source.header
+    if source is None:
+        return Origin(provenance=provenance)
     return Origin(
-        sky_of(header, job.grid.dilation),
-        observation_cards(header),
-        provenance_cards(job, stack, model),
+        sky_of(source.header, job.grid.dilation, source.layout.fits_axes),
+        observation_cards(source.header, source.primary),
+        provenance,
     )
+
+
+def source_of_header(images: Sequence[Image]) -> Image | None:
+    """Return the first image that knows its place on the sky, else the first with a header."""
+    with_header = [image for image in images if image.header is not None]
+    on_sky = (image for image in with_header if readable_wcs(image) is not None)
+    return next(chain(on_sky, with_header), None)
 
 
 def products_of(job: Job, origin: Origin) -> list[Product]:

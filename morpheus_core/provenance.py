@@ -53,7 +53,10 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
     parameters = parameters_of(job)
     for name, keyword in KEYWORDS.items():
         cards[keyword] = (as_card_value(parameters[name]), name)
+    cards["BANDS"] = ("first" if stack.images[0].layout.bands_first else "last", "bands")
     masks = [] if stack.mask is None else stack.mask.parts
+    if stack.mask is not None and stack.mask.bits is not None:
+        cards["MASKBITS"] = (stack.mask.bits, "mask_bits, added up")
     for keyword, images in (("INPUT", stack.images), ("MASK", masks)):
         for key, name, digest in described(keyword, images):
             cards[key] = name

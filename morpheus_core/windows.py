@@ -141,7 +141,7 @@ class WindowGrid:
                 f"the image must be at least as large as the window, got a height and width of "
                 f"{self.image_shape} and window_shape={self.window_shape}; use a smaller window, "
                 f'or padding="reflect" (or "symmetric", "edge", "constant") to extend the image; '
-                f'if bands come first, pass bands="first"'
+                f"if bands were taken for rows or columns, say where they are with bands="
             )
 
     def __len__(self) -> int:

@@ -78,3 +78,23 @@ def test_frames_may_differ(write):
 def test_broken_coordinates_are_not_compared(write):
     paths = [write("a.fits", moved()), write("b.fits", fits.Header({"CTYPE1": "RA---XYZ"}))]
     run(paths, check_wcs="error")
+
+
+def solar(**changes):
+    header = moved(**changes)
+    header["CTYPE1"], header["CTYPE2"] = "HPLN-TAN", "HPLT-TAN"
+    header.remove("RADESYS", ignore_missing=True)
+    return header
+
+
+def test_frames_that_astropy_does_not_know(write):
+    paths = [write("a.fits", solar()), write("b.fits", solar(CRPIX1=3.0, CRPIX2=4.0))]
+    with pytest.raises(InputError, match="up to 5 pixels away"):
+        run(paths, check_wcs="error")
+    run([paths[0], write("c.fits", moved())], check_wcs="error")
+
+
+def test_masks_are_compared_as_well(write, tmp_path):
+    fits.writeto(tmp_path / "mask.fits", np.zeros((30, 40), np.uint8), moved(CRPIX1=5.0))
+    with pytest.raises(InputError, match=r"mask\.fits up to 5 pixels away"):
+        run(write("a.fits", moved()), mask=tmp_path / "mask.fits", check_wcs="error")

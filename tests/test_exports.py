@@ -92,7 +92,7 @@ def test_names_that_are_the_same_without_blanks(run_in, tmp_path):
     directory, _ = run_in(class_names=["a b", "a-b", "c"], aggregate_method="rank_vote")
     export_masks(directory, tmp_path / "masks.fits")
     with fits.open(tmp_path / "masks.fits") as file:
-        assert [hdu.name for hdu in file[1:]] == ["A_B_0", "A_B_1", "C_2"]
+        assert [hdu.name for hdu in file[1:]] == ["CLASS_0_A_B", "CLASS_1_A_B", "CLASS_2_C"]
 
 
 def test_planes_lie_on_the_sky_with_distortion(run_in, tmp_path):
@@ -200,8 +200,10 @@ def test_existing_files_are_kept(run_in, tmp_path, export):
     assert path.read_text() == "precious"
     export(directory, path, overwrite=True)
     assert fits.getdata(path, 1).shape == SHAPE
+    path.unlink()
+    path.symlink_to(directory / "n.fits")
     with pytest.raises(OutputError, match="would replace the input"):
-        export(directory, directory / "n.fits", overwrite=True)
+        export(directory, path, overwrite=True)
 
 
 def test_nothing_is_left_of_an_export_that_fails(run_in, tmp_path, monkeypatch):
@@ -251,3 +253,76 @@ def test_arguments_that_do_not_fit(run_in, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         export_masks(directory, tmp_path / "masks.fits", **options)
     assert not list(tmp_path.glob("masks*"))
+
+
+def test_outputs_of_two_runs_are_not_mixed(run_in, tmp_path):
+    one, _ = run_in("one", aggregate_method="rank_vote")
+    other, _ = run_in("other", aggregate_method="rank_vote")
+    (one / "n.fits").replace(other / "n.fits")
+    with pytest.raises(InputError, match="must be of one run, got two"):
+        export_planes(other, tmp_path / "planes.fits")
+
+
+def test_files_that_appear_meanwhile_are_kept(run_in, tmp_path, monkeypatch):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    path, blocks = tmp_path / "planes.fits", finished.FinishedRun.blocks
+
+    def appearing(self):
+        path.write_text("precious")
+        return blocks(self)
+
+    monkeypatch.setattr(finished.FinishedRun, "blocks", appearing)
+    with pytest.raises(OutputError, match="has appeared during the run"):
+        export_planes(directory, path)
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", None])
+def test_damaged_outputs(run_in, tmp_path, content):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    output = directory / "output.fits"
+    output.write_bytes(output.read_bytes()[:9000] if content is None else content)
+    with pytest.raises(InputError, match=r"(cannot be read as FITS|is damaged at row)"):
+        export_planes(directory, tmp_path / "planes.fits")
+    assert not list(tmp_path.glob("planes*"))
+
+
+def test_outputs_of_two_dimensions_are_not_outputs(tmp_path):
+    for name in ("n", "output"):
+        fits.writeto(tmp_path / f"{name}.fits", np.ones((4, 5)))
+    with pytest.raises(InputError, match="must be an output of predict, got shape"):
+        export_planes(tmp_path, tmp_path / "planes.fits")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("planes.fits.gz", r"an export is not compressed; its name must not end in \.gz"),
+        ("out/output_mean_var.fits", "is the name of an output of predict"),
+    ],
+)
+def test_names_that_promise_something_else(run_in, tmp_path, name, message):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    with pytest.raises(OutputError, match=message):
+        export_planes(directory, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["0", "1", "2"], ["CLASS_0_0", "CLASS_1_1", "CLASS_2_2"]),
+        (["class map", "n", "x"], ["CLASS_0_CLASS_MAP", "CLASS_1_N", "CLASS_2_X"]),
+    ],
+)
+def test_names_that_would_be_taken_for_something_else(run_in, tmp_path, names, expected):
+    directory, _ = run_in(class_names=names, aggregate_method="rank_vote")
+    export_masks(directory, tmp_path / "masks.fits")
+    with fits.open(tmp_path / "masks.fits") as file:
+        assert [hdu.name for hdu in file[1:]] == expected
+
+
+def test_a_lone_mask_is_an_extension_as_well(run_in, tmp_path):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    export_masks(directory, tmp_path / "masks.fits", {"disk": 0.5})
+    with fits.open(tmp_path / "masks.fits") as file:
+        assert [hdu.name for hdu in file] == ["PRIMARY", "DISK"]

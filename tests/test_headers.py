@@ -117,7 +117,7 @@ def test_two_dimensional_outputs_keep_the_distortion(distortion):
 def test_no_distortion_is_kept_with_a_dilation():
     source = sky_header()
     source.update(SIP)
-    with pytest.warns(MorpheusWarning, match="RA---TAN-SIP, is not kept with dilation=2"):
+    with pytest.warns(MorpheusWarning, match="is not kept with dilation=2"):
         sky = sky_of(source, Fraction(2))
     assert sky.cards({})["CTYPE1"] == "RA---TAN"
 
@@ -126,7 +126,7 @@ def test_the_linear_terms_of_tpv_are_kept():
     """Constant and linear terms alone are a TAN projection that is moved, turned and scaled."""
     source = sky_header(ROTATED)
     source.update({key: value for key, value in TPV.items() if not key.endswith("_4")})
-    with pytest.warns(MorpheusWarning, match="RA---TPV, cannot be kept"):
+    with pytest.warns(MorpheusWarning, match="cannot be kept"):
         cards = sky_of(source, Fraction(1)).cards({"CLASS": "meaning"})
     assert not [key for key in cards if key.startswith("PV")]
     np.testing.assert_allclose(
@@ -233,7 +233,7 @@ def test_distortion_is_left_out_whole():
     source = sky_header()
     source.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2})
     source.update({"A_2_0": 1e-5, "B_0_2": 1e-5})
-    with pytest.warns(MorpheusWarning, match=r"the distortion of the input, RA---TAN-SIP, cannot"):
+    with pytest.warns(MorpheusWarning, match=r"the distortion of the input cannot be kept"):
         header = product_header(source, Fraction(1), ("CLASS",))
     assert (header["CTYPE2"], header["CTYPE3"]) == ("RA---TAN", "DEC--TAN")
     assert not [key for key in header if key.startswith(("A_", "B_"))]
@@ -267,8 +267,8 @@ def test_no_sky_position_to_inherit(source):
 def test_bands_of_the_input_do_not_shift_the_sky():
     """A (height, width, bands) cube has its sky on FITS axes 2 and 3."""
     cube = product_header(sky_header(), Fraction(1), ("BAND",))
-    assert product_header(cube, Fraction(1), ())["CTYPE1"] == "RA---TAN"
-    assert product_header(cube, Fraction(1), ())["CRPIX2"] == 11.0
+    sky = sky_of(cube, Fraction(1), axes=(2, 3)).cards({})
+    assert (sky["CTYPE1"], sky["CRPIX2"]) == ("RA---TAN", 11.0)
 
 
 def test_cards_of_scaled_integers_are_not_inherited():
@@ -276,3 +276,111 @@ def test_cards_of_scaled_integers_are_not_inherited():
     source.update({"BZERO": 32768, "BSCALE": 2.0, "BLANK": -1, "CHECKSUM": "x", "DATASUM": "1"})
     header = product_header(source, Fraction(1), ("CLASS",))
     assert not {"BZERO", "BSCALE", "BLANK", "CHECKSUM", "DATASUM"} & set(header)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"CTYPE1": "DEC--TPV", "CTYPE2": "RA---TPV", "PV1_1": 1.0, "PV1_4": 0.3}, "distortion"),
+        ({"CTYPE1": "RA---XYZ"}, "no sky position"),
+    ],
+)
+def test_world_coordinates_that_cannot_be_written(changes, message):
+    """What comes out can be read at least."""
+    source = sky_header(ROTATED)
+    source.update(changes)
+    with pytest.warns(MorpheusWarning, match=message):
+        sky = sky_of(source, Fraction(1))
+    WCS(sky.cards({"CLASS": ""}))
+
+
+def test_a_promise_of_distortion_that_is_not_kept():
+    source = sky_header()
+    source.update({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"})
+    sky = sky_of(source, Fraction(1))  # without a warning
+    assert sky.linear["CTYPE1"] == sky.plane["CTYPE1"] == "RA---TAN"
+
+
+def spectral_header():
+    header = sky_header()
+    header.update({"WCSAXES": 3, "CTYPE3": "WAVE", "CRVAL3": 5e-7, "CDELT3": 1e-9, "CUNIT3": "m"})
+    return header
+
+
+def test_a_cube_whose_sky_is_not_in_its_rows_and_columns(tmp_path):
+    """(wavelength, y, x) that is taken for (height, width, bands)."""
+    pixels = np.ones((40, 30, 30), np.float32)
+    fits.writeto(tmp_path / "cube.fits", pixels, spectral_header())
+    (inputs,) = [tmp_path / "cube.fits"]
+    with pytest.warns(
+        MorpheusWarning, match=r"axes 1 and 2 of the input, whose columns and rows ar"
+    ):
+        hduls, _ = predict(
+            lambda b: b[0][..., :3], inputs, 3, 64, (8, 8), stride=(8, 8), progress=False
+        )
+    assert "CRVAL2" not in hduls[0][0].header
+    assert "CTYPE3" not in hduls[0][0].header
+    hduls, _ = predict(
+        lambda b: b[0][..., :3], inputs, 3, 64, (8, 8), stride=(8, 8), progress=False, bands="first"
+    )
+    assert hduls[0][0].header["CTYPE2"] == "RA---TAN"
+
+
+@pytest.mark.parametrize("leading", [1, 2])
+def test_distortion_with_leading_axes_of_length_one(tmp_path, leading):
+    source = sky_header(ROTATED)
+    source.update(SIP)
+    fits.writeto(tmp_path / "a.fits", np.ones((1,) * leading + (20, 24), np.float32), source)
+    with pytest.warns(MorpheusWarning, match="n keeps it"):
+        (_, n), _ = predict_classes(tmp_path / "a.fits")
+    np.testing.assert_allclose(
+        WCS(n[0].header).all_pix2world(PIXELS, 0), WCS(source).all_pix2world(PIXELS, 0)
+    )
+
+
+@pytest.mark.parametrize("inherit", [None, False])
+def test_extensions_inherit_the_observation_of_the_primary(tmp_path, inherit):
+    primary = fits.PrimaryHDU(header=fits.Header({"TELESCOP": "HST", "OBJECT": "field"}))
+    extension = fits.ImageHDU(np.ones((20, 24), np.float32), fits.Header({"OBJECT": "M 31"}))
+    if inherit is not None:
+        extension.header["INHERIT"] = inherit
+    fits.HDUList([primary, extension]).writeto(tmp_path / "mef.fits")
+    with fits.open(tmp_path / "mef.fits") as file:
+        loaded = file[1]
+        assert loaded.data.all()
+        for source in (f"{tmp_path}/mef.fits[1]", loaded):
+            (hdul, _), _ = predict_classes(source)
+            assert hdul[0].header["OBJECT"] == "M 31"
+            assert hdul[0].header.get("TELESCOP") == (None if inherit is False else "HST")
+            assert hdul[0].header["INPUT0"] == "mef.fits[1]"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("DATE-OBS", "2003-06-12", True),
+        ("DATE-OBS", "2003-06-12T01:02:03.5", True),
+        ("DATE-OBS", "2003-06-12T01:02:03Z", False),
+        ("DATE-OBS", "2020-13-45", False),
+        ("OBJECT", 1234, False),
+        ("TELESCOP", True, False),
+        ("EXPTIME", "20", False),
+        ("EXPTIME", 20, True),
+    ],
+)
+def test_cards_that_are_not_what_their_keyword_promises(key, value, kept):
+    assert (key in observation_cards(fits.Header({key: value}))) is kept
+
+
+def test_comments_that_do_not_fit_are_left_out():
+    source = fits.Header()
+    source["OBJECT"] = ("it's " * 10 + "x", "target")
+    assert observation_cards(source)["OBJECT"][1] == ""
+
+
+def test_bits_of_a_mask_and_order_of_bands_are_kept(tmp_path):
+    mask = np.zeros((20, 24), np.int16)
+    hduls, _ = predict_classes(np.ones((1, 20, 24)), mask=mask, mask_bits=[4, 8], out_dir=tmp_path)
+    for hdul in hduls:
+        assert (hdul[0].header["MASKBITS"], hdul[0].header["BANDS"]) == (12, "last")
+        hdul.close()

@@ -388,7 +388,7 @@ def test_compressed_files_that_are_damaged(write, tmp_path, monkeypatch, kind):
     content = COMPRESSORS[kind](write("image.fits", image((60, 70))).read_bytes())
     path = tmp_path / "damaged.fits"
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"damaged\.fits cannot be unpacked"):
+    with pytest.raises(InputError, match=r"damaged\.fits is damaged, or there is no space"):
         open_inputs(path)
     assert {p.name for p in tmp_path.iterdir()} == {"image.fits", "damaged.fits"}
 
@@ -450,3 +450,40 @@ def test_rows_that_cannot_be_read_are_named(write):
         os.truncate(path, 10_000)  # while it is being read
         with pytest.raises(InputError, match=r"image\.fits: rows 100 to 199 cannot be read"):
             stack.images[0].read(100, 200)
+
+
+def test_the_mask_of_a_cube_has_the_shape_of_a_band():
+    mask = np.zeros((24, 24), bool)
+    mask[3] = True
+    with open_inputs(NDData(image((24, 24, 24)), mask=mask)) as stack:
+        np.testing.assert_array_equal(stack.mask.read(0, 24)[..., 0], mask)
+    with pytest.raises(InputError, match=r"of the images, \(24, 24\), got \(5, 24\)"):
+        open_inputs(NDData(image((24, 24, 3)), mask=mask[:5]))
+
+
+def test_a_single_flag_masks_all():
+    with open_inputs(NDData(image((4, 5)), mask=True)) as stack:
+        assert stack.mask.read(0, 4).all()
+
+
+def test_files_that_are_no_fits_are_not_read_whole(tmp_path, monkeypatch):
+    path = tmp_path / "large.h5"
+    with path.open("wb") as file:
+        file.write(b"\x89HDF\r\n")
+        file.truncate(1 << 34)
+    with pytest.raises(InputError, match=r"large\.h5 cannot be read as FITS"):
+        open_inputs(path)
+
+
+def test_compressed_images_that_are_opened_as_tables(tmp_path):
+    hdus = [fits.PrimaryHDU(), fits.CompImageHDU(image((40, 50), np.int16))]
+    fits.HDUList(hdus).writeto(tmp_path / "tiles.fits")
+    with fits.open(tmp_path / "tiles.fits", disable_image_compression=True) as file:
+        for source in (file, file[1]):
+            with pytest.raises(InputError, match="must"):
+                open_inputs(source)
+
+
+def test_names_that_are_too_long():
+    with pytest.raises(InputError, match="cannot be read as FITS"):
+        open_inputs("x" * 5000 + "[1]")

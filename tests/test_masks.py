@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from morpheus_core import InputError, ModelError, predict
+from morpheus_core import InputError, ModelError, MorpheusWarning, predict
 from morpheus_core.inputs import open_inputs
 from morpheus_core.pipeline import count_windows
 from morpheus_core.runs import Run
@@ -73,10 +73,12 @@ def test_every_input_has_to_be_blank(mosaic):
     assert model.windows == 2 * 77**2
 
 
-def test_nothing_is_left(mosaic):
+def test_nothing_is_left():
     model = Counting()
-    blank, n = run(np.full((60, 60), np.nan, np.float32), model, skip_blank=True)
-    masked, n_masked = run(np.ones((60, 60)), model, mask=np.ones((60, 60)))
+    with pytest.warns(MorpheusWarning, match="no window holds a good pixel"):
+        blank, n = run(np.full((60, 60), np.nan, np.float32), model, skip_blank=True)
+    with pytest.warns(MorpheusWarning, match="what is not zero is bad"):
+        masked, n_masked = run(np.ones((60, 60)), model, mask=np.ones((60, 60)))
     assert model.windows == 0
     assert np.isnan(blank).all()
     assert np.isnan(masked).all()

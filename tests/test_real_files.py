@@ -40,7 +40,7 @@ REFUSED = [
     ("test0.fits[0]", r"\[0\] names no image"),
     (
         "hsc_grizy_cube.fits",
-        r'as large as the window.*\(5, 50\).*if bands come first, pass bands="f',
+        r"a height and width of \(5, 50\).* say where they are with bands=",
     ),
     ("scale.fits", r"as large as the window, got a height and width of \(21, 20\)"),
 ]
