@@ -212,7 +212,7 @@ class RowRing:
 
     # Rows are released in blocks of about this many plane values, to bound the temporaries of
     # finalizing without making the blocks of wide images single rows.
-    _BLOCK_VALUES = 1 << 18
+    _BLOCK_VALUES = 1 << 16
 
     def __init__(
         self,
@@ -245,7 +245,9 @@ class RowRing:
         `tops` and `lefts` give the output row and the plane column of each window's first pixel;
         windows of one window row stand together.
         """
-        starts = np.flatnonzero(np.diff(tops, prepend=tops[0] - 1)).tolist()
+        starts = [0]
+        if tops[0] != tops[-1]:  # most batches lie in one window row
+            starts += (np.flatnonzero(np.diff(tops)) + 1).tolist()
         for start, stop in zip(starts, [*starts[1:], len(tops)], strict=True):
             self._add_row(predictions[start:stop], int(tops[start]), lefts[start:stop])
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core import kernels
 from morpheus_core.inputs import ImageStack
+from morpheus_core.kernels import Int64
 from morpheus_core.selection import ValidRows
 from morpheus_core.slabs import SlabReader
 from morpheus_core.windows import Group, WindowGrid
@@ -28,8 +30,8 @@ class Batch:
     """
 
     windows: list[NDArray[Any]]
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    rows: Int64
+    columns: Int64
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,7 +84,7 @@ class BatchReader:
             windows = [gather(slab, tops, lefts, grid.window_shape) for slab in slabs]
             yield Batch(windows, rows, columns)
 
-    def count(self, group: Group) -> NDArray[np.int64]:
+    def count(self, group: Group) -> Int64:
         """Count the windows of each window row of a group that are run, (window rows,)."""
         per_row = len(self._grid.columns.origins)
         slabs = self._slabs(group) if self._skip_blank else []
@@ -93,22 +95,19 @@ class BatchReader:
         """Return the rows of each image that the windows of a group lie in."""
         return [reader.rows(*self._grid.rows_of(group)) for reader in self._readers]
 
-    def _choose(self, group: Group, slabs: list[NDArray[Any]]) -> NDArray[np.int64]:
+    def _choose(self, group: Group, slabs: list[NDArray[Any]]) -> Int64:
         """Return which windows of a group are run, counted from its first, in reading order."""
         if self._valid is None:
             return np.arange((group.stop - group.start) * len(self._grid.columns.origins))
         return np.flatnonzero(self._valid.windows(group, slabs))
 
 
-def gather(
-    slab: NDArray[Any],
-    tops: NDArray[np.int64],
-    lefts: NDArray[np.int64],
-    window_shape: tuple[int, int],
-) -> NDArray[Any]:
-    """Copy windows out of a slab, (rows, width, bands) → (batch, height, width, bands)."""
-    height, width = window_shape
-    windows = np.empty((len(tops), height, width, slab.shape[2]), slab.dtype)
-    for window, top, left in zip(windows, tops.tolist(), lefts.tolist(), strict=True):
-        window[...] = slab[top : top + height, left : left + width]
+def gather(slab: NDArray[Any], tops: Int64, lefts: Int64, shape: tuple[int, int]) -> NDArray[Any]:
+    """Copy windows of a shape out of a slab, (rows, width, bands), → (batch, *shape, bands)."""
+    windows = np.empty((len(tops), *shape, slab.shape[2]), slab.dtype)
+    pixel = slab.shape[2] * slab.itemsize
+    rows = slab.reshape(len(slab), -1).view(np.uint8)
+    kernels.fastest().gather(
+        rows, tops, lefts * pixel, windows.reshape(*windows.shape[:2], -1).view(np.uint8)
+    )
     return windows

@@ -24,7 +24,7 @@ from morpheus_core.parallel.devices import plan_workers
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
-from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, Visits, WindowGrid
+from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
 
@@ -303,7 +303,7 @@ def run_in_memory(
 def warn_of_vain_requests(job: Job) -> None:
     """Warn of what is allowed but hardly meant."""
     height, width = job.grid.output_shape
-    unreached = Visits(job.grid, job.update_map).count_unreached()
+    unreached = job.visits.count_unreached()
     if unreached:
         cover = ' or edges="cover",' if job.grid.edges == "drop" else ""
         warnings.warn(

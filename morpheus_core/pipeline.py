@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from morpheus_core.selection import OutputMask
 from morpheus_core.windows import Strip, StripRows, Visits, WindowGrid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """Everything that decides the numbers, apart from the images and the model.
 
@@ -71,6 +72,11 @@ class Job:
     def counted(self) -> bool:
         """Whether n has to be counted, because geometry does not say which predictions are in."""
         return self.nan_policy == "omit" or self.skip_blank or self.masked
+
+    @cached_property
+    def visits(self) -> Visits:
+        """How often windows visit each output pixel, if none is left out."""
+        return Visits(self.grid, self.update_map)
 
     @property
     def aggregators(self) -> list[Aggregator]:
@@ -219,7 +225,6 @@ class Finisher:
     ) -> None:
         self._job, self._ring, self._strip_rows = job, ring, strip_rows
         self._first_row = first_row
-        self._visits = Visits(job.grid, job.update_map)
         self._mask: OutputMask | None = None
         if stack.mask is not None:
             self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
@@ -234,7 +239,7 @@ class Finisher:
                 inside = in_image(self._job.grid, sums)
                 if inside.stop > inside.first:
                     inside = self._without_bad_pixels(inside)
-                    blocks = inside.blocks if shared else results(self._job, self._visits, inside)
+                    blocks = inside.blocks if shared else results(self._job, inside)
                     yield Rows(inside.first, inside.stop, blocks, shared)
 
     def _without_bad_pixels(self, sums: Sums) -> Sums:
@@ -257,9 +262,9 @@ def in_image(grid: WindowGrid, sums: Sums) -> Sums:
     )
 
 
-def results(job: Job, visits: Visits, sums: Sums) -> list[NDArray[Any]]:
+def results(job: Job, sums: Sums) -> list[NDArray[Any]]:
     """Finalize the sums of every aggregator, and add n; rows lie inside the image."""
-    n = visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
+    n = job.visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
     dtype = np.dtype(job.output_dtype)
     blocks = [
         aggregator.finalize(kernels.fastest(), planes, n, job.fill_value, dtype)

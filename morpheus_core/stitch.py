@@ -15,7 +15,7 @@ from morpheus_core.fits_blocks import write_all
 from morpheus_core.outputs import FitsOutputs, add_data_sums
 from morpheus_core.pipeline import Job, results
 from morpheus_core.resources import Resource
-from morpheus_core.windows import Strip, Visits
+from morpheus_core.windows import Strip
 
 
 class SeamFile(Resource):
@@ -110,7 +110,6 @@ def stitch(
     list of int
         The data sum of the rows that were written, for each product.
     """
-    visits = Visits(job.grid, job.update_map)
     data_sums = [0] * (len(job.methods) + 1)
     for first, stop in job.grid.seams(strips):
         for row in range(first, stop):
@@ -118,6 +117,6 @@ def stitch(
             with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
                 total = np.sum(parts, axis=0)
             sums = seams[0].split(row, total)
-            written = outputs.write(row, results(job, visits, sums))
+            written = outputs.write(row, results(job, sums))
             data_sums = add_data_sums(data_sums, written)
     return data_sums

@@ -168,3 +168,32 @@ def test_ring_releases_rows_once_and_cleared():
     ring.add(ones, np.array([5]), at)
     again = next(ring.release(6))
     assert again.planes[0][0].tolist() == np.ones((1, 4, 2)).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 2, 5, 32, 33, 40])
+def test_votes_of_any_number_of_classes(n_classes, dtype):
+    """Beyond 32 classes the compiled loop is another one."""
+    require("numba")
+    from morpheus_core.kernels import compiled
+
+    random = np.random.default_rng(n_classes)
+    predictions = random.integers(0, 9, (6, 4, 5, n_classes)).astype(dtype)
+    predictions[2, 1, 3, n_classes // 2] = np.nan
+    predictions[4, 2, 2, 0] = -np.inf
+    update_map = np.pad(np.ones((3, 4)), ((0, 1), (1, 0)))
+    for spans in (spans_of(np.ones((4, 5))), spans_of(update_map)):
+        votes = [np.zeros((RING, WIDTH, n_classes)) for _ in range(2)]
+        for kernels, planes in zip((plain, compiled), votes, strict=True):
+            kernels.add_votes(planes, predictions, spans, 5, np.array([0, 7, 3, 3, 6, 1]))
+        # Which class of a pixel is NaN does not matter: in the end all are.
+        spoiled = [np.isnan(planes).any(axis=-1) for planes in votes]
+        assert spoiled[0].any()
+        np.testing.assert_array_equal(*spoiled)
+        np.testing.assert_array_equal(*(planes[~spoiled[0]] for planes in votes))
+        results = [np.empty((RING, WIDTH, n_classes), np.float32) for _ in range(2)]
+        n = np.full((RING, WIDTH), 3.0)
+        n[2, 4] = 0
+        for kernels, planes, shares in zip((plain, compiled), votes, results, strict=True):
+            kernels.finish_votes(planes, n, -1.0, shares)
+        np.testing.assert_array_equal(*results)

@@ -27,6 +27,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+Bytes = NDArray[np.uint8]
 Results = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -78,6 +79,9 @@ class Kernels(Protocol):
 
     def finish_votes(self, votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
         """Write vote shares, (rows, width, classes), or `fill_value` where n is zero."""
+
+    def gather(self, slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
+        """Copy windows, (batch, height, bytes), out of rows, (rows, bytes); `lefts` count bytes."""
 
 
 def fastest() -> Kernels:

@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Float64, Int64, Predictions, Results
+from morpheus_core.kernels import Bytes, Float64, Int64, Predictions, Results
 
 Place = tuple[slice, slice]
 
@@ -106,6 +106,13 @@ def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results
         np.divide(votes, n[..., np.newaxis], out=results, casting="same_kind")
     _spoil(results, votes)
     results[n == 0] = fill_value
+
+
+def gather(slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
+    """See :meth:`Kernels.gather`."""
+    _, height, length = windows.shape
+    for window, top, left in zip(windows, tops.tolist(), lefts.tolist(), strict=True):
+        window[...] = slab[top : top + height, left : left + length]
 
 
 def _spoil(results: Results, sums: Float64) -> None:
