@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -84,9 +85,10 @@ def separation(
     """
     from astropy.coordinates import SkyCoord, angular_separation
 
-    one, other = first.pixel_to_world(columns, rows), second.pixel_to_world(columns, rows)
-    if isinstance(one, SkyCoord) and isinstance(other, SkyCoord):
-        return np.asarray(one.separation(other.transform_to(one.frame)).deg)
+    with suppress(Exception):  # frames that astropy does not know raise many classes
+        one, other = first.pixel_to_world(columns, rows), second.pixel_to_world(columns, rows)
+        if isinstance(one, SkyCoord) and isinstance(other, SkyCoord):
+            return np.asarray(one.separation(other.transform_to(one.frame)).deg)
     if [*first.wcs.ctype] != [*second.wcs.ctype]:
         return np.zeros(0)
     angles = [np.radians(wcs.all_pix2world(columns, rows, 0)) for wcs in (first, second)]

@@ -59,7 +59,7 @@ def export_planes(
     Raises
     ------
     InputError
-        If `out_dir` holds no finished run.
+        If `out_dir` holds no finished run, or outputs of different ones.
     OutputError
         If the file exists or cannot be written.
     """
@@ -105,7 +105,8 @@ def export_masks(
     Raises
     ------
     InputError
-        If `out_dir` holds no finished run, or an argument does not fit it.
+        If `out_dir` holds no finished run, or outputs of different ones, or an argument does not
+        fit it.
     OutputError
         If the file exists or cannot be written.
     """
@@ -229,7 +230,7 @@ def checked_thresholds(
             class_names.index(name): checks.finite_number("thresholds", value)
             for name, value in thresholds.items()
         }
-    if not isinstance(thresholds, (list, tuple, np.ndarray)):
+    if not isinstance(thresholds, (list, tuple, np.ndarray)) or np.ndim(thresholds) == 0:
         return dict.fromkeys(
             range(len(class_names)), checks.finite_number("thresholds", thresholds)
         )
@@ -275,7 +276,8 @@ def refuse_name(run: FinishedRun, path: Path) -> None:
     """Raise if a file would get a name that promises something else."""
     if path.suffix in COMPRESSED:
         raise OutputError(f"an export is not compressed; its name must not end in {path.suffix}")
-    if path.parent.resolve() == run.directory.resolve() and path.stem in OUTPUT_NAMES:
+    stem = path.name.removesuffix(".part").removesuffix(".fits")
+    if path.parent.resolve() == run.directory.resolve() and stem in OUTPUT_NAMES:
         raise OutputError(f"{path} is the name of an output of predict; choose another one")
 
 
@@ -303,7 +305,7 @@ def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[U
     """Give a file its size and its headers."""
     writers, headers, end = [], [], 0
     for unit in units:
-        header = unit.header_block("data checksum")
+        header = unit.header_block()
         headers.append((header, end))
         writers.append(UnitWriter(path, descriptor, unit, end, end + len(header)))
         end += len(header) + unit.padded_bytes

@@ -60,10 +60,11 @@ class FinishedRun(Resource):
             for path, hdu in zip(paths, outputs, strict=True):
                 if hdu.shape[:2] != self.n.shape or len(hdu.shape) not in DIMENSIONS:
                     raise InputError(f"{path} must be an output of predict, got shape {hdu.shape}")
-                if run_of(hdu) != run_of(self.n):
+                runs = [image.header.get("RUNID") for image in (hdu, self.n)]
+                if runs[0] != runs[1] and all(runs):
                     raise InputError(
-                        f"{path} and {self.paths[-1]} must be of one run, got two; if a run was "
-                        f"interrupted there, complete it with resume=True"
+                        f"{path} and {self.paths[-1]} must be of one run, got RUNID={runs[0]} and "
+                        f"{runs[1]}; if a run was interrupted there, complete it with resume=True"
                     )
             self._outputs = {DIMENSIONS[len(hdu.shape)]: hdu for hdu in outputs}
             self._opened = opened.pop_all()
@@ -132,11 +133,6 @@ def open_output(path: Path) -> fits.HDUList:
             return fits.open(path, memmap=False)
     except OSError as error:
         raise InputError(f"{path} cannot be read as FITS: {error}") from error
-
-
-def run_of(hdu: fits.PrimaryHDU) -> str:
-    """Return the name of the run that made an output."""
-    return str(hdu.header.comments["DATASUM"]) if "DATASUM" in hdu.header else ""
 
 
 @dataclass(frozen=True, slots=True)

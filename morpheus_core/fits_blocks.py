@@ -64,10 +64,10 @@ class ImageUnit:
         """Bytes of all rows, filled up to whole FITS blocks."""
         return -(-self.data_bytes // FITS_BLOCK) * FITS_BLOCK
 
-    def header(self, owner: str) -> fits.Header:
+    def header(self, run: str = "") -> fits.Header:
         """Return the header at its final size: checksums have their place but no value yet.
 
-        `owner` stands beside them, so that the files of a run can be told from others.
+        The name of the run that makes it, if any, tells its files from others.
         """
         header = fits.Header()
         if self.extension:
@@ -83,15 +83,17 @@ class ImageUnit:
         header.extend(self.cards.cards)
         if any(len(card.image) > CARD for card in header.cards):
             header["LONGSTRN"] = ("OGIP 1.0", "some strings go on in CONTINUE cards")
+        if run:
+            header["RUNID"] = (run, "the run that made this file")
         now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
         header["DATE"] = (now, "UTC at the start of the run")
         header["CHECKSUM"] = ("0" * 16, "HDU checksum")
-        header["DATASUM"] = ("0" * 10, owner)
+        header["DATASUM"] = ("0" * 10, "data checksum")
         return header
 
-    def header_block(self, owner: str) -> bytes:
+    def header_block(self, run: str = "") -> bytes:
         """Return the header as the bytes of whole blocks."""
-        return header_bytes(self.header(owner))
+        return header_bytes(self.header(run))
 
 
 class UnitWriter:

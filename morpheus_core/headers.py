@@ -114,6 +114,8 @@ def sky_of(source: fits.Header | None, dilation: Fraction, axes: tuple[int, int]
         wcs = celestial_wcs(source, axes)
         if wcs is None:
             return Sky()
+        if wcs.wcs.lng == 1 and str(source.get("CTYPE1")).endswith("TPV"):
+            raise ValueError("TPV with latitude on the first axis is read in different ways")
         plane = exact_cards(wcs)
         linear = without_distortion(plane)
         distorted = linear != plane
@@ -193,6 +195,10 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
     with quiet():
         for key in [key for key in header if has_tables(source) and TABLES.fullmatch(key)]:
             del header[key]
+        if {"A_ORDER", "B_ORDER"} & set(header):
+            # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
+            for key in [key for key in header if re.fullmatch(r"PV\d+_\d+", key)]:
+                del header[key]
         on_sky = sky_axes(header)
         if not on_sky:
             return None
@@ -220,7 +226,8 @@ def sky_axes(header: fits.Header) -> set[int]:
 def has_tables(source: fits.Header) -> bool:
     """Say whether a distortion is a table in another HDU."""
     return any(
-        key.startswith("D2IM") or (re.fullmatch(r"C[PQ]DIS\d", key) and source[key] == "LOOKUP")
+        key.startswith("D2IM")
+        or (re.fullmatch(r"C[PQ]DIS\d", key) and str(source[key]).upper() == "LOOKUP")
         for key in source
     )
 

@@ -183,7 +183,7 @@ def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
     from astropy.nddata import NDData
 
     if isinstance(source, NDData):
-        return ArrayImage(np.asarray(source.data), name, bands, header_of(source))
+        return ArrayImage(np.asarray(source.data), name, bands, header_of(source, name))
     raise InputError(
         f"{name} must be an array, the path of a FITS file, an image HDU, or an NDData, got "
         f"{type(source).__name__}"
@@ -220,17 +220,24 @@ def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
     return image
 
 
-def header_of(source: NDData) -> fits.Header:
+def header_of(source: NDData, name: str) -> fits.Header:
     """Return what an NDData knows of itself, with its world coordinates."""
     header = fits.Header()
-    if isinstance(source.meta, fits.Header):
+    if isinstance(source.meta, fits.Header) and source.wcs is None:
         header = source.meta.copy()
-    else:
-        for key in set(OBSERVATION) & set(source.meta):
+    else:  # what else the cards say of the pixels may be out of date
+        for key in {"INHERIT", *OBSERVATION} & set(source.meta):
             with suppress(ValueError):  # no value of a card
                 header[key] = source.meta[key]
     if hasattr(source.wcs, "to_header"):
         header.update(source.wcs.to_header(relax=True))
+    elif source.wcs is not None:
+        warnings.warn(
+            f"{name} has world coordinates that a FITS header cannot hold, "
+            f"{type(source.wcs).__name__}: they are left out",
+            MorpheusWarning,
+            stacklevel=2,
+        )
     return header
 
 

@@ -192,9 +192,9 @@ def predict(
     Warns
     -----
     MorpheusWarning
-        If some pixels are reached by no window, if inputs show different sky or seem to have their
-        bands elsewhere, if the outputs cannot have the sky position of the input, or if a resumed
-        run ignores the model that is passed.
+        If some pixels are reached by no window, if no window holds a good pixel, if inputs show
+        different sky or seem to have their bands elsewhere, if the outputs cannot have the sky
+        position of the input, or if a resumed run ignores the model that is passed.
 
     Examples
     --------

@@ -174,7 +174,7 @@ def allocate_files(products: Sequence[Product], directory: Path, run: str) -> No
     try:
         for product in products:
             path = part_path(product, directory)
-            header = product.unit.header_block(owned_by(run))
+            header = product.unit.header_block(run)
             with path.open("xb") as file:
                 made.append(path)
                 size = len(header) + product.unit.padded_bytes
@@ -253,7 +253,7 @@ class FitsFile:
         try:
             header = fits.Header.fromstring(os.pread(self._descriptor, header_size, 0))
             whole = len(header_bytes(header)) == header_size
-            ours = whole and header.comments["DATASUM"] == owned_by(run)
+            ours = whole and header["RUNID"] == run
         except Exception:  # there is no end to what a foreign file may hold
             ours = False
         if not ours:
@@ -276,11 +276,6 @@ class FitsFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
-
-
-def owned_by(run: str) -> str:
-    """Return what stands in the header of a run's file that is not sealed by another."""
-    return f"of run {run}"
 
 
 def add_data_sums(sums: Sequence[int], more: Sequence[int]) -> list[int]:

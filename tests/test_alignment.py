@@ -98,3 +98,14 @@ def test_masks_are_compared_as_well(write, tmp_path):
     fits.writeto(tmp_path / "mask.fits", np.zeros((30, 40), np.uint8), moved(CRPIX1=5.0))
     with pytest.raises(InputError, match=r"mask\.fits up to 5 pixels away"):
         run(write("a.fits", moved()), mask=tmp_path / "mask.fits", check_wcs="error")
+
+
+def test_planets_are_compared_by_their_numbers(write):
+    """astropy cannot make a SkyCoord of these."""
+    headers = [solar(), solar(CRPIX1=3.0, CRPIX2=4.0)]
+    for header in headers:
+        header["CTYPE1"], header["CTYPE2"] = "MALN-CAR", "MALT-CAR"
+        header.update({"CRVAL1": 0.0, "CRVAL2": 0.0, "LONPOLE": 0.0, "LATPOLE": 90.0})
+    paths = [write(f"{k}.fits", header) for k, header in enumerate(headers)]
+    with pytest.raises(InputError, match="up to 5 pixels away"):
+        run(paths, check_wcs="error")

@@ -259,7 +259,7 @@ def test_outputs_of_two_runs_are_not_mixed(run_in, tmp_path):
     one, _ = run_in("one", aggregate_method="rank_vote")
     other, _ = run_in("other", aggregate_method="rank_vote")
     (one / "n.fits").replace(other / "n.fits")
-    with pytest.raises(InputError, match="must be of one run, got two"):
+    with pytest.raises(InputError, match="must be of one run, got RUNID="):
         export_planes(other, tmp_path / "planes.fits")
 
 
@@ -299,6 +299,7 @@ def test_outputs_of_two_dimensions_are_not_outputs(tmp_path):
     [
         ("planes.fits.gz", r"an export is not compressed; its name must not end in \.gz"),
         ("out/output_mean_var.fits", "is the name of an output of predict"),
+        ("out/n.fits.part", "is the name of an output of predict"),
     ],
 )
 def test_names_that_promise_something_else(run_in, tmp_path, name, message):
@@ -326,3 +327,16 @@ def test_a_lone_mask_is_an_extension_as_well(run_in, tmp_path):
     export_masks(directory, tmp_path / "masks.fits", {"disk": 0.5})
     with fits.open(tmp_path / "masks.fits") as file:
         assert [hdu.name for hdu in file] == ["PRIMARY", "DISK"]
+
+
+def test_outputs_may_be_annotated(run_in, tmp_path):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    fits.setval(directory / "output.fits", "OBSERVER", value="me")
+    export_planes(directory, tmp_path / "planes.fits")
+
+
+@pytest.mark.parametrize("threshold", [np.float32(0.5), np.array(0.5)])
+def test_numbers_of_numpy_as_thresholds(run_in, tmp_path, threshold):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    export_masks(directory, tmp_path / "masks.fits", threshold)
+    assert fits.getval(tmp_path / "masks.fits", "THRESH", 1) == 0.5

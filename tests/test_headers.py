@@ -281,7 +281,7 @@ def test_cards_of_scaled_integers_are_not_inherited():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"CTYPE1": "DEC--TPV", "CTYPE2": "RA---TPV", "PV1_1": 1.0, "PV1_4": 0.3}, "distortion"),
+        ({"CTYPE1": "DEC--TPV", "CTYPE2": "RA---TPV", "PV1_1": 1.0, "PV1_4": 0.3}, "latitude on"),
         ({"CTYPE1": "RA---XYZ"}, "no sky position"),
     ],
 )
@@ -384,3 +384,22 @@ def test_bits_of_a_mask_and_order_of_bands_are_kept(tmp_path):
     for hdul in hduls:
         assert (hdul[0].header["MASKBITS"], hdul[0].header["BANDS"]) == (12, "last")
         hdul.close()
+
+
+def test_sip_replaces_the_polynomials_of_an_earlier_fit():
+    source = sky_header(ROTATED)
+    source.update({**SIP, "PV1_1": 1.0, "PV2_1": 1.0, "PV1_7": 1e-3})
+    with pytest.warns(MorpheusWarning, match="n keeps it"):
+        sky = sky_of(source, Fraction(1))
+    plain = sky_header(ROTATED)
+    plain.update(SIP)
+    np.testing.assert_allclose(
+        WCS(sky.cards({})).all_pix2world(PIXELS, 0), WCS(plain).all_pix2world(PIXELS, 0)
+    )
+
+
+def test_distortion_tables_in_any_case():
+    source = sky_header()
+    source["CPDIS1"] = "lookup"
+    with pytest.warns(MorpheusWarning, match="distortion tables"):
+        assert sky_of(source, Fraction(1)).plane["CTYPE1"] == "RA---TAN"

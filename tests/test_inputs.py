@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.nddata import CCDData, NDData
+from astropy.nddata import CCDData, NDData, NDDataRef
 from astropy.wcs import WCS
 
 from morpheus_core import InputError, MorpheusWarning
@@ -487,3 +487,20 @@ def test_compressed_images_that_are_opened_as_tables(tmp_path):
 def test_names_that_are_too_long():
     with pytest.raises(InputError, match="cannot be read as FITS"):
         open_inputs("x" * 5000 + "[1]")
+
+
+def test_world_coordinates_of_a_slice_are_not_those_of_the_whole(ccd):
+    """Slicing leaves the cards of the header as they were."""
+    header = fits.Header({"OBJECT": "M 31", **ccd.wcs.to_header()})
+    part = NDDataRef(ccd.data, wcs=ccd.wcs, meta=header)[1:, 2:]
+    with pytest.warns(MorpheusWarning, match="that a FITS header cannot hold"):
+        stack = open_inputs(part)
+    assert stack.images[0].header["OBJECT"] == "M 31"
+    assert "CRVAL1" not in stack.images[0].header
+
+
+def test_the_coordinates_of_an_nddata_replace_those_of_its_header(ccd):
+    header = fits.Header({"CTYPE1": "RA---TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-3})
+    with open_inputs(NDData(ccd.data, wcs=ccd.wcs, meta=header)) as stack:
+        assert stack.images[0].header["CTYPE1"] == "RA---TAN"
+        assert "A_2_0" not in stack.images[0].header

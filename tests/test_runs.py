@@ -63,7 +63,7 @@ def data_bytes(directory):
 
 
 def headers(directory):
-    varying = {"DATE", "CHECKSUM", "DATASUM"}
+    varying = {"DATE", "RUNID", "CHECKSUM"}
     return {
         path.name: [
             tuple(card) for card in fits.getheader(path).cards if card.keyword not in varying
