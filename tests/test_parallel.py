@@ -622,7 +622,8 @@ def test_workers_end_with_their_parent(tmp_path, serial_bytes):
 
 def test_ctrl_c_ends_all_workers(tmp_path):
     out = tmp_path / "out"
-    with start(tmp_path, SCRIPT.format(model=SLOW, name="model"), out) as process:
+    slower = SLOW.replace("0.05", "0.2")  # it is not to end before Ctrl-C
+    with start(tmp_path, SCRIPT.format(model=slower, name="model"), out) as process:
         wait_for(lambda: len(workers_of(out)) == 2 and rows_written(out))
         process.send_signal(2)
         _, error = process.communicate(timeout=10)
