@@ -622,8 +622,11 @@ def test_workers_end_with_their_parent(tmp_path, serial_bytes):
 
 def test_ctrl_c_ends_all_workers(tmp_path):
     out = tmp_path / "out"
-    slower = SLOW.replace("0.05", "0.2")  # it is not to end before Ctrl-C
-    with start(tmp_path, SCRIPT.format(model=slower, name="model"), out) as process:
+    # It is not to end before Ctrl-C, nor to ignore it, as what a shell starts with "&" does.
+    slower = SLOW.replace("0.05", "0.2")
+    heeding = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script = heeding + SCRIPT.format(model=slower, name="model")
+    with start(tmp_path, script, out) as process:
         wait_for(lambda: len(workers_of(out)) == 2 and rows_written(out))
         process.send_signal(2)
         _, error = process.communicate(timeout=10)
