@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
+from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.resources import Resource
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
@@ -46,9 +47,9 @@ class FinishedRun(Resource):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        names = ["output", *(f"output_{method}" for method in AGGREGATION_METHODS)]
+        *names, n = OUTPUT_NAMES
         paths = [path for name in names if (path := directory / f"{name}.fits").exists()]
-        self.paths = [*paths, directory / "n.fits"]
+        self.paths = [*paths, directory / f"{n}.fits"]
         if not paths or not self.paths[-1].exists():
             raise InputError(
                 f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "

@@ -45,6 +45,8 @@ NUMBER_TEXT = 20
 TABLES = re.compile(r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
 #: Cards of the polynomials of the SIP convention.
 SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
+#: Parameters of projections, TPV among them.
+PROJECTION = re.compile(r"PV\d+_\d+")
 #: Cards of any distortion but TPV.
 DISTORTION = re.compile(f"{SIP.pattern}|{TABLES.pattern}")
 
@@ -191,14 +193,11 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
     """
     from astropy.wcs import WCS
 
-    header = source.copy()
     with quiet():
-        for key in [key for key in header if has_tables(source) and TABLES.fullmatch(key)]:
-            del header[key]
+        header = without(source, TABLES) if has_tables(source) else source
         if {"A_ORDER", "B_ORDER"} & set(header):
             # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
-            for key in [key for key in header if re.fullmatch(r"PV\d+_\d+", key)]:
-                del header[key]
+            header = without(header, PROJECTION)
         on_sky = sky_axes(header)
         if not on_sky:
             return None
@@ -216,11 +215,16 @@ def sky_axes(header: fits.Header) -> set[int]:
     """Return the FITS axes that are longitude and latitude."""
     from astropy.wcs import WCS
 
-    undistorted = header.copy()
-    for key in [key for key in undistorted if SIP.fullmatch(key)]:
-        del undistorted[key]
-    wcs = WCS(undistorted).wcs
+    wcs = WCS(without(header, SIP)).wcs
     return {wcs.lng + 1, wcs.lat + 1} if min(wcs.lng, wcs.lat) >= 0 else set()
+
+
+def without(header: fits.Header, cards: re.Pattern[str]) -> fits.Header:
+    """Return a header without certain cards."""
+    rest = header.copy()
+    for key in [key for key in rest if cards.fullmatch(key)]:
+        del rest[key]
+    return rest
 
 
 def has_tables(source: fits.Header) -> bool:

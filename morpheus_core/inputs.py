@@ -70,10 +70,14 @@ class ImageStack(Resource):
         return self.images[0].shape[:2]
 
     @property
+    def images_and_masks(self) -> list[Image]:
+        """Everything that is read."""
+        return [*self.images, *(self.mask.parts if self.mask else ())]
+
+    @property
     def paths(self) -> list[Path]:
         """The files that are being read."""
-        parts = [] if self.mask is None else self.mask.parts
-        return [part.path for part in (*self.images, *parts) if part.path is not None]
+        return [part.path for part in self.images_and_masks if part.path is not None]
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this stack from another, as JSON values."""
@@ -97,7 +101,7 @@ class ImageStack(Resource):
     def close(self) -> None:
         """Close all images."""
         with ExitStack() as opened:
-            for part in (*self.images, *(self.mask.parts if self.mask else ())):
+            for part in self.images_and_masks:
                 opened.callback(part.close)
 
 

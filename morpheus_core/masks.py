@@ -38,7 +38,7 @@ class PixelMask:
     dtype = np.dtype(np.bool_)
 
     def __init__(self, parts: Sequence[Image], bits: int | None, shape: tuple[int, int]) -> None:
-        self._parts, self.bits = parts, bits
+        self.parts, self.bits = parts, bits
         self.shape = (*shape, 1)
         for part in parts:
             if part.shape[:2] != shape:
@@ -47,15 +47,10 @@ class PixelMask:
                     f"{part.shape[:2]} for {part.name}"
                 )
 
-    @property
-    def parts(self) -> Sequence[Image]:
-        """The images that mark bad pixels."""
-        return self._parts
-
     def read(self, start: int, stop: int) -> Bools:
         """Return rows ``[start, stop)``, (rows, width, 1)."""
         bad = np.zeros((stop - start, *self.shape[1:]), np.bool_)
-        for part in self._parts:
+        for part in self.parts:
             bad |= self._flagged(part.read(start, stop)).any(axis=-1, keepdims=True)
         return bad
 
@@ -68,9 +63,9 @@ class PixelMask:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this mask from another, as JSON values."""
-        return {"bits": self.bits, "parts": [part.identity() for part in self._parts]}
+        return {"bits": self.bits, "parts": [part.identity() for part in self.parts]}
 
     def store(self, folder: Path) -> dict[str, Any]:
         """Return where other processes find the mask, as JSON values."""
-        places = [part.store(folder / f"mask_{k}.npy") for k, part in enumerate(self._parts)]
+        places = [part.store(folder / f"mask_{k}.npy") for k, part in enumerate(self.parts)]
         return {"bits": self.bits, "parts": places}

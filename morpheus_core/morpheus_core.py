@@ -246,7 +246,7 @@ def predict(
             output_dtype=output_dtype,
         )
         checks.model(model)
-        check_alignment([*stack.images, *(stack.mask.parts if stack.mask else ())], check)
+        check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, model))
         if out_dir is None:
