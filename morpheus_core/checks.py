@@ -28,14 +28,14 @@ MOST_CLASS_NAMES = 1000
 LONGEST_CLASS_NAME = 50
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """Return a whole number of at least one."""
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that is not too small."""
     try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1:
-        raise InputError(f"{name} must be a whole number >= 1, got {value!r}")
+        number = least - 1
+    if number < least:
+        raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
     return number
 
 

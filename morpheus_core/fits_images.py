@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -53,6 +54,8 @@ class FitsImage:
         self, path: Path, extension: int | str | None = None, bands: Bands = "last"
     ) -> None:
         self.path, self._bands = path, bands
+        # A mask is read by the thread that cuts windows and by the one that finalizes rows.
+        self._lock = threading.Lock()
         with ExitStack() as opened, quiet():
             try:
                 self._stored = self._expanded(opened)
@@ -135,7 +138,8 @@ class FitsImage:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Read the rows from the file."""
         try:
-            stored = np.asarray(self._section[self.layout.rows(start, stop)])
+            with self._lock:
+                stored = np.asarray(self._section[self.layout.rows(start, stop)])
             rows = self.layout.arrange(stored)
         except Exception as error:
             raise InputError(

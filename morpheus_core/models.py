@@ -28,35 +28,60 @@ class CheckedModel:
         Classes that it promised.
     window_shape : tuple of int
         Height and width of a prediction, in output pixels.
+    asked_ahead : bool
+        Whether the model is called again while its last answer is still in use.
     """
 
-    def __init__(self, model: Model, n_classes: int, window_shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        n_classes: int,
+        window_shape: tuple[int, int],
+        asked_ahead: bool = False,
+    ) -> None:
         self._model = model
         self._n_classes = n_classes
         self._window_shape = window_shape
+        self._buffers = TwoBuffers() if asked_ahead else None
 
-    def __call__(self, batch: Batch) -> Predictions:
+    def __call__(self, batch: Batch) -> Callable[[], Predictions]:
         """Predict one batch.
 
         Returns
         -------
-        ndarray of float32 or float64, shape (batch, height, width, classes)
-            Native and C-contiguous.
+        callable
+            Returns the predictions, (batch, height, width, classes), float32 or float64, native
+            and C-contiguous, once they have come from a GPU. They hold until the model is called
+            again, or with `asked_ahead` until it is called once more.
 
         Raises
         ------
         ModelError
-            If the model raises, or its result has another shape or is not real numbers.
+            If the model raises, or its result has another shape or is not real numbers. Of a
+            result on a GPU the returned callable says so.
         """
+        size = len(batch)
         try:
-            answer = to_numpy(self._model(batch.windows))
+            answer = self._model(batch.windows)
+            if self._buffers is not None and is_on_gpu(answer):
+                arriving = copy_from_gpu(answer)
+                return lambda: np.ascontiguousarray(self._checked(arriving(), size))
+            array = to_numpy(answer)
         except Exception as error:
             given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
             raise ModelError(
                 f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
                 f"window rows {batch.rows[0]} to {batch.rows[-1]}"
             ) from error
-        return np.ascontiguousarray(self._spread(as_float(answer), len(batch)))
+        predictions = self._checked(array, size)
+        if self._buffers is None:
+            predictions = np.ascontiguousarray(predictions)
+        else:  # models may return the same memory each time
+            predictions = self._buffers.copy(predictions)
+        return lambda: predictions
+
+    def _checked(self, answer: NDArray[Any], batch_size: int) -> Predictions:
+        return self._spread(as_float(answer), batch_size)
 
     def _spread(self, predictions: Predictions, batch_size: int) -> Predictions:
         """Give predictions all four axes; those of a whole window hold for each of its pixels."""
@@ -74,6 +99,45 @@ class CheckedModel:
             f"model returned {predictions.shape} for n_classes={self._n_classes}; "
             f"expected {expected}"
         )
+
+
+class TwoBuffers:
+    """Copies arrays to two places in turn, since fresh memory costs more than the copy."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[Any]] = [np.empty(0), np.empty(0)]
+
+    def copy(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a C-contiguous copy, which holds until the next but one is made."""
+        self._buffers.reverse()
+        if self._buffers[0].dtype != array.dtype or self._buffers[0].size < array.size:
+            self._buffers[0] = np.empty(array.size, array.dtype)
+        copy = self._buffers[0][: array.size].reshape(array.shape)
+        np.copyto(copy, array)
+        return copy
+
+
+def is_on_gpu(answer: Any) -> bool:
+    """Say whether an answer is a PyTorch tensor on a GPU."""
+    return hasattr(answer, "detach") and getattr(answer, "is_cuda", False)
+
+
+def copy_from_gpu(answer: Any) -> Callable[[], NDArray[Any]]:
+    """Begin to copy a PyTorch tensor; what is returned waits for the end of that."""
+    torch: Any = importlib.import_module("torch")  # typed only in part
+    answer = answer.detach()
+    # Only to pinned memory does the GPU copy while both processors go on.
+    arriving = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=True)
+    with torch.cuda.device(answer.device):
+        arriving.copy_(answer, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+    def wait() -> NDArray[Any]:
+        copied.synchronize()
+        return to_numpy(arriving)
+
+    return wait
 
 
 def to_numpy(answer: Any) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
 from morpheus_core.outputs import MemoryOutputs, Product, Results
-from morpheus_core.parallel.devices import plan_workers
+from morpheus_core.parallel.devices import default_prefetch, plan_workers
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
@@ -60,6 +60,7 @@ def predict(
     check_wcs: CheckWcs = "warn",
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
+    prefetch: int | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -166,6 +167,11 @@ def predict(
         What classes are called in the headers of the outputs.
     output_dtype : {"float32", "float64"}
         Of the outputs, n included.
+    prefetch : int, optional
+        How many batches are read ahead of the model, in a thread of their own, while another one
+        folds the predictions before. 0 does everything in the caller's thread, in which the model
+        is called in any case. By default 2 where there is a core or a GPU for it, else 0. Each
+        batch takes memory; the results do not depend on it.
 
     Returns
     -------
@@ -220,6 +226,10 @@ def predict(
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
     slots = plan_workers(cpus, gpus)
+    if prefetch is None:
+        ahead = default_prefetch(len(slots), gpus is not None)
+    else:
+        ahead = checks.whole_number("prefetch", prefetch, least=0)
     interval = checks.positive_number("parallel_check_interval", parallel_check_interval)
     if slots and out_dir is None:
         raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
@@ -250,12 +260,12 @@ def predict(
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, model))
         if out_dir is None:
-            return run_in_memory(job, stack, resolve(model), products, progress)
+            return run_in_memory(job, stack, resolve(model), products, progress, ahead)
         # Only here is anything needed that Windows does not have.
         from morpheus_core.runs import Request, Run
 
         directory = checks.directory("out_dir", out_dir)
-        request = Request(directory, slots, resume, overwrite, progress, interval)
+        request = Request(directory, slots, resume, overwrite, progress, interval, ahead)
         return Run(job, stack, model, products, request).results()
 
 
@@ -270,11 +280,11 @@ def make_job(stack: ImageStack, **arguments: Any) -> Job:
         padding=None if padding is None else checks.one_of("padding", padding, PADDINGS),
         dilation=checks.positive_fraction("dilation", arguments["dilation"]),
     )
-    n_classes = checks.positive_integer("n_classes", arguments["n_classes"])
+    n_classes = checks.whole_number("n_classes", arguments["n_classes"])
     return Job(
         grid=grid,
         n_classes=n_classes,
-        batch_size=checks.positive_integer("batch_size", arguments["batch_size"]),
+        batch_size=checks.whole_number("batch_size", arguments["batch_size"]),
         update_map=checks.update_map(arguments["update_map"], grid.output_window_shape),
         methods=checks.methods(arguments["aggregate_method"]),
         nan_policy=checks.one_of("nan_policy", arguments["nan_policy"], NAN_POLICIES),
@@ -287,7 +297,12 @@ def make_job(stack: ImageStack, **arguments: Any) -> Job:
 
 
 def run_in_memory(
-    job: Job, stack: ImageStack, model: Model, products: Sequence[Product], progress: bool
+    job: Job,
+    stack: ImageStack,
+    model: Model,
+    products: Sequence[Product],
+    progress: bool,
+    prefetch: int,
 ) -> Results:
     """Run a job as one strip into arrays."""
     windows = int(count_windows(job, stack).sum())
@@ -295,8 +310,15 @@ def run_in_memory(
     has_header = any(image.header is not None for image in stack.images)
     outputs = MemoryOutputs(products, as_hduls=has_header)
     with progress_bar(windows, 0, progress) as on_windows:
-        for rows in run_strip(job, job.grid.whole(), stack, model, on_windows):
-            outputs.write(rows.first, rows.blocks)
+        run_strip(
+            job,
+            job.grid.whole(),
+            stack,
+            model,
+            on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
+            on_windows=on_windows,
+            prefetch=prefetch,
+        )
     return outputs.results()
 
 

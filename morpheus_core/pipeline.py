@@ -23,7 +23,9 @@ from morpheus_core.aggregators import (
 from morpheus_core.batches import Batch, BatchReader
 from morpheus_core.errors import MorpheusWarning
 from morpheus_core.inputs import ImageStack
+from morpheus_core.kernels import Int64, Predictions
 from morpheus_core.models import CheckedModel, Model
+from morpheus_core.overlap import Ahead, Behind
 from morpheus_core.selection import OutputMask
 from morpheus_core.windows import Strip, StripRows, Visits, WindowGrid
 
@@ -110,10 +112,13 @@ def run_strip(
     strip: Strip,
     stack: ImageStack,
     model: Model,
+    *,
+    on_rows: Callable[[Rows], object],
     on_windows: Callable[[int], object],
     first_row: int | None = None,
-) -> Iterator[Rows]:
-    """Run the windows of a strip and yield its rows as they are finished.
+    prefetch: int = 0,
+) -> None:
+    """Run the windows of a strip and hand over its rows as they are finished.
 
     Parameters
     ----------
@@ -124,41 +129,60 @@ def run_strip(
     stack : ImageStack
         The images.
     model : callable
-        The user's model.
+        The user's model; called in this thread.
+    on_rows : callable
+        Given the finished :class:`Rows` in order, in the thread that folds.
     on_windows : callable
-        Told how many windows were just finished.
+        Told how many windows were just predicted.
     first_row : int, optional
         Output rows before this one are not wanted; windows that touch only those are not run.
-
-    Yields
-    ------
-    Rows
+    prefetch : int
+        How many batches are read ahead of the model; 0 does all in this thread.
     """
     grid = job.grid
-    rows = grid.strip_rows(strip)
-    first_row = rows.start if first_row is None else first_row
-    if first_row >= min(rows.stop, grid.output_shape[0]):
+    strip_rows = grid.strip_rows(strip)
+    first_row = strip_rows.start if first_row is None else first_row
+    if first_row >= min(strip_rows.stop, grid.output_shape[0]):
         return
     strip = grid.rest_of(strip, job.batch_size, first_row)
-    checked_model = CheckedModel(model, job.n_classes, grid.output_window_shape)
-    reader = open_reader(job, strip, stack)
+    checked_model = CheckedModel(
+        model, job.n_classes, grid.output_window_shape, asked_ahead=prefetch > 0
+    )
     # A run that goes on may begin in a gap that no window touches, above its first window.
     ring = open_ring(job, strip, min(int(grid.tops[strip.start]), first_row))
-    finisher = Finisher(job, stack, ring, rows, first_row)
-    for group in grid.groups(job.batch_size, strip):
-        yield from finisher.rows(int(grid.tops[group.start]))
-        for batch in reader.batches(group):
-            # Not kept in a variable: the next batch is predicted when these are gone.
-            ring.add(checked_model(batch), grid.tops[batch.rows], grid.lefts[batch.columns])
+    finisher = Finisher(job, stack, ring, strip_rows, first_row, on_rows)
+
+    def fold(rows: Int64, columns: Int64, predictions: Callable[[], Predictions]) -> None:
+        tops = grid.tops[rows]
+        finisher.finish(int(tops[0]))
+        ring.add(predictions(), tops, grid.lefts[columns])
+        finisher.finish(top_after(grid, rows[-1], columns[-1]))
+
+    with Ahead(batches_of(job, strip, stack), prefetch) as batches, Behind(prefetch > 0) as behind:
+        for batch in batches:
+            # Predictions are not kept in a variable: the next ones are made when these are gone.
+            behind.do(fold, batch.rows, batch.columns, checked_model(batch))
             on_windows(len(batch))
-    yield from finisher.rows(rows.stop)
+        behind.do(finisher.finish, strip_rows.stop)
+        behind.wait()
+
+
+def top_after(grid: WindowGrid, row: int, column: int) -> int:
+    """Return the output row above which no window that follows this one touches anything."""
+    row += column == len(grid.columns.origins) - 1
+    return int(grid.tops[min(row, len(grid.tops) - 1)])
+
+
+def batches_of(job: Job, strip: Strip, stack: ImageStack) -> Iterator[Batch]:
+    """Yield the batches of a strip."""
+    reader = open_reader(job, strip, stack)
+    for group in job.grid.groups(job.batch_size, strip):
+        yield from reader.batches(group)
 
 
 def first_batch(job: Job, strip: Strip, stack: ImageStack) -> Batch:
     """Return the batch that a strip begins with; some window of it is run."""
-    reader = open_reader(job, strip, stack)
-    groups = job.grid.groups(job.batch_size, strip)
-    return next(batch for group in groups for batch in reader.batches(group))
+    return next(batches_of(job, strip, stack))
 
 
 def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
@@ -218,19 +242,27 @@ class Finisher:
         Which of them are shared with other strips.
     first_row : int
         Output rows before this one are thrown away.
+    on_rows : callable
+        Given what is finished.
     """
 
     def __init__(
-        self, job: Job, stack: ImageStack, ring: RowRing, strip_rows: StripRows, first_row: int
+        self,
+        job: Job,
+        stack: ImageStack,
+        ring: RowRing,
+        strip_rows: StripRows,
+        first_row: int,
+        on_rows: Callable[[Rows], object],
     ) -> None:
         self._job, self._ring, self._strip_rows = job, ring, strip_rows
-        self._first_row = first_row
+        self._first_row, self._on_rows = first_row, on_rows
         self._mask: OutputMask | None = None
         if stack.mask is not None:
             self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
 
-    def rows(self, until: int) -> Iterator[Rows]:
-        """Yield the output rows before `until` that have not been yielded."""
+    def finish(self, until: int) -> None:
+        """Hand over the output rows before `until` that have not been handed over."""
         for _ in self._ring.release(min(until, self._first_row)):
             pass  # not wanted, and incomplete where windows above were not run
         ends = self._strip_rows
@@ -240,7 +272,7 @@ class Finisher:
                 if inside.stop > inside.first:
                     inside = self._without_bad_pixels(inside)
                     blocks = inside.blocks if shared else results(self._job, inside)
-                    yield Rows(inside.first, inside.stop, blocks, shared)
+                    self._on_rows(Rows(inside.first, inside.stop, blocks, shared))
 
     def _without_bad_pixels(self, sums: Sums) -> Sums:
         """Let bad pixels have no predictions."""

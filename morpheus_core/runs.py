@@ -62,6 +62,8 @@ class Request:
         As in :func:`morpheus_core.predict`.
     interval : float
         Seconds between two looks at the progress of workers.
+    prefetch : int
+        How many batches are read ahead of the model.
     """
 
     directory: Path
@@ -70,6 +72,7 @@ class Request:
     overwrite: bool
     progress: bool
     interval: float
+    prefetch: int
 
 
 class Run:
@@ -265,6 +268,7 @@ class Run:
             workspace,
             plan.strips,
             request.slots,
+            request.prefetch,
             lambda index: self._is_finished(plan, index),
         )
         pool.run(indices, on_windows, request.interval)
@@ -277,7 +281,9 @@ class Run:
         model = resolve(self._model) if pickled is None else unpickle_model(pickled)
         with FitsOutputs(self._products, self._directory, plan.run) as outputs:
             for index in indices:
-                self._open_strip(plan, index).run(model, outputs, on_windows)
+                self._open_strip(plan, index).run(
+                    model, outputs, on_windows, self._request.prefetch
+                )
 
     def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
         strip = plan.strips[index]

@@ -12,7 +12,7 @@ from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import Entry, Journal
 from morpheus_core.models import Model, Witness
 from morpheus_core.outputs import FitsOutputs
-from morpheus_core.pipeline import Job, first_batch, run_strip
+from morpheus_core.pipeline import Job, Rows, first_batch, run_strip
 from morpheus_core.stitch import SeamFile
 from morpheus_core.windows import Strip
 from morpheus_core.workspace import Workspace
@@ -50,7 +50,13 @@ class StoredStrip:
         witness.testify(lambda: first_batch(self.job, self.strip, self.stack))
         return witness
 
-    def run(self, model: Model, outputs: FitsOutputs, on_windows: Callable[[int], object]) -> None:
+    def run(
+        self,
+        model: Model,
+        outputs: FitsOutputs,
+        on_windows: Callable[[int], object],
+        prefetch: int,
+    ) -> None:
         """Run what is left of the strip.
 
         Parameters
@@ -60,7 +66,9 @@ class StoredStrip:
         outputs : FitsOutputs
             Takes the finished rows.
         on_windows : callable
-            Told how many windows were just finished.
+            Told how many windows were just predicted.
+        prefetch : int
+            How many batches are read ahead of the model.
 
         Raises
         ------
@@ -78,13 +86,24 @@ class StoredStrip:
             with Journal(path, len(job.methods) + 1, sync) as journal:
                 if not workspace.model_path(self.index).exists():
                     model = self.check(model)
-                first_row = None if journal.entry is None else journal.entry.row
-                for rows in run_strip(job, self.strip, self.stack, model, on_windows, first_row):
+
+                def keep(rows: Rows) -> None:
                     if rows.shared:
                         seam.write(rows.first, rows.blocks)
                         journal.record(rows.stop)
                     else:
                         journal.record(rows.stop, outputs.write(rows.first, rows.blocks))
+
+                run_strip(
+                    job,
+                    self.strip,
+                    self.stack,
+                    model,
+                    on_rows=keep,
+                    on_windows=on_windows,
+                    first_row=None if journal.entry is None else journal.entry.row,
+                    prefetch=prefetch,
+                )
                 journal.force()
 
 

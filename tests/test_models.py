@@ -12,7 +12,7 @@ BATCH = Batch([np.ones((4, 6, 5, 1), np.float32)], np.full(4, 7), np.arange(4))
 
 
 def answer(value, n_classes=3):
-    return CheckedModel(lambda _: value, n_classes, (6, 5))(BATCH)
+    return CheckedModel(lambda _: value, n_classes, (6, 5))(BATCH)()
 
 
 def test_predictions_of_pixels():

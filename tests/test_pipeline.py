@@ -42,11 +42,12 @@ def job_of(case):
     return job, stack, model
 
 
-def rows_of(job, strip, images, model, counts=None, first_row=None):
-    """Return what a strip yields as {row: (shared, bytes)}."""
+def rows_of(job, strip, images, model, counts=None, first_row=None, prefetch=0):
+    """Return what a strip hands over as {row: (shared, bytes)}."""
     found = {}
     counts = [] if counts is None else counts
-    for rows in run_strip(job, strip, images, model, counts.append, first_row):
+
+    def keep(rows):
         for row in range(rows.first, rows.stop):
             k = row - rows.first
             parts = [
@@ -55,12 +56,23 @@ def rows_of(job, strip, images, model, counts=None, first_row=None):
             ]
             assert row not in found
             found[row] = rows.shared, b"".join(part.tobytes() for part in parts)
+
+    run_strip(
+        job,
+        strip,
+        images,
+        model,
+        on_rows=keep,
+        on_windows=counts.append,
+        first_row=first_row,
+        prefetch=prefetch,
+    )
     return found
 
 
 @settings(max_examples=200)
-@given(case=cases(), count=st.sampled_from([1, 2, 3, 5]))
-def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
+@given(case=cases(), count=st.sampled_from([1, 2, 3, 5]), prefetch=st.integers(0, 3))
+def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count, prefetch):
     job, images, model = job_of(case)
     grid = job.grid
     strips = grid.strips(job.batch_size, count, count_windows(job, images))
@@ -69,7 +81,9 @@ def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count):
     assert list(whole) == list(range(grid.output_shape[0]))
     owned, shared = {}, set()
     for strip in strips:
-        for row, (is_shared, content) in rows_of(job, strip, images, model, counts).items():
+        for row, (is_shared, content) in rows_of(
+            job, strip, images, model, counts, prefetch=prefetch
+        ).items():
             if is_shared:
                 shared.add(row)
             else:

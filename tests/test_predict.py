@@ -122,7 +122,7 @@ def test_rows_are_written_as_soon_as_they_are_finished(tmp_path):
             seen.append(np.frombuffer(file.read(20 * 18 * 4), ">f4").reshape(20, 18).copy())
         return model(batch)
 
-    hduls, (_, n) = predict(watching, out_dir=tmp_path, batch_size=15)
+    hduls, (_, n) = predict(watching, out_dir=tmp_path, batch_size=15, prefetch=0)
     np.testing.assert_array_equal(seen[-1][:15], n[:15])
     assert not seen[0].any()
     for hdul in hduls:

@@ -11,6 +11,7 @@ from typing import Any
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError
+from morpheus_core.overlap import PREFETCH
 
 #: Read by the libraries when they are loaded: OpenMP (also PyTorch), MKL, OpenBLAS, Accelerate,
 #: numexpr, numba, TensorFlow.
@@ -53,7 +54,7 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
     if cpus is not None and gpus is not None:
         raise InputError(f"give cpus or gpus, not both, got cpus={cpus!r} and gpus={gpus!r}")
     if cpus is not None:
-        count = checks.positive_integer("cpus", cpus)
+        count = checks.whole_number("cpus", cpus)
         return [{"CUDA_VISIBLE_DEVICES": "", **thread_limits(count)}] * count
     if gpus is not None:
         if not isinstance(gpus, (list, tuple)) or not gpus:
@@ -61,6 +62,11 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
         threads = thread_limits(len(gpus))
         return [{"CUDA_VISIBLE_DEVICES": visible_device(gpu), **threads} for gpu in gpus]
     return []
+
+
+def default_prefetch(n_workers: int, gpus: bool) -> int:
+    """Return how many batches are read ahead where there is a core, or a GPU, that gains by it."""
+    return PREFETCH if gpus or available_cores() // max(1, n_workers) > 1 else 0
 
 
 def thread_limits(n_workers: int) -> Environment:

@@ -35,6 +35,8 @@ class Pool:
         All strips of the run.
     slots : sequence of dict
         Environment variables of each worker.
+    prefetch : int
+        How many batches a worker reads ahead of the model.
     is_finished : callable
         Says of the index of a strip whether all its rows are written.
     """
@@ -44,10 +46,11 @@ class Pool:
         workspace: Workspace,
         strips: Sequence[Strip],
         slots: Sequence[Environment],
+        prefetch: int,
         is_finished: Callable[[int], bool],
     ) -> None:
         self._is_finished = is_finished
-        self._workspace = workspace
+        self._workspace, self._prefetch = workspace, prefetch
         self._strips = strips
         self._free = list(reversed(slots))
         self._running: dict[int, tuple[subprocess.Popen[bytes], Environment]] = {}
@@ -102,6 +105,7 @@ class Pool:
                     str(workspace.directory.resolve()),
                     str(index),
                     str(os.getpid()),
+                    str(self._prefetch),
                 ],
                 env={**os.environ, **slot, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """A worker: runs one strip in a process of its own.
 
-``python -m morpheus_core.parallel.worker OUT_DIR STRIP PARENT_PID``; everything else it finds in
-the run's folders. It ends with its parent.
+``python -m morpheus_core.parallel.worker OUT_DIR STRIP PARENT_PID PREFETCH``; everything else
+it finds in the run's folders. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PARENT_INTERVAL = 0.5
 PROGRESS_INTERVAL = 0.2
 
 
-def main(directory: str, index: str, parent: str) -> None:
+def main(directory: str, index: str, parent: str, prefetch: str) -> None:
     """Run a strip; what goes wrong is left in the strip's folder for the parent to tell."""
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     workspace = Workspace(Path(directory))
     code = 0
     try:
-        run(workspace, int(index))
+        run(workspace, int(index), int(prefetch))
     except BaseException as error:
         traceback.print_exc()  # into the log
         reason = traceback.format_exception_only(error)[-1]
@@ -56,7 +56,7 @@ def end_with(parent: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def run(workspace: Workspace, index: int) -> None:
+def run(workspace: Workspace, index: int, prefetch: int) -> None:
     """Run what is left of a strip."""
     plan = workspace.load()
     workspace.check_folders(plan)
@@ -72,7 +72,7 @@ def run(workspace: Workspace, index: int) -> None:
         WindowCounter(workspace.progress_path(index)) as count,
     ):
         strip = StoredStrip(workspace, index, job, plan.strips[index], stack)
-        strip.run(model, outputs, count)
+        strip.run(model, outputs, count, prefetch)
 
 
 class WindowCounter(Resource):
