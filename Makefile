@@ -1,6 +1,8 @@
 # `make demo` and `make test` need python3, pip, make and a C compiler's runtime; nothing else.
 PYTHON ?= python3
 VENV := .venv
+# Which PyTorch the benchmarks compare with, as in TORCH===2.13.0.
+TORCH ?=
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow test-minimal bench clean help
@@ -10,7 +12,7 @@ help:
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-minimal  the tests without any optional package"
-	@echo "make bench         what predict adds to the model's own time"
+	@echo "make bench         what predict adds to the model's own time, beside other packages"
 	@echo "make clean         remove what these made"
 
 $(VENV)/run: pyproject.toml setup.py
@@ -39,9 +41,26 @@ test-minimal: pyproject.toml setup.py
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest hypothesis
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest -m "not slow"
 
-bench: $(VENV)/run
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/workers.py
+# An index of builds for processors makes the first of these smaller.
+$(VENV)-bench/run: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot]" \
+		"torch$(TORCH)" monai==1.6.1 pytorch-toolbelt==0.8.0 tiler==0.6.0
+	@touch $@
+
+# It has our import name, so it needs an environment of its own.
+$(VENV)-0.1/run:
+	$(PYTHON) -m venv $(VENV)-0.1
+	$(VENV)-0.1/bin/python -m pip install --quiet morpheus-core==0.1.13
+	@touch $@
+
+bench: $(VENV)-bench/run $(VENV)-0.1/run
+	mkdir -p build
+	$(VENV)-bench/bin/python benchmarks/overhead.py
+	$(VENV)-bench/bin/python benchmarks/rivals.py $(VENV)-0.1/bin/python build/rivals.png
+	$(VENV)-bench/bin/python benchmarks/overlap.py
+	$(VENV)-bench/bin/python benchmarks/scaling.py
+	$(VENV)-bench/bin/python benchmarks/workers.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-minimal build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-minimal $(VENV)-bench $(VENV)-0.1 build .pytest_cache .mypy_cache .ruff_cache .hypothesis

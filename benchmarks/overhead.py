@@ -1,83 +1,114 @@
 """What `predict` adds to the model's own time, as multiples of one pass over the predictions.
 
 The model returns predictions that are ready in memory. Its own time is subtracted; what is left is
-given per predicted value (windows × height × width × classes), beside the least that any program
-could do: one `np.sum` over the same values and one fill of the output arrays.
+given in nanoseconds per predicted value (windows × height × width × classes), beside the least that
+any program could do: one `np.sum` over the same values, and one fill of the output arrays or one
+write of their bytes to the same file system. Everything is done in one thread.
 """
 
 from __future__ import annotations
 
-import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
+from ready import CASES, Case, Ready, interleaved
 
-from morpheus_core import predict
+from morpheus_core import kernels, predict
+from morpheus_core.kernels import plain
 
-CLASSES, BATCH, REPEATS = 5, 64, 3
-CASES = [
-    # window, stride, image side
-    (40, 1, 360),
-    (64, 16, 1024),
-    (256, 128, 2048),
-    (512, 256, 4096),
-]
+METHODS = {"mean_var": "mean_var", "rank_vote": "rank_vote", "both": ["mean_var", "rank_vote"]}
 
 
-class ReadyMade:
-    """Returns slices of one block of predictions and remembers how long that took."""
-
-    def __init__(self, window: int, batch: int) -> None:
-        rng = np.random.default_rng(0)
-        self.predictions = rng.random((batch, window, window, CLASSES), dtype=np.float32)
-        self.seconds = 0.0
-        self.values = 0
-
-    def __call__(self, batch: list[np.ndarray]) -> np.ndarray:
-        start = time.perf_counter()
-        answer = self.predictions[: len(batch[0])]
-        self.values += answer.size
-        self.seconds += time.perf_counter() - start
-        return answer
-
-
-def overhead(window: int, stride: int, side: int, method: str | list[str]) -> tuple[float, float]:
-    """Return seconds per value of `predict` and of the limit, from one run each."""
-    batch = max(1, min(BATCH, 40_000_000 // (window * window * CLASSES)))
-    model = ReadyMade(window, batch)
-    image = np.zeros((side, side), dtype=np.float32)
+def overhead(case: Case, method: str | list[str], out_dir: Path | None = None) -> float:
+    """Return nanoseconds per value that `predict` takes beside the model."""
+    model = Ready(case)
+    image = np.zeros((case.side, case.side), np.float32)
     start = time.perf_counter()
-    _, arrays = predict(
+    hduls, _ = predict(
         model,
         image,
-        CLASSES,
-        batch,
-        (window, window),
-        stride=(stride, stride),
+        case.classes,
+        case.batch_size,
+        (case.window, case.window),
+        stride=(case.stride, case.stride),
         aggregate_method=method,
+        out_dir=out_dir,
+        overwrite=True,
         progress=False,
+        prefetch=0,
     )
     spent = time.perf_counter() - start - model.seconds
+    for hdul in hduls:
+        hdul.close()
+    return spent / case.values * 1e9
+
+
+def limit(case: Case, method: str | list[str], out_dir: Path | None = None) -> float:
+    """Return nanoseconds per value of one pass over the predictions and one over the outputs."""
+    predictions = Ready(case).predictions
+    methods = [method] if isinstance(method, str) else method
+    planes = 1 + sum(case.classes * (2 if name == "mean_var" else 1) for name in methods)
+    outputs = np.empty((case.side, case.side, planes), np.float32)
     start = time.perf_counter()
-    for _ in range(-(-model.values // model.predictions.size)):
-        model.predictions.sum()
-    for array in arrays:
-        np.empty_like(array).fill(1)
-    limit = time.perf_counter() - start
-    return spent / model.values, limit / model.values
+    for _ in range(-(-case.values // predictions.size)):
+        predictions.sum()
+    outputs.fill(1)
+    if out_dir is not None:
+        (out_dir / "limit").write_bytes(outputs.data)
+    return (time.perf_counter() - start) / case.values * 1e9
+
+
+def without_numba(case: Case, method: str | list[str]) -> float:
+    """Return the overhead of the kernels that need numpy alone."""
+    fastest = kernels.fastest
+    kernels.fastest = lambda: plain
+    try:
+        return overhead(case, method)
+    finally:
+        kernels.fastest = fastest
+
+
+def report(case: Case, name: str, where: str, measured: dict[str, float]) -> None:
+    """Print one line of the table."""
+    ours, least = measured["predict"], measured["limit"]
+    plain_time = f"{measured['plain']:9.2f}" if "plain" in measured else " " * 9
+    print(
+        f"{case.name:>18} {name:>10} {where:>7} {ours:9.2f} {least:6.2f} {ours / least:6.1f}"
+        f" {plain_time}",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """Print one line per case."""
-    methods = {"mean_var": "mean_var", "rank_vote": "rank_vote", "both": ["mean_var", "rank_vote"]}
-    print(f"{'window/stride':>14} {'method':>10} {'ns/value':>9} {'limit':>6} {'ratio':>6}")
-    for window, stride, side in CASES:
-        for name, method in methods.items():
-            overhead(window, stride, min(side, 2 * window), method)  # compile and warm up
-            runs = [overhead(window, stride, side, method) for _ in range(REPEATS)]
-            ours, limit = (statistics.median(column) * 1e9 for column in zip(*runs, strict=True))
-            case = f"{window}/{stride}"
-            print(f"{case:>14} {name:>10} {ours:9.2f} {limit:6.2f} {ours / limit:6.1f}")
+    """Print one line per case, method and place of the outputs."""
+    print(
+        f"{'window/stride':>18} {'method':>10} {'outputs':>7} {'ns/value':>9} {'limit':>6} "
+        f"{'ratio':>6} {'no numba':>9}"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        out_dir = Path(directory)
+        for case in [*CASES, Case(64, 16, 1024, 1), Case(64, 16, 1024, 14)]:
+            for name, method in METHODS.items():
+                measures = {
+                    "predict": lambda: overhead(case, method),
+                    "limit": lambda: limit(case, method),
+                }
+                if case in CASES[1:3]:
+                    measures["plain"] = lambda: without_numba(case, method)
+                report(case, name, "memory", interleaved(measures))
+            report(
+                case,
+                "mean_var",
+                "disk",
+                interleaved(
+                    {
+                        "predict": lambda: overhead(case, "mean_var", out_dir),
+                        "limit": lambda: limit(case, "mean_var", out_dir),
+                    }
+                ),
+            )
 
 
 if __name__ == "__main__":

@@ -63,13 +63,13 @@ def assert_same(parallel, serial, weighted=False):
 class HerePool:
     """Runs what a worker runs, but in this process: from stored plan, inputs and model."""
 
-    def __init__(self, workspace, strips, slots, is_finished):
-        self.workspace, self.slots = workspace, slots
+    def __init__(self, workspace, strips, slots, prefetch, is_finished):
+        self.workspace, self.slots, self.prefetch = workspace, slots, prefetch
 
     def run(self, indices, on_windows, interval):
         for index in indices:
             with mock.patch.dict(os.environ, self.slots[0]):
-                worker.run(self.workspace, index)
+                worker.run(self.workspace, index, self.prefetch)
 
 
 class Counting:
