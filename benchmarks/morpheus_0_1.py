@@ -1,14 +1,16 @@
 """The overhead of morpheus-core 0.1.13, which needs an environment of its own.
 
-``python benchmarks/morpheus_0_1.py WINDOW STRIDE SIDE CLASSES METHOD`` prints nanoseconds per value.
+``python benchmarks/morpheus_0_1.py WINDOW STRIDE SIDE CLASSES METHOD`` prints nanoseconds per
+predicted value.
 """
 
 import sys
 import time
 
 import numpy as np
-from morpheus_core import morpheus_core
 from ready import Case, Ready
+
+from morpheus_core import morpheus_core
 
 *numbers, method = sys.argv[1:]
 case = Case(*map(int, numbers))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,23 +93,17 @@ def main() -> None:
         for case in [*CASES, Case(64, 16, 1024, 1), Case(64, 16, 1024, 14)]:
             for name, method in METHODS.items():
                 measures = {
-                    "predict": lambda: overhead(case, method),
-                    "limit": lambda: limit(case, method),
+                    "predict": partial(overhead, case, method),
+                    "limit": partial(limit, case, method),
                 }
                 if case in CASES[1:3]:
-                    measures["plain"] = lambda: without_numba(case, method)
+                    measures["plain"] = partial(without_numba, case, method)
                 report(case, name, "memory", interleaved(measures))
-            report(
-                case,
-                "mean_var",
-                "disk",
-                interleaved(
-                    {
-                        "predict": lambda: overhead(case, "mean_var", out_dir),
-                        "limit": lambda: limit(case, "mean_var", out_dir),
-                    }
-                ),
-            )
+            on_disk = {
+                "predict": partial(overhead, case, "mean_var", out_dir),
+                "limit": partial(limit, case, "mean_var", out_dir),
+            }
+            report(case, "mean_var", "disk", interleaved(on_disk))
 
 
 if __name__ == "__main__":
