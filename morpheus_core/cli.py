@@ -6,9 +6,10 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from morpheus_core import __version__
+from morpheus_core.commands.demo import add as add_demo
+from morpheus_core.commands.map import add as add_map
 from morpheus_core.errors import MorpheusError
 
 EXAMPLE = """example:
@@ -57,32 +58,5 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     add_demo(commands)
+    add_map(commands)
     return parser
-
-
-def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``morpheus-core demo``."""
-    demo = commands.add_parser(
-        "demo",
-        help="simulate a small sky, classify every pixel of it, and draw the result",
-        description="Simulate a small sky, classify every pixel of it with a small network that "
-        "comes with this package, compare with the truth, and draw the result.",
-        epilog="example: morpheus-core demo --out-dir morpheus-demo",
-    )
-    demo.add_argument(
-        "--out-dir",
-        type=Path,
-        default=Path("morpheus-demo"),
-        metavar="DIR",
-        help="where images and results go (default: %(default)s)",
-    )
-    demo.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    demo.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
-    demo.set_defaults(run=run_demo_command)
-
-
-def run_demo_command(arguments: argparse.Namespace) -> None:
-    """Delegate to the demonstration, whose imports other commands need not wait for."""
-    from morpheus_core.demo.run import run_demo
-
-    run_demo(arguments.out_dir, arguments.overwrite)

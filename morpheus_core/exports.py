@@ -186,10 +186,7 @@ def mask(run: FinishedRun, method: AGGREGATION_METHODS, index: int, threshold: f
 
 def flags(run: FinishedRun, method: AGGREGATION_METHODS, thresholds: dict[int, float]) -> Plane:
     """Return the plane of which bit k is set where class k reaches its threshold."""
-    highest = max(thresholds)
-    kind = next((kind for kind, bits in FLAG_TYPES if highest < bits), None)
-    if kind is None:
-        raise InputError(f"bit_flags must have at most 63 classes, got {highest + 1}")
+    dtype = flag_type(max(thresholds))
     cards = fits.Header({"EXTNAME": "FLAGS"})
     names = run.class_names
     for index, threshold in thresholds.items():
@@ -197,12 +194,33 @@ def flags(run: FinishedRun, method: AGGREGATION_METHODS, thresholds: dict[int, f
         cards[f"THRESH{index}"] = (threshold, f"least {STATISTICS[method][0].lower()}")
 
     def pixels(block: Block) -> Pixels:
-        found = np.zeros(block.n.shape, np.int64)
-        for index, threshold in thresholds.items():
-            found |= block.reach(method, index, threshold).astype(np.int64) << index
-        return found
+        return packed(
+            {index: block.reach(method, index, limit) for index, limit in thresholds.items()}
+        )
 
-    return Plane(np.dtype(kind), cards, pixels)
+    return Plane(dtype, cards, pixels)
+
+
+def flag_type(highest: int) -> np.dtype[Any]:
+    """Return the smallest type of pixels that holds a flag for each class up to the highest.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    kind = next((kind for kind, bits in FLAG_TYPES if highest < bits), None)
+    if kind is None:
+        raise InputError(f"an image of flags holds at most 63 classes, got {highest + 1}")
+    return np.dtype(kind)
+
+
+def packed(masks: Mapping[int, NDArray[np.bool_]]) -> Pixels:
+    """Return an image whose bit k is the mask of class k."""
+    found = np.zeros(next(iter(masks.values())).shape, np.int64)
+    for index, pixels in masks.items():
+        found |= pixels.astype(np.int64) << index
+    return found
 
 
 def extension_names(class_names: Sequence[str]) -> list[str]:
@@ -302,8 +320,8 @@ def new_file(path: Path) -> Iterator[int]:
 
 
 def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[UnitWriter]:
-    """Give a file its size and its headers."""
-    writers, headers, end = [], [], 0
+    """Make a file as large as it will be, with the headers of images behind what it holds."""
+    writers, headers, end = [], [], os.fstat(descriptor).st_size
     for unit in units:
         header = unit.header_block()
         headers.append((header, end))

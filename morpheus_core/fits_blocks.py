@@ -119,8 +119,11 @@ class UnitWriter:
 
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return what they add to the data sum."""
+        return self.write_at(first * self._row_bytes, block)
+
+    def write_at(self, offset: int, block: NDArray[Any]) -> int:
+        """Write pixels from byte `offset` of the data on, and return what they add to the sum."""
         pixels = np.ascontiguousarray(block, dtype=self._big_endian)
-        offset = first * self._row_bytes
         with writing(self._path):
             write_all(self._descriptor, pixels.data, self._data_start + offset)
         return sum_of_words(pixels, offset)

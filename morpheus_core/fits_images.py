@@ -121,17 +121,14 @@ class FitsImage:
 
     def _check_length(self, hdu: Any) -> None:
         """Raise if the file ends before the image does; astropy only warns, and reads the rest."""
-        place, length = hdu.fileinfo(), self._stored.stat().st_size
-        compressed = isinstance(hdu, fits.CompImageHDU)
-        if compressed:
+        if isinstance(hdu, fits.CompImageHDU):
             counts = [
                 -(-whole // tile) for whole, tile in zip(hdu.shape, hdu.tile_shape, strict=True)
             ]
             # Every tile has a descriptor of at least eight bytes in the table.
-            if 8 * prod(counts) > place["datSpan"]:
+            if 8 * prod(counts) > hdu.fileinfo()["datSpan"]:
                 raise InputError(f"{self.name} claims {prod(counts)} tiles, more than there can be")
-        # Files whose last block is not filled up are common, and complete.
-        end = place["datLoc"] + (place["datSpan"] - FITS_BLOCK + 1 if compressed else hdu.size)
+        length, end = self._stored.stat().st_size, least_end(hdu)
         if end > length:
             raise InputError(f"{self.name} is truncated: it has {length} bytes of at least {end}")
 
@@ -238,6 +235,16 @@ def extension_key(extension: str) -> int | str | tuple[str, int]:
 def is_image(hdu: Any) -> bool:
     """Say whether an HDU is of the kind that holds images, compressed or not."""
     return bool(hdu.is_image) and hasattr(hdu, "shape")
+
+
+def least_end(hdu: Any) -> int:
+    """Return where in its file an HDU ends at the earliest.
+
+    Files whose last block is not filled up are common, and complete.
+    """
+    place = hdu.fileinfo()
+    compressed = isinstance(hdu, fits.CompImageHDU)  # which has the size of what it is unpacked
+    return int(place["datLoc"] + (place["datSpan"] - FITS_BLOCK + 1 if compressed else hdu.size))
 
 
 def describe_hdu(index: int, hdu: Any) -> str:

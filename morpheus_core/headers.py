@@ -143,6 +143,31 @@ def sky_of(source: fits.Header | None, dilation: Fraction, axes: tuple[int, int]
     return sky
 
 
+def with_planes(cards: fits.Header) -> fits.Header:
+    """Return the cards of an image for planes of it, (plane, height, width).
+
+    Warns
+    -----
+    MorpheusWarning
+        If that leaves out a distortion, which is only allowed where there are two axes.
+    """
+    planes = cards.copy()
+    if "WCSAXES" not in cards:
+        return planes
+    exact = {key: cards[key] for key in cards if key not in ("HISTORY", "COMMENT", "")}
+    linear = without_distortion(exact)
+    for key in exact.keys() - linear.keys():
+        del planes[key]
+    for key, value in linear.items():
+        planes[key] = value  # and its comment stays
+    if linear != exact:
+        warn("planes of classes get a linear sky position; a single image keeps the distortion")
+    planes["WCSAXES"] = 3
+    planes["CTYPE3"] = ("CLASS", "index of the plane, from 0")
+    planes["CRPIX3"], planes["CRVAL3"], planes["CDELT3"] = 1.0, 0.0, 1.0
+    return planes
+
+
 def verify(sky: Sky, wcs: WCS, dilation: Fraction) -> None:
     """Raise unless the cards can be read, and say what they should.
 

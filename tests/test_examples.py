@@ -18,8 +18,8 @@ def test_readme(tmp_path, monkeypatch):
     assert outcome.failed == 0
 
 
-@pytest.mark.parametrize("name", ["morpheus_core.morpheus_core", "morpheus_core.update_maps"])
+@pytest.mark.parametrize("name", ["morpheus_core", "update_maps", "exposure_files"])
 def test_docstrings(name):
-    outcome = doctest.testmod(importlib.import_module(name))
+    outcome = doctest.testmod(importlib.import_module(f"morpheus_core.{name}"))
     assert outcome.attempted > 0
     assert outcome.failed == 0

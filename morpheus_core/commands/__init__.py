@@ -1,0 +1,1 @@
+"""The subcommands of ``morpheus-core``, one module each: parse and delegate."""

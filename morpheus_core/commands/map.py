@@ -1,0 +1,182 @@
+"""``morpheus-core map``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.errors import MorpheusError
+
+if TYPE_CHECKING:
+    from morpheus_core.exposures import Outcome
+
+EXAMPLE = """examples:
+  morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
+      --window 400 400 --stride 200 200 --crop 100 --padding reflect --thresholds thresholds.txt
+      write night1/*.masks.fits, with the same HDUs, for all FITS files in night1 and below
+
+  morpheus-core map 'a.fits[3]' b.fits.fz --model mynetwork:make --class-names CR SKY \\
+      --window 400 400 --stride 200 200 --single-mask --out-dir masks
+      write masks/a.masks3.fits and masks/b.masks.fits, one image of flags for each image
+
+Files of classes have a line for each class, in any order: its name, blanks, and a value.
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "map",
+        help="write masks of the classes in exposures, files of many images each",
+        description="Run a model over each image of two dimensions in each file, and write files\n"
+        "with the same HDUs, in which masks of the classes take the place of the images.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE|DIRECTORY",
+        help="FITS files, file.fits[HDU] for one HDU, or directories with all that is below",
+    )
+    add_model_arguments(parser)
+    add_window_arguments(parser)
+    add_class_arguments(parser)
+    add_run_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_window_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what the model sees."""
+    pair: dict[str, Any] = {
+        "type": int,
+        "nargs": 2,
+        "metavar": ("ROWS", "COLUMNS"),
+        "required": True,
+    }
+    parser.add_argument("--window", **pair, help="size of what the model sees")
+    parser.add_argument("--stride", **pair, help="pixels between neighbouring windows")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="windows at once (%(default)s)"
+    )
+    parser.add_argument(
+        "--padding",
+        choices=("reflect", "symmetric", "edge", "constant"),
+        help="continue images beyond their borders; images smaller than the window need it",
+    )
+    parser.add_argument(
+        "--crop", type=int, metavar="PIXELS", help="border of each prediction that does not count"
+    )
+
+
+def add_class_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what is written of which classes."""
+    parser.add_argument(
+        "--class-names",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="the classes of the model, in its order",
+    )
+    parser.add_argument(
+        "--classes", metavar="FILE", help="1 for classes that are wanted, 0 for others"
+    )
+    parser.add_argument(
+        "--priors", metavar="FILE", help="the share of pixels of each class that is expected"
+    )
+    parser.add_argument(
+        "--trained-priors", metavar="FILE", help="the share that it had in training"
+    )
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument(
+        "--thresholds", metavar="FILE", help="masks are 1 above these probabilities (0.5)"
+    )
+    written.add_argument(
+        "--probabilities", action="store_true", help="write probabilities, not masks"
+    )
+    parser.add_argument(
+        "--single-mask", action="store_true", help="write one image whose bits are the masks"
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide where and how the command runs."""
+    workers = parser.add_mutually_exclusive_group()
+    workers.add_argument("--cpus", type=int, metavar="N", help="run in this many processes")
+    workers.add_argument("--gpus", nargs="+", metavar="GPU", help="run in one process per GPU")
+    parser.add_argument(
+        "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show where errors arose")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Delegate to :func:`morpheus_core.exposures.map_exposures`.
+
+    Raises
+    ------
+    MorpheusError
+        If a file has no masks, once the others have theirs.
+    """
+    from morpheus_core.exposures import map_exposures
+    from morpheus_core.update_maps import centre_crop
+
+    window = tuple(arguments.window)
+
+    def report(outcome: Outcome) -> None:
+        print(f"{outcome.source} → {outcome.output or 'failed'}", flush=True)
+        if outcome.error is not None and arguments.verbose:
+            traceback.print_exception(outcome.error)
+
+    outcomes = map_exposures(
+        load_model(arguments.model, arguments.trust_pickle),
+        arguments.paths,
+        len(arguments.class_names),
+        arguments.batch_size,
+        window,
+        stride=tuple(arguments.stride),
+        update_map=None if arguments.crop is None else centre_crop(window, arguments.crop),
+        padding=arguments.padding,
+        class_names=arguments.class_names,
+        **class_options(arguments),
+        single_mask=arguments.single_mask,
+        cpus=arguments.cpus,
+        gpus=devices(arguments.gpus),
+        out_dir=arguments.out_dir,
+        overwrite=arguments.overwrite,
+        progress=sys.stderr.isatty(),
+        on_file=report,
+    )
+    failed = [f"  {one.source}: {one.error}" for one in outcomes if one.error is not None]
+    if failed:
+        raise MorpheusError(
+            "\n".join([f"{len(failed)} of {len(outcomes)} files have no masks", *failed])
+        )
+
+
+def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what files say of the classes."""
+    from morpheus_core import class_tables
+
+    options: dict[str, Any] = {}
+    for option, read in (
+        ("classes", class_tables.read_wanted_classes),
+        ("priors", class_tables.read_priors),
+        ("trained_priors", class_tables.read_priors),
+        ("thresholds", class_tables.read_thresholds),
+    ):
+        path = getattr(arguments, option)
+        if path is not None:
+            options[option] = read(path, arguments.class_names)
+    if arguments.probabilities:
+        options["thresholds"] = None
+    return options
+
+
+def devices(gpus: list[str] | None) -> list[int | str] | None:
+    """Return devices as `predict` takes them: by number or by UUID."""
+    return None if gpus is None else [int(gpu) if gpu.isdigit() else gpu for gpu in gpus]

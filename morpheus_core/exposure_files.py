@@ -1,0 +1,112 @@
+"""Which exposures are meant, and what their masks are called."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from morpheus_core.errors import InputError
+from morpheus_core.exports import COMPRESSED
+from morpheus_core.fits_images import split_extension
+
+#: Files of a directory that are taken for exposures.
+EXPOSURE_NAME = re.compile(r".+\.(fits|fit|fts)(\.fz|\.gz)?", re.IGNORECASE)
+#: Files that :func:`output_name` gave their name.
+MASKS_NAME = re.compile(r".+\.masks\w*\.fits(\.fz|\.gz)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A file to process.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    extension : str or None
+        The only HDU that is meant: ``"3"``, ``"SCI"`` or ``"SCI,2"``.
+    output : Path
+        Where its masks go.
+    """
+
+    path: Path
+    extension: str | None
+    output: Path
+
+    def __str__(self) -> str:
+        return str(self.path) if self.extension is None else f"{self.path}[{self.extension}]"
+
+    def is_same(self, other: Exposure) -> bool:
+        """Say whether both are the same HDUs of the same file."""
+        return self.extension == other.extension and self.path.samefile(other.path)
+
+
+def output_name(path: Path, extension: str | None) -> str:
+    """Return what the masks of a file are called.
+
+    >>> output_name(Path("night.fits.fz"), None), output_name(Path("night.fits"), "3")
+    ('night.masks.fits', 'night.masks3.fits')
+    """
+    name = path.stem if path.suffix in COMPRESSED else path.name
+    stem = re.sub(r"\.(fits|fit|fts)$", "", name, flags=re.IGNORECASE)
+    hdu = re.sub(r"[^A-Za-z0-9]+", "_", extension or "")
+    return f"{stem}.masks{hdu}.fits"
+
+
+def find_exposures(
+    sources: Sequence[str | os.PathLike[str]], out_dir: Path | None
+) -> tuple[list[Exposure], dict[str, InputError]]:
+    """Return the exposures that are meant, and what cannot be one, with the reason.
+
+    Parameters
+    ----------
+    sources : sequence of path
+        Files, with or without an HDU in brackets, and directories.
+    out_dir : Path or None
+        Where masks go; those of files in a directory keep their place below it. None puts them
+        beside their exposures.
+    """
+    found: dict[Path, Exposure] = {}
+    refused: dict[str, InputError] = {}
+    for source in [os.fspath(source) for source in sources]:
+        try:
+            for exposure in exposures_of(source, out_dir):
+                first = found.setdefault(exposure.output.resolve(), exposure)
+                if not first.is_same(exposure):
+                    refused[str(exposure)] = InputError(
+                        f"its masks would be {exposure.output}, which are those of {first}; "
+                        f"pass them in different runs, with another out_dir"
+                    )
+        except InputError as error:
+            refused[source] = error
+    return list(found.values()), refused
+
+
+def exposures_of(source: str, out_dir: Path | None) -> Iterator[Exposure]:
+    """Yield what one path means."""
+    path, extension = split_extension(source)
+    if not path.exists():
+        raise InputError("no such file")
+    if not path.is_dir():
+        if MASKS_NAME.fullmatch(path.name):
+            raise InputError("the name is that of masks, of which no masks are made")
+        yield Exposure(path, extension, (out_dir or path.parent) / output_name(path, extension))
+        return
+    files = list(files_below(path))
+    if not files:
+        raise InputError("the directory must hold FITS files (.fits, .fit, .fts), got none")
+    for file in files:
+        folder = file.parent if out_dir is None else out_dir / file.parent.relative_to(path)
+        yield Exposure(file, None, folder / output_name(file, None))
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """Yield the FITS files of a directory and those in it, but no masks and nothing hidden."""
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+        is_exposure = EXPOSURE_NAME.fullmatch(path.name) and not MASKS_NAME.fullmatch(path.name)
+        if is_exposure and not hidden and path.is_file():
+            yield path
