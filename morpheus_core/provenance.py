@@ -15,7 +15,7 @@ from morpheus_core.images import Image
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model
 from morpheus_core.pipeline import Job
-from morpheus_core.plan import parameters_of
+from morpheus_core.run_plan import parameters_of
 from morpheus_core.version import __version__
 
 #: Arguments of `predict` and the cards that keep them.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import OutputError
 from morpheus_core.inputs import ImageStack, reopen
 from morpheus_core.outputs import Product, part_path
-from morpheus_core.plan import Plan
+from morpheus_core.run_plan import Plan
 
 logger = logging.getLogger("morpheus_core")
 

@@ -160,7 +160,7 @@ def test_resuming_something_else_is_refused(tmp_path, options, difference):
 
 def test_resuming_with_another_version_is_refused(tmp_path, monkeypatch):
     interrupt(tmp_path, 100)
-    monkeypatch.setattr("morpheus_core.plan.__version__", "99")
+    monkeypatch.setattr("morpheus_core.run_plan.__version__", "99")
     with pytest.raises(InputError, match=r"begun by version .*, this is 99"):
         predict(Model(), tmp_path, resume=True)
 

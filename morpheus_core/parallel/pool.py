@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from morpheus_core.errors import WorkerError
 from morpheus_core.models import RECIPE
@@ -93,26 +94,12 @@ class Pool:
         slot = self._free.pop()
         workspace = self._workspace
         workspace.error_path(index).unlink(missing_ok=True)
-        # The child finds this package, and the model the modules beside the user's script.
-        path = os.pathsep.join(str(entry) or str(Path.cwd()) for entry in sys.path)
         with workspace.log_path(index).open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",  # the parent's path says all; the working directory is not put first
-                    "-m",
-                    "morpheus_core.parallel.worker",
-                    str(workspace.directory.resolve()),
-                    str(index),
-                    str(os.getpid()),
-                    str(self._prefetch),
-                ],
-                env={**os.environ, **slot, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C reaches this process alone, which then ends the workers and their children.
-                start_new_session=True,
+            process = start_python(
+                "morpheus_core.parallel.worker",
+                [workspace.directory.resolve(), index, os.getpid(), self._prefetch],
+                slot,
+                log,
             )
         self._running[index] = process, slot
         threading.Thread(target=self._wait, args=(index, process), daemon=True).start()
@@ -166,6 +153,23 @@ class Progress:
                 continue
         news, self._seen = total - self._seen, total
         return news
+
+
+def start_python(
+    module: str, arguments: Sequence[object], slot: Environment, log: BinaryIO
+) -> subprocess.Popen[bytes]:
+    """Start a module in a fresh interpreter, which finds what this process finds."""
+    path = os.pathsep.join(str(entry) or str(Path.cwd()) for entry in sys.path)
+    return subprocess.Popen(
+        # The parent's path says all; with -P the working directory is not put first.
+        [sys.executable, "-P", "-m", module, *map(str, arguments)],
+        env={**os.environ, **slot, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        # Ctrl-C reaches this process alone, which then ends the workers and their children.
+        start_new_session=True,
+    )
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from morpheus_core.models import Model, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
 from morpheus_core.products import Origin, products_of
 from morpheus_core.resources import Resource
+from morpheus_core.run_plan import Plan
 from morpheus_core.strips import StoredStrip
 from morpheus_core.workspace import Workspace, write_whole
 
@@ -58,6 +60,17 @@ def end_with(parent: int) -> None:
 
 def run(workspace: Workspace, index: int, prefetch: int) -> None:
     """Run what is left of a strip."""
+    with (
+        open_strip(workspace, index) as (strip, model, plan),
+        FitsOutputs(products_of(strip.job, Origin()), workspace.directory, plan.run) as outputs,
+        WindowCounter(workspace.progress_path(index)) as count,
+    ):
+        strip.run(model, outputs, count, prefetch)
+
+
+@contextmanager
+def open_strip(workspace: Workspace, index: int) -> Iterator[tuple[StoredStrip, Model, Plan]]:
+    """Open a strip and its model, as they were stored."""
     plan = workspace.load()
     workspace.check_folders(plan)
     job = plan.job(workspace.update_map())
@@ -65,14 +78,8 @@ def run(workspace: Workspace, index: int, prefetch: int) -> None:
     model = resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
     if os.environ["CUDA_VISIBLE_DEVICES"]:
         model = OnOneGpu(model)
-    products = products_of(job, Origin())
-    with (
-        workspace.open_inputs() as stack,
-        FitsOutputs(products, workspace.directory, plan.run) as outputs,
-        WindowCounter(workspace.progress_path(index)) as count,
-    ):
-        strip = StoredStrip(workspace, index, job, plan.strips[index], stack)
-        strip.run(model, outputs, count, prefetch)
+    with workspace.open_inputs() as stack:
+        yield StoredStrip(workspace, index, job, plan.strips[index], stack), model, plan
 
 
 class WindowCounter(Resource):
