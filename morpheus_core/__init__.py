@@ -3,6 +3,7 @@
 from morpheus_core import update_maps
 from morpheus_core.errors import (
     InputError,
+    MissingPackageError,
     ModelError,
     MorpheusError,
     MorpheusWarning,
@@ -11,11 +12,13 @@ from morpheus_core.errors import (
 )
 from morpheus_core.exports import export_masks, export_planes
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
+from morpheus_core.pictures import quicklook
 from morpheus_core.version import __version__
 
 __all__ = [
     "AGGREGATION_METHODS",
     "InputError",
+    "MissingPackageError",
     "ModelError",
     "MorpheusError",
     "MorpheusWarning",
@@ -25,5 +28,6 @@ __all__ = [
     "export_masks",
     "export_planes",
     "predict",
+    "quicklook",
     "update_maps",
 ]

@@ -25,5 +25,9 @@ class WorkerError(MorpheusError, RuntimeError):
     """A worker process failed, or was killed; all others were ended."""
 
 
+class MissingPackageError(MorpheusError, ImportError):
+    """What was asked for needs an optional package that is not installed."""
+
+
 class MorpheusWarning(UserWarning):
     """The run goes on, but its result may not be what was meant."""

@@ -149,7 +149,7 @@ def statistics(run: FinishedRun, method: AGGREGATION_METHODS) -> Iterator[Plane]
                 return of_class[..., statistic] if of_class.ndim == 3 else of_class
 
             cards = fits.Header({"EXTNAME": f"{name}_{suffix}"})
-            yield Plane(run.dtype(method), cards, pixels)
+            yield Plane(run.results[method].dtype, cards, pixels)
 
 
 def class_map(run: FinishedRun, method: AGGREGATION_METHODS) -> Plane:
@@ -174,7 +174,7 @@ def count(run: FinishedRun) -> Plane:
     """Return the plane of the number of predictions."""
     cards = fits.Header({"EXTNAME": "N"})
     cards["BUNIT"] = "count"
-    return Plane(run.n.section[0:1].dtype.newbyteorder("="), cards, lambda block: block.n)
+    return Plane(run.n.dtype, cards, lambda block: block.n)
 
 
 def mask(run: FinishedRun, method: AGGREGATION_METHODS, index: int, threshold: float) -> Plane:

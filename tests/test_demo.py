@@ -17,7 +17,6 @@ from morpheus_core.cli import main
 from morpheus_core.demo import run
 from morpheus_core.demo.network import WEIGHTS_PATH, WINDOW_SHAPE, DemoNetwork
 from morpheus_core.demo.sky import BANDS, CLASS_NAMES, NOISE_SIGMA, simulate_sky
-from morpheus_core.quicklook import FAINTEST, class_colours, class_map, quicklook
 
 SMALL = {"shape": (48, 56), "stride": (8, 16), "progress": False}
 FILES = {*run.INPUT_NAMES, *run.OUTPUT_NAMES}
@@ -191,35 +190,6 @@ class TestRun:
         assert_array_equal(assessment.recall, [0, np.nan, np.nan, np.nan, 1])
         assert_array_equal(assessment.purity, [np.nan, 0, np.nan, np.nan, 1])
         assert assessment.accuracy == 0.5
-
-
-class TestQuicklook:
-    names = ("star", "galaxy", "background")
-
-    @pytest.mark.parametrize("with_wcs", [False, True])
-    @pytest.mark.parametrize("value", [0, 1.5, np.nan])
-    def test_draws_anything(self, tmp_path, with_wcs, value):
-        require("matplotlib")
-        image = np.full((30, 40), value)
-        mean, variance = np.full((30, 40, 3), value), np.zeros((30, 40, 3))
-        wcs = WCS(simulate_sky((30, 40), seed=1).header) if with_wcs else None
-        figure = quicklook(image, mean, variance, self.names, wcs)
-        figure.savefig(tmp_path / "figure.png")
-        assert [axes.get_title() for axes in figure.axes[:3]] == [
-            "Input",
-            "Most probable class",
-            "Dispersion between windows",
-        ]
-
-    def test_brightness_is_probability(self):
-        require("matplotlib")
-        mean = np.array([[[1, 0, 0], [0.5, 0.3, 0.2], [0, 0, 1], [np.nan, 1, 0]]])
-        sure, unsure, background, missing = class_map(mean, self.names)[0]
-        star, _, dark = class_colours(self.names)
-        assert_allclose(sure, star)
-        assert_allclose(unsure, dark + (FAINTEST + (1 - FAINTEST) * 0.25) * (star - dark))
-        assert_allclose(background, dark)
-        assert_allclose(missing, missing[0])
 
 
 class TestCommandLine:

@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 import pytest
+from conftest import require
 
 README = Path(__file__).parent.parent / "README.rst"
 
@@ -23,3 +24,10 @@ def test_docstrings(name):
     outcome = doctest.testmod(importlib.import_module(f"morpheus_core.{name}"))
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+def test_docstring_of_quicklook(tmp_path, monkeypatch):
+    require("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    test_docstrings("morpheus_core.pictures")
+    assert (tmp_path / "look.png").exists()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from morpheus_core.demo.network import WINDOW_SHAPE, DemoNetwork
@@ -20,7 +19,7 @@ from morpheus_core.demo.sky import BANDS, CLASS_NAMES, Sky, simulate_sky
 from morpheus_core.errors import OutputError
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.outputs import refuse_to_replace
-from morpheus_core.quicklook import quicklook
+from morpheus_core.pictures import quicklook
 
 #: None of the skies that the network was trained on has this seed.
 SEED = 3
@@ -101,9 +100,9 @@ def run_demo(
         write_inputs(sky, directory)
     print(f"Simulated {shape[0]} x {shape[1]} pixels of sky in the bands {', '.join(BANDS)}.")
     start = time.perf_counter()
-    mean, variance, windows = classify(directory, overwrite, stride, progress)
+    predicted, windows = classify(directory, overwrite, stride, progress)
     print_speed(windows, time.perf_counter() - start)
-    assessment = assess(sky.truth, mean.argmax(axis=-1).astype(np.uint8))
+    assessment = assess(sky.truth, predicted)
     print_assessment(assessment)
     print(f"\nFiles in {directory}:")
     print(f"  {', '.join(INPUT_NAMES[:-1])}: what the network saw")
@@ -111,7 +110,7 @@ def run_demo(
     print("  output.fits: mean and variance of each class's probability")
     print("  n.fits: how many windows saw each pixel")
     with output_errors(directory):
-        draw(sky, mean, variance, directory / "demo.png")
+        draw(directory)
     return assessment
 
 
@@ -140,8 +139,8 @@ def write_inputs(sky: Sky, directory: Path) -> None:
 
 def classify(
     directory: Path, overwrite: bool, stride: tuple[int, int], progress: bool
-) -> tuple[NDArray[Any], NDArray[Any], int]:
-    """Return mean and variance, each (height, width, class), and the number of windows."""
+) -> tuple[NDArray[np.uint8], int]:
+    """Return the most probable class of each pixel, (height, width), and the number of windows."""
     network = CountingWindows(DemoNetwork())
     hduls, (output, _) = predict(
         network,
@@ -156,10 +155,10 @@ def classify(
         overwrite=overwrite,
         progress=progress,
     )
-    mean, variance = (np.array(output[..., i], dtype=np.float32) for i in (0, 1))
+    predicted = output[..., 0].argmax(axis=-1).astype(np.uint8)
     for hdul in hduls:
         hdul.close()
-    return mean, variance, network.windows
+    return predicted, network.windows
 
 
 class CountingWindows:
@@ -204,11 +203,11 @@ def print_assessment(assessment: Assessment) -> None:
     print("  purity: of the pixels that were given a class, those that are of it")
 
 
-def draw(sky: Sky, mean: NDArray[Any], variance: NDArray[Any], path: Path) -> None:
+def draw(directory: Path) -> None:
     """Draw the result, or say what drawing needs."""
     if find_spec("matplotlib") is None:
         print('For a picture as well: pip install "morpheus-core[plot]"')
         return
-    figure = quicklook(sky.images[0], mean, variance, CLASS_NAMES, WCS(sky.header))
-    figure.savefig(path)
-    print(f"  {path.name}: image, classes and dispersion side by side")
+    figure = quicklook(directory, directory / f"{BANDS[0]}.fits")
+    figure.savefig(directory / "demo.png")
+    print("  demo.png: image, classes, dispersion and number of windows side by side")

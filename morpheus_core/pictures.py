@@ -1,0 +1,211 @@
+"""A first look at a result, as one figure; needs matplotlib, the ``plot`` extra."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from morpheus_core import checks
+from morpheus_core.aggregators import AGGREGATION_METHODS
+from morpheus_core.errors import InputError, MissingPackageError
+from morpheus_core.finished import Block, Outputs, open_results
+from morpheus_core.headers import sky_of
+from morpheus_core.images import BANDS, Bands, Image
+from morpheus_core.inputs import ModelInputs, as_list, open_image
+from morpheus_core.outputs import Results
+from morpheus_core.sampling import Extent, Sampling
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+    from matplotlib.figure import Figure
+
+
+def quicklook(
+    results: str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]],
+    image: ModelInputs | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    bands: Bands = "last",
+    max_pixels: int = 1000,
+) -> Figure:
+    """Draw a result: the image, the class of each pixel, its dispersion, and n.
+
+    Parameters
+    ----------
+    results : path, or what predict returns
+        The `out_dir` of a finished run; or ``output_hduls``, ``output_arrays``, or both as
+        :func:`morpheus_core.predict` returns them. Of a run with both aggregate methods the mean
+        and the variance are drawn.
+    image : array, path, HDU, NDData, or list of these, optional
+        What the model saw, as `predict` takes it; of several images or bands the first is drawn.
+        It must show the sky of the result, so its size times the dilation is that of the result.
+    class_names : list of str, optional
+        One per class; by default those that the headers of the result hold. A class called
+        "background" is drawn dark.
+    bands : {"last", "first"}
+        Where the bands of an image with three axes are.
+    max_pixels : int, default 1000
+        The most rows, and the most columns, that are drawn. Of a larger result every k-th row is
+        read, and every k-th pixel of it is drawn as it is, without averaging: what is smaller than
+        k pixels may be missing. All panels show the same pixels.
+
+    Returns
+    -------
+    Figure
+        Of matplotlib; ``figure.savefig("look.png")`` writes it, and a notebook shows it. Its first
+        axes are the panels, in celestial coordinates of the result, or else of the image; data
+        coordinates are (column, row) of the result. The brightness of a colour is the mean, or the
+        share of votes, of the class that wins the pixel (the lowest one wins a tie). The dispersion
+        is the standard deviation of that class over the windows that saw the pixel, or, of votes,
+        what its share lacks to one: how much windows disagree, which is not a calibrated error.
+        Pixels without a result (n is 0, or a class is not finite) are grey.
+
+    Raises
+    ------
+    InputError
+        If there is no finished run, an argument does not fit the result, or something cannot be
+        read.
+    MissingPackageError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from morpheus_core import predict, quicklook
+    >>> def brighter(batch):
+    ...     bright = batch[0] > 0.5  # (batch, height, width, 1)
+    ...     return np.concatenate([bright, ~bright], axis=-1).astype(np.float32)
+    >>> image = np.zeros((60, 80))
+    >>> image[20:40, 30:60] = 1
+    >>> results = predict(brighter, image, 2, 8, (20, 20), stride=(5, 5), progress=False)
+    >>> figure = quicklook(results, image, class_names=["source", "background"])
+    >>> figure.savefig("look.png")
+    """
+    most = checks.positive_integer("max_pixels", max_pixels)
+    layout = checks.one_of("bands", bands, BANDS)
+    if find_spec("matplotlib") is None:
+        raise MissingPackageError(
+            'quicklook needs matplotlib, which is not installed: pip install "morpheus-core[plot]"'
+        )
+    with ExitStack() as opened:
+        outputs = opened.enter_context(open_results(results, scattered=True))
+        names = checks.class_names(class_names, len(outputs.class_names)) or outputs.class_names
+        wcs, backdrop = wcs_of(outputs.n.header), None
+        if image is not None:
+            source = open_image(as_list(image)[0], "image", layout)
+            opened.callback(source.close)
+            dilation = dilation_of(source, outputs)
+            backdrop = backdrop_of(source, dilation, most)
+            wcs = wcs or wcs_of(source.header, dilation, source.layout.fits_axes)
+        look = look_at(outputs, names, most)
+    # The only module that imports matplotlib.
+    from morpheus_core.panels import draw
+
+    return draw(look, backdrop, wcs)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Some pixels of a result.
+
+    Attributes
+    ----------
+    method : AGGREGATION_METHODS
+        How predictions were folded.
+    class_names : sequence of str
+        One per class.
+    sampling : Sampling
+        Which pixels these are.
+    shares : ndarray, (rows, columns, classes)
+        Mean, or share of votes; NaN where there is no result.
+    dispersion : ndarray, (rows, columns)
+        How much windows disagree; NaN where there is no result.
+    n : ndarray, (rows, columns)
+        Predictions.
+    """
+
+    method: AGGREGATION_METHODS
+    class_names: Sequence[str]
+    sampling: Sampling
+    shares: NDArray[Any]
+    dispersion: NDArray[Any]
+    n: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """Some pixels of an image.
+
+    Attributes
+    ----------
+    pixels : ndarray of float64, (rows, columns)
+        Of its first band.
+    extent : tuple of float
+        Left, right, bottom and top, in pixels of the result.
+    """
+
+    pixels: NDArray[np.float64]
+    extent: Extent
+
+
+def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
+    """Read some pixels of a result."""
+    moments = AGGREGATION_METHODS.MEAN_VAR
+    method = moments if moments in outputs.methods else outputs.methods[0]
+    sampling = Sampling.of(outputs.shape, most)
+    result = sampling.read(outputs.results[method].read)
+    n = sampling.read(outputs.n.read).astype(np.float64)
+    shares = Block(0, {method: result}, n).shares(method)
+    shares[~np.isfinite(shares).all(axis=-1)] = np.nan
+    if method is moments:
+        winner = shares.argmax(axis=-1)[..., np.newaxis]
+        variance = np.take_along_axis(result[..., 1], winner, axis=-1)[..., 0]
+        dispersion = np.where(np.isnan(shares[..., 0]), np.nan, np.sqrt(variance))
+    else:
+        dispersion = 1 - shares.max(axis=-1)
+    return Look(method, class_names, sampling, shares, dispersion, n)
+
+
+def dilation_of(image: Image, outputs: Outputs) -> Fraction:
+    """Return how many pixels of a result there are per pixel of the image along each axis."""
+    height, width = (
+        Fraction(mine, its) for mine, its in zip(outputs.shape, image.shape[:2], strict=True)
+    )
+    if height != width:
+        raise InputError(
+            f"image must show the sky of the result, {outputs.shape} divided by the dilation, got "
+            f"{image.shape[:2]} for {image.name}"
+        )
+    return height
+
+
+def backdrop_of(image: Image, dilation: Fraction, most: int) -> Backdrop:
+    """Read some pixels of the first band of an image."""
+    height, width, _ = image.shape
+    sampling = Sampling.of((height, width), most)
+    pixels = sampling.read(lambda start, stop: image.read(start, stop)[..., 0])
+    # Pixel edges, not centres, lie at half-integers.
+    left, right, bottom, top = ((edge + 0.5) * float(dilation) - 0.5 for edge in sampling.extent)
+    return Backdrop(pixels.astype(np.float64), (left, right, bottom, top))
+
+
+def wcs_of(
+    header: fits.Header | None, dilation: Fraction = Fraction(1), axes: tuple[int, int] = (1, 2)
+) -> WCS | None:
+    """Return the celestial coordinates of output pixels, if a header tells them."""
+    from astropy.wcs import WCS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `predict` has given them, when files depended on it
+        cards = sky_of(header, dilation, axes).cards({})
+        return WCS(cards) if cards else None
