@@ -13,10 +13,12 @@ from morpheus_core.errors import (
 from morpheus_core.exports import export_masks, export_planes
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.pictures import quicklook
+from morpheus_core.planning import Forecast, plan
 from morpheus_core.version import __version__
 
 __all__ = [
     "AGGREGATION_METHODS",
+    "Forecast",
     "InputError",
     "MissingPackageError",
     "ModelError",
@@ -27,6 +29,7 @@ __all__ = [
     "__version__",
     "export_masks",
     "export_planes",
+    "plan",
     "predict",
     "quicklook",
     "update_maps",

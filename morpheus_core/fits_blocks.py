@@ -95,6 +95,10 @@ class ImageUnit:
         """Return the header as the bytes of whole blocks."""
         return header_bytes(self.header(run))
 
+    def file_bytes(self, run: str = "") -> int:
+        """Return the size of a file that holds nothing else."""
+        return len(self.header_block(run)) + self.padded_bytes
+
 
 class UnitWriter:
     """Writes the rows of one HDU to their place in an open file, in any order.

@@ -20,7 +20,7 @@ from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
 from morpheus_core.outputs import MemoryOutputs, Product, Results
-from morpheus_core.parallel.devices import default_prefetch, plan_workers
+from morpheus_core.parallel.devices import plan_workers, prefetch_depth
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
@@ -226,10 +226,7 @@ def predict(
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
     slots = plan_workers(cpus, gpus)
-    if prefetch is None:
-        ahead = default_prefetch(len(slots), gpus is not None)
-    else:
-        ahead = checks.whole_number("prefetch", prefetch, least=0)
+    ahead = prefetch_depth(prefetch, len(slots), gpus is not None)
     interval = checks.positive_number("parallel_check_interval", parallel_check_interval)
     if slots and out_dir is None:
         raise InputError("cpus and gpus need out_dir: workers write their rows to files there")

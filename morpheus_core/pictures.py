@@ -91,7 +91,7 @@ def quicklook(
     >>> figure = quicklook(results, image, class_names=["source", "background"])
     >>> figure.savefig("look.png")
     """
-    most = checks.positive_integer("max_pixels", max_pixels)
+    most = checks.whole_number("max_pixels", max_pixels)
     layout = checks.one_of("bands", bands, BANDS)
     if find_spec("matplotlib") is None:
         raise MissingPackageError(

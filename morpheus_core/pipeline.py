@@ -227,6 +227,12 @@ def open_ring(job: Job, strip: Strip, first: int) -> RowRing:
     )
 
 
+def plane_bytes(job: Job) -> int:
+    """Return what the sums of one output pixel take, in float64."""
+    values = job.n_classes * sum(aggregator.n_planes for aggregator in job.aggregators)
+    return 8 * (values + job.counted)
+
+
 class Finisher:
     """Takes rows from the ring that no later window touches, and finalizes what is not shared.
 

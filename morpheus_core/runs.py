@@ -38,9 +38,9 @@ from morpheus_core.outputs import (
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.pipeline import Job, count_windows
-from morpheus_core.run_plan import Plan
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.progress import progress_bar
+from morpheus_core.run_plan import Plan
 from morpheus_core.stitch import SeamFile, stitch
 from morpheus_core.strips import StoredStrip, is_finished, windows_left
 from morpheus_core.workspace import Workspace

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from morpheus_core.aggregators import Sums
 from morpheus_core.fits_blocks import write_all
 from morpheus_core.outputs import FitsOutputs, add_data_sums
-from morpheus_core.pipeline import Job, results
+from morpheus_core.pipeline import Job, plane_bytes, results
 from morpheus_core.resources import Resource
 from morpheus_core.windows import Strip
 
@@ -87,6 +87,13 @@ class SeamFile(Resource):
     def sync(self) -> None:
         """Wait until what was written is on disk."""
         os.fsync(self._descriptor)
+
+
+def seam_bytes(job: Job, strip: Strip) -> int:
+    """Return the size of a strip's seam file when the strip is finished."""
+    rows = job.grid.strip_rows(strip)
+    shared = (rows.own_start - rows.start) + (rows.stop - rows.own_stop)
+    return shared * job.grid.output_shape[1] * plane_bytes(job)
 
 
 def stitch(

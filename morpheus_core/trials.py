@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ class Trial:
         Size of the model's answer for it.
     peak_bytes : int
         The most memory that the process has had when the model had seen one batch.
+    start_seconds : float
+        What a worker takes before its first window.
+    stored_bytes : int
+        What a run keeps on disk of the model and the inputs until it ends.
     """
 
     model_seconds: float
@@ -43,6 +48,8 @@ class Trial:
     batch_bytes: int
     prediction_bytes: int
     peak_bytes: int
+    start_seconds: float = 0.0
+    stored_bytes: int = 0
 
 
 class Enough(BaseException):
@@ -90,10 +97,8 @@ class Stopwatch:
 def try_strip(job: Job, strip: Strip, stack: ImageStack, model: Model) -> Trial:
     """Run the first batches of a strip, and throw the results away."""
     stopwatch = Stopwatch(model)
-    try:
+    with suppress(Enough):
         run_strip(job, strip, stack, stopwatch, on_rows=ignore, on_windows=ignore)
-    except Enough:
-        pass
     return stopwatch.trial()
 
 

@@ -183,7 +183,7 @@ def test_by_default_there_are_threads_where_there_is_a_core_for_them(
     monkeypatch, cores, workers, gpus, expected
 ):
     monkeypatch.setattr(devices, "available_cores", lambda: cores)
-    assert devices.default_prefetch(workers, gpus) == expected
+    assert devices.prefetch_depth(None, workers, gpus) == expected
 
 
 class GpuTensor:

@@ -64,9 +64,17 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
     return []
 
 
-def default_prefetch(n_workers: int, gpus: bool) -> int:
-    """Return how many batches are read ahead where there is a core, or a GPU, that gains by it."""
-    return PREFETCH if gpus or available_cores() // max(1, n_workers) > 1 else 0
+def prefetch_depth(prefetch: Any, n_workers: int, gpus: bool) -> int:
+    """Return how many batches are read ahead, which users may leave to the cores and GPUs.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number.
+    """
+    if prefetch is None:
+        return PREFETCH if gpus or available_cores() // max(1, n_workers) > 1 else 0
+    return checks.whole_number("prefetch", prefetch, least=0)
 
 
 def thread_limits(n_workers: int) -> Environment:

@@ -31,14 +31,8 @@ from morpheus_core.workspace import Workspace, write_whole
 
 def try_in_worker(
     job: Job, stack: ImageStack, model: Model | str, strips: Sequence[Strip], slot: Environment
-) -> tuple[Trial, float, int]:
-    """Try a strip in a process that is started and limited as a worker is.
-
-    Returns
-    -------
-    tuple
-        The trial, the seconds that the worker takes before its first window, and the bytes of
-        its pickled model.
+) -> Trial:
+    """Try the first strip in a process that is started and limited as a worker is.
 
     Raises
     ------
@@ -48,24 +42,23 @@ def try_in_worker(
         If the worker fails.
     """
     factory = model if isinstance(model, str) else None
-    pickled = b"" if isinstance(model, str) else pickle_model(model)
+    pickled = None if isinstance(model, str) else pickle_model(model)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         workspace = Workspace(Path(directory))
         plan = Plan.make(job, stack, list(strips), factory)
         workspace.create(plan, job.update_map, overwrite=False)
         workspace.store_inputs(stack)
-        if pickled:
-            workspace.store_model(pickled, len(strips))
+        if pickled is not None:
+            workspace.store_model(pickled, 1)
+        stored = sum(path.stat().st_size for path in workspace.folder(0).iterdir())
         start = time.perf_counter()
         result = json.loads(run(workspace, slot))
-        seconds = time.perf_counter() - start - result.pop("seconds")
-        return Trial(**result), seconds, len(pickled)
+        started = time.perf_counter() - start - result.pop("seconds")
+    return Trial(**{**result, "start_seconds": started, "stored_bytes": stored})
 
 
 def run(workspace: Workspace, slot: Environment) -> str:
     """Return what the worker found."""
-
-
     result, log_path = workspace.directory / "trial.json", workspace.log_path(0)
     with log_path.open("wb") as log:
         arguments = [workspace.directory, result, os.getpid()]
