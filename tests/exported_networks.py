@@ -17,7 +17,7 @@ from morpheus_core.demo.sky import BANDS, CLASS_NAMES, NOISE_SIGMA, simulate_sky
 
 WINDOW_SHAPE = (16, 16)
 #: The only batch size of the exports that have one.
-FIXED_BATCH = 8
+FIXED_BATCH = 4
 STEPS = 120
 #: Standard deviations that the network divides its bands by.
 SCALE = tuple(10 * sigma for sigma in NOISE_SIGMA)

@@ -465,7 +465,9 @@ class TestLoadModel:
             adapters.load_model(tmp_path / name)
 
     def test_unknown_options(self):
-        with pytest.raises(InputError, match=r"do not fit .*unexpected keyword argument 'size'"):
+        with pytest.raises(
+            InputError, match=r"option of onnx_model must be one of 'providers', .* got 'size'"
+        ):
             adapters.load_model("model.onnx", size=3)
 
 

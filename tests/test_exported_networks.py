@@ -20,11 +20,14 @@ SKY = simulate_sky((40, 56), seed=16)
 SCALED = {"normalize": adapters.z_score(0, [10 * sigma for sigma in NOISE_SIGMA])}
 OPTIONS = {**SCALED, "activation": "softmax"}
 
-# Keras 3 on PyTorch, and numpy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("networks"),
+    # Keras 3 on PyTorch, and numpy 2.
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def keras_on_torch():
     """Workers inherit the choice, as everything in the environment."""
     with pytest.MonkeyPatch.context() as patch:
@@ -33,7 +36,7 @@ def keras_on_torch():
 
 
 @pytest.fixture(scope="session")
-def networks(keras_on_torch, tmp_path_factory):
+def networks(keras_on_torch):
     """The module that made them."""
     for package in ("torch", "onnx", "onnxscript", "onnxruntime", "keras", "sklearn"):
         require(package)
@@ -64,9 +67,9 @@ def expected(network):
 
 
 def classify(model, n_classes=5, **options):
-    """Predict in batches of 7, of which the last ones are short."""
+    """Predict rows of six windows in batches of five and one."""
     hduls, (mean_var, _) = predict(
-        model, SKY.images, n_classes, 7, (16, 16), stride=(8, 8), aggregate_method="mean_var",
+        model, SKY.images, n_classes, 5, (16, 16), stride=(8, 8), aggregate_method="mean_var",
         progress=False, **options,
     )  # fmt: skip
     result = np.array(mean_var)
@@ -228,7 +231,7 @@ class TestTorch:
         ("options", "given", "message"),
         [
             ({"channels": "last"}, {}, r"takes 4 channels.* 16: pass channels=\"first\""),
-            ({}, {"bands": 3}, r"takes 4 channels, and axis 1 of \(3, 3, 16, 16\) has 3$"),
+            ({}, {"bands": 3}, r"takes 4 channels, axis 1 of \(3, 3, 16, 16\) has 3$"),
             ({"device": "gpu0"}, {}, "device"),
         ],
     )
@@ -254,6 +257,27 @@ class TestTorch:
         model = adapters.torch_model(networks.UNet, state_dict=tmp_path / "evil.pt")
         with pytest.raises(ModelError, match=r"no state_dict that is safe to load"):
             model(windows())
+
+    def test_what_makes_no_module(self):
+        with pytest.raises(ModelError, match=r"windows must make a torch.nn.Module, got list"):
+            adapters.torch_model(windows)(windows())
+
+    @pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
+    def test_auto(self, monkeypatch, gpu, device):
+        import torch
+
+        from morpheus_core.adapters.pytorch import chosen_device
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        assert chosen_device("auto") == device
+        assert chosen_device("mps") == "mps"
+
+    def test_compile(self, networks, monkeypatch):
+        import torch
+
+        monkeypatch.setattr(torch, "compile", lambda module: torch.nn.Identity())
+        scores = adapters.torch_model(networks.UNet, compile=True)(windows())
+        assert_array_equal(scores, np.concatenate(windows(), axis=-1))
 
     def test_arguments(self, folder, networks):
         with pytest.raises(InputError, match=r"state_dict needs a module"):
@@ -381,6 +405,16 @@ class TestKeras:
         one, other = windows(bands=2)
         scores = adapters.keras_model(model, stack_inputs=False)([one, other])
         assert_array_equal(scores, one - other)
+
+    def test_channels_first(self, networks):
+        import keras
+
+        image = keras.Input((4, 16, 16))
+        model = keras.Model(image, keras.layers.Activation("relu")(image))
+        scores = adapters.keras_model(model, channels="first")(windows())
+        assert_array_equal(scores, np.maximum(np.concatenate(windows(), axis=-1), 0))
+        with pytest.raises(ModelError, match=r"channels are first: pass channels=\"first\""):
+            adapters.keras_model(model)(windows())
 
     def test_a_missing_backend(self, networks, folder, monkeypatch):
         model = adapters.keras_model(folder / "unet.keras")

@@ -76,9 +76,11 @@ class AugmentedModel:
             raise ModelError(
                 f"rotations=4 needs square windows, got {height} x {width}; use rotations=2"
             )
-        scores = [self._scores(view, windows) for view in self.views]
-        mean = np.mean(scores, axis=0, dtype=np.float64)
-        return np.asarray(mean, scores[0].dtype)
+        total = np.zeros(())
+        for view in self.views:
+            scores = self._scores(view, windows)
+            total = np.add(total, scores, dtype=np.float64)
+        return np.asarray(total / len(self.views), scores.dtype)
 
     def _scores(self, view: View, windows: list[NDArray[Any]]) -> Predictions:
         scores = as_float(to_numpy(self.model([view.of(window) for window in windows])))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from morpheus_core import checks
 from morpheus_core.adapters.keras import keras_model
 from morpheus_core.adapters.onnx import onnx_model
 from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
@@ -99,10 +101,10 @@ def unpickled(path: Path) -> Any:
 
 def wrapped(adapter: Callable[..., Model], model: Any, options: dict[str, Any]) -> Model:
     """Call the function that makes an adapter with options that it may not know."""
-    try:
-        return adapter(model, **options)
-    except TypeError as error:  # an unexpected keyword
-        raise InputError(f"the options do not fit the model: {error}") from error
+    known = list(inspect.signature(adapter).parameters)[1:]
+    for name in options:
+        checks.one_of(f"an option of {adapter.__name__}", name, known)
+    return adapter(model, **options)
 
 
 def refuse_options(options: dict[str, Any], path: object) -> None:

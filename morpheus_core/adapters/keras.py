@@ -11,7 +11,7 @@ from typing import Any, Literal
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
-from morpheus_core.adapters.preparation import make_preparation
+from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.requirements import existing_file, require_package
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described
@@ -67,12 +67,13 @@ def keras_model(
     model: Any,
     *,
     custom_objects: Mapping[str, Any] | None = None,
+    channels: Channels = "last",
     stack_inputs: bool = True,
     fill_nan: float | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
 ) -> Adapter:
-    """Wrap a network of Keras 3 with channels last as a callable for `predict`.
+    """Wrap a network of Keras 3 as a callable for `predict`.
 
     The backend is the one that Keras is set to in the environment variable ``KERAS_BACKEND``,
     which workers inherit. See :mod:`morpheus_core.adapters` for the order of the steps.
@@ -84,6 +85,9 @@ def keras_model(
         (Lambda) are refused.
     custom_objects : mapping, optional
         From names in the file to your own classes and functions.
+    channels : {"last", "first"}
+        Whether the network takes and returns (batch, height, width, channels), as most do, or
+        (batch, channels, height, width).
     stack_inputs : bool, default True
         Stack the bands of all images into one tensor. False gives the network one tensor per image.
     fill_nan : float or "median", optional
@@ -117,5 +121,5 @@ def keras_model(
         )
     elif custom_objects is not None:
         raise InputError("custom_objects are for a file: save the model and pass its path")
-    preparation = make_preparation("last", stack_inputs, fill_nan, normalize)
+    preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     return Adapter(KerasSource(model, custom_objects), preparation, checked_activation(activation))

@@ -42,8 +42,8 @@ class AdjustedModel:
         p = as_float(to_numpy(self.model(windows)))
         if (p < -ROUNDING).any() or (p > 1 + ROUNDING).any():
             raise ModelError(
-                f"priors apply to probabilities, from 0 to 1, got scores from {p.min():.3g} to "
-                f'{p.max():.3g}; does the model lack activation="sigmoid"?'
+                f"priors apply to probabilities, from 0 to 1, got scores from {np.nanmin(p):.3g} "
+                f'to {np.nanmax(p):.3g}; does the model lack activation="sigmoid"?'
             )
         factors = self._factors()
         if len(factors) not in (1, p.shape[-1]):

@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,8 +20,8 @@ from morpheus_core.adapters.base import Adapter, Network, only
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.requirements import existing_file, require_package
-from morpheus_core.adapters.signature import NetworkInput, other
-from morpheus_core.descriptions import described
+from morpheus_core.adapters.signature import NetworkInput
+from morpheus_core.descriptions import described, model_name
 from morpheus_core.errors import InputError, ModelError
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
@@ -52,20 +52,20 @@ class TorchSource:
         The file of the weights of a module.
     device : str
         "auto", or what `torch.device` takes.
-    channels : {"first", "last"}
-        The layout that tensors have.
     autocast : {"bfloat16", "float16"}, optional
         What it computes in where precision allows.
     compiled : bool
         Whether it goes through `torch.compile`.
+    channels : {"first", "last"}
+        The layout that tensors have.
     """
 
     model: Path | ScriptModule | Any
     state_dict: Path | None
     device: str
-    channels: Channels
     autocast: Precision | None
     compiled: bool
+    channels: Channels = field(repr=False)
 
     __repr__ = described
 
@@ -91,6 +91,11 @@ class TorchSource:
             return load_script(io.BytesIO(self.model.content))
         # A copy, because one that has been on a GPU could not be pickled for a worker without.
         module = copy.deepcopy(self.model) if is_module(self.model) else self.model()
+        if not is_module(module):
+            raise ModelError(
+                f"{model_name(self.model)} must make a torch.nn.Module, got "
+                f"{type(module).__qualname__}"
+            )
         if self.state_dict is not None:
             module.load_state_dict(read_state(self.state_dict))
         return module
@@ -119,20 +124,14 @@ class Runner:
         """Return the scores of tensors."""
         import torch
 
-        with torch.inference_mode(), self._precision():
+        half = torch.autocast(self._device.type, self._autocast, self._autocast is not None)
+        with torch.inference_mode(), half:
             try:
                 answer = self._module(*map(self._on_device, tensors))
             except RuntimeError as error:
                 raise ModelError(f"{error}{self._explanation(tensors[0].shape)}") from error
             scores: Float32 = only(answer).float().cpu().numpy()
             return scores
-
-    def _precision(self) -> AbstractContextManager[None]:
-        import torch
-
-        if self._autocast is None:
-            return nullcontext()
-        return torch.autocast(self._device.type, self._autocast)
 
     def _on_device(self, tensor: Float32) -> Any:
         import torch
@@ -145,13 +144,11 @@ class Runner:
     def _explanation(self, shape: tuple[int, ...]) -> str:
         """Say what about a tensor's shape may have made the module fail."""
         wanted = input_channels(self._module)
-        given, otherwise = shape[1], shape[-1]
-        if wanted is None or wanted == given:
+        if wanted is None or wanted == shape[1]:
             return ""
-        hint = f"; its first convolution takes {wanted} channels, and axis 1 of {shape} has {given}"
-        if wanted == otherwise:
-            hint += f': pass channels="{other(self._channels)}"'
-        return hint
+        hint = f"; its first convolution takes {wanted} channels, axis 1 of {shape} has {shape[1]}"
+        swapped = self._channels == "last" and wanted == shape[-1]
+        return f'{hint}: pass channels="first"' if swapped else hint
 
 
 def torch_model(
@@ -213,23 +210,17 @@ def torch_model(
     InputError
         If an argument is wrong, a file is not there, or PyTorch is not installed. What is wrong
         about the network itself is a `ModelError` at the first call.
-
-    Examples
-    --------
-    >>> from morpheus_core.adapters import standardize, torch_model
-    >>> model = torch_model("unet.pt2", normalize=standardize(), activation="softmax")
-    ... # doctest: +SKIP
     """
     require_package("torch", "torch")
+    preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     source = TorchSource(
         checked_model(model, state_dict),
         None if state_dict is None else existing_file("state_dict", state_dict, STATE_SUFFIXES),
         str(device),
-        checks.one_of("channels", channels, ("first", "last")),
         None if autocast is None else checks.one_of("autocast", autocast, get_args(Precision)),
         checks.flag("compile", compile),
+        preparation.channels,
     )
-    preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     return Adapter(source, preparation, checked_activation(activation))
 
 
