@@ -355,6 +355,16 @@ class TestOnnx:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert onnx.chosen_providers()[0] == f"{provider}ExecutionProvider"
 
+    @pytest.mark.parametrize(("provider", "count"), [("CUDA", 1), ("CPU", 0)])
+    def test_workers_know_a_build_for_gpus(self, monkeypatch, provider, count):
+        import onnxruntime
+
+        from morpheus_core.parallel.worker import count_gpus
+
+        names = [f"{provider}ExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+        assert count_gpus("onnxruntime") == count
+
     def test_a_file_of_another_kind(self, networks, tmp_path):
         path = tmp_path / "text.onnx"
         path.write_text("no network")
