@@ -1,6 +1,6 @@
 """Run a trained model over astronomical images too large for it."""
 
-from morpheus_core import update_maps
+from morpheus_core import adapters, update_maps
 from morpheus_core.errors import (
     InputError,
     MissingPackageError,
@@ -27,6 +27,7 @@ __all__ = [
     "OutputError",
     "WorkerError",
     "__version__",
+    "adapters",
     "export_masks",
     "export_planes",
     "plan",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import textwrap
 import warnings
@@ -11,6 +10,7 @@ from typing import Any
 
 from astropy.io import fits
 
+from morpheus_core.descriptions import model_name
 from morpheus_core.images import Image
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model
@@ -45,7 +45,7 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
     stack : ImageStack
         Of which images.
     model : callable or str
-        With which model; only its name is kept.
+        With which model; only its name is kept, and the settings of an adapter.
     """
     cards = fits.Header()
     cards["CREATOR"] = (f"morpheus_core {__version__}", "the program that made this file")
@@ -94,16 +94,6 @@ def digest_of(header: fits.Header) -> str | None:
     except Exception:  # astropy refuses to write cards that it has read
         return None
     return "sha256 " + hashlib.sha256(text).hexdigest()[:32]
-
-
-def model_name(model: Any) -> str:
-    """Return what a model is called in the code that defines it."""
-    if isinstance(model, str):
-        return model
-    if isinstance(model, functools.partial):
-        return model_name(model.func)
-    named = model if hasattr(model, "__qualname__") else type(model)
-    return f"{named.__module__}.{named.__qualname__}"
 
 
 def as_card_value(value: Any) -> bool | int | str:

@@ -1,59 +1,123 @@
-"""Probabilities for other proportions of classes than those a model was trained with."""
+"""From the abundances that a model was trained with to those that are expected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError
-from morpheus_core.models import Model, as_float, resolve, to_numpy
+from morpheus_core import checks
+from morpheus_core.descriptions import described
+from morpheus_core.errors import InputError, ModelError
+from morpheus_core.kernels import Predictions
+from morpheus_core.models import Model, as_float, to_numpy
+
+#: How far beyond 0 and 1 rounding may bring a probability.
+ROUNDING = 1e-5
 
 
-class AdjustedPriors:
-    """A model whose independent probabilities are those for the expected priors.
+@dataclass(frozen=True, repr=False, eq=False)
+class AdjustedModel:
+    """A model whose probabilities hold for other abundances than it was trained with.
 
-    Parameters
+    Attributes
     ----------
-    model : callable or str
-        Returns one probability per class; or the name of what makes it.
-    factors : ndarray
-        Odds of each class in training over its expected odds.
+    model : callable
+        The model, which returns probabilities.
+    trained, expected : tuple of float
+        Share of the pixels in each class, or one for all classes.
     """
 
-    def __init__(self, model: Model | str, factors: NDArray[np.float64]) -> None:
-        self._model, self._factors = model, factors
+    model: Model
+    trained: tuple[float, ...]
+    expected: tuple[float, ...]
 
-    def __call__(self, batch: list[NDArray[Any]]) -> NDArray[Any]:
-        """Predict a batch."""
-        self._model = resolve(self._model)
-        probabilities = as_float(to_numpy(self._model(batch)))
-        factors = self._factors.astype(probabilities.dtype)
-        return probabilities / (probabilities + factors * (1 - probabilities))
+    __repr__ = described
+
+    def __call__(self, windows: list[NDArray[Any]]) -> Predictions:
+        """Score windows, each (batch, height, width, bands)."""
+        p = as_float(to_numpy(self.model(windows)))
+        if (p < -ROUNDING).any() or (p > 1 + ROUNDING).any():
+            raise ModelError(
+                f"priors apply to probabilities, from 0 to 1, got scores from {np.nanmin(p):.3g} "
+                f'to {np.nanmax(p):.3g}; does the model lack activation="sigmoid"?'
+            )
+        factors = self._factors()
+        if len(factors) not in (1, p.shape[-1]):
+            raise ModelError(
+                f"priors must be one number, or one per class, {p.shape[-1]}, got {len(factors)}"
+            )
+        factors = factors.astype(p.dtype)
+        adjusted: Predictions = p / (p + factors * (1 - p))
+        return adjusted
+
+    def _factors(self) -> NDArray[np.float64]:
+        """Return by how much the odds of each class go down, (classes,)."""
+        trained, expected = np.array(self.trained), np.array(self.expected)
+        return np.asarray(trained / (1 - trained) * (1 - expected) / expected)
 
 
 def adjust_priors(
-    model: Model | str, *, trained: Sequence[float], expected: Sequence[float]
-) -> AdjustedPriors:
-    """Return a model for other proportions of classes than those it was trained with.
+    model: Model,
+    *,
+    trained: float | Sequence[float],
+    expected: float | Sequence[float],
+) -> AdjustedModel:
+    r"""Correct the probabilities of a model for how often each class is expected.
 
-    The probability p of each class becomes p / (p + f (1 − p)) with f = T / (1 − T) · (1 − P) / P,
-    where T is the proportion of the class in training and P the one that is expected; see Saerens
-    et al. 2002, Neural Computation 14, 21.
+    Networks are trained on samples in which rare classes are frequent. Their probabilities hold
+    for such samples, and are too high where the classes are rare. By Bayes' rule the odds of a
+    class are those of the data, times those of the prior, so that
+
+    .. math:: p' = \frac{p}{p + f\,(1 - p)}, \qquad f = \frac{T}{1 - T}\,\frac{1 - P}{P},
+
+    with the share T of a class in the training and the expected share P.
+
+    This holds for classes that a pixel may belong to independently of the others, each with a
+    probability of its own, as a sigmoid gives them; and if only the shares differ, not what members
+    of a class look like. Probabilities that add up to one over the classes (softmax) do not do so
+    afterwards.
+
+    Parameters
+    ----------
+    model : callable
+        As for `predict`: an adapter, or a callable of yours. It returns probabilities.
+    trained, expected : float or sequence of float
+        Share of the pixels that belong to each class, or one for all classes, above 0 and below 1.
+
+    Returns
+    -------
+    AdjustedModel
+        A callable for `predict`.
 
     Raises
     ------
     InputError
-        If a prior is not between 0 and 1, or there are not as many of both.
+        If an argument is wrong. Scores that are no probabilities, and another number of classes,
+        are a `ModelError` at the first call.
+
+    References
+    ----------
+    .. [1] Saerens, Latinne & Decaestecker 2002, Neural Computation 14, 21.
+    .. [2] Bailer-Jones et al. 2008, MNRAS 391, 1838.
+    .. [3] Paillassa, Bertin & Bouy 2020, A&A 634, A48, who apply it to contaminants of images.
     """
-    old, new = np.asarray(trained, float), np.asarray(expected, float)
-    if old.shape != new.shape or old.ndim != 1:
+    if not callable(model):
+        raise InputError(f"model must be callable, got {model!r}")
+    priors = [shares("trained", trained), shares("expected", expected)]
+    if len({len(prior) for prior in priors} - {1}) > 1:
         raise InputError(
-            f"trained and expected must be one prior per class, got {old.shape} and {new.shape}"
+            f"trained and expected must have as many classes, got {trained!r} and {expected!r}"
         )
-    for name, priors in (("trained", old), ("expected", new)):
-        if not ((priors > 0) & (priors < 1)).all():
-            raise InputError(f"{name} priors must be > 0 and < 1, got {priors.tolist()}")
-    return AdjustedPriors(model, old / (1 - old) * (1 - new) / new)
+    return AdjustedModel(model, *priors)
+
+
+def shares(name: str, value: Any) -> tuple[float, ...]:
+    """Return one or several numbers between 0 and 1."""
+    numbers = tuple(checks.real_number(name, number) for number in np.atleast_1d(value))
+    if not numbers or not all(0 < number < 1 for number in numbers):
+        raise InputError(f"{name} must be > 0 and < 1, got {value!r}")
+    return numbers

@@ -125,11 +125,18 @@ def count_cupy() -> int:
     return int(sys.modules["cupy"].cuda.runtime.getDeviceCount())
 
 
+def count_onnxruntime() -> int:
+    """Tell whether ONNX Runtime is built for GPUs; it counts none."""
+    providers = sys.modules["onnxruntime"].get_available_providers()
+    return int(bool({"CUDAExecutionProvider", "ROCMExecutionProvider"} & set(providers)))
+
+
 GPU_COUNTERS: dict[str, Callable[[], int]] = {
     "torch": count_torch,
     "tensorflow": count_tensorflow,
     "jax": count_jax,
     "cupy": count_cupy,
+    "onnxruntime": count_onnxruntime,
 }
 
 

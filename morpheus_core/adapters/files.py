@@ -1,0 +1,113 @@
+"""From the path of a trained model to the adapter for it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from morpheus_core import checks
+from morpheus_core.adapters.keras import keras_model
+from morpheus_core.adapters.onnx import onnx_model
+from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
+from morpheus_core.adapters.requirements import existing_file, require_package
+from morpheus_core.adapters.sklearn import sklearn_model
+from morpheus_core.errors import InputError
+from morpheus_core.models import Model
+
+ADAPTERS: dict[str, Callable[..., Model]] = {
+    ".onnx": onnx_model,
+    ".keras": keras_model,
+    **dict.fromkeys((EXPORT_SUFFIX, *SCRIPT_SUFFIXES), torch_model),
+}
+PICKLES = (".pkl", ".dill", ".joblib")
+
+
+def load_model(
+    path: str | os.PathLike[str], *, trust_pickle: bool = False, **options: Any
+) -> Model | str:
+    """Wrap the model in a file, by its suffix.
+
+    Parameters
+    ----------
+    path : path or str
+        ``.onnx``; ``.pt2``, ``.pt``, ``.pth`` or ``.ts`` of PyTorch; ``.keras``; or a pickle,
+        ``.pkl``, ``.dill`` or ``.joblib``, of an estimator of scikit-learn or of any callable for
+        `predict`. Or ``"package.module:factory"``, which is returned as it is, since `predict`
+        takes that.
+    trust_pickle : bool, default False
+        Load pickles, which run whatever code they hold.
+    **options
+        For `onnx_model`, `torch_model`, `keras_model` or `sklearn_model`. A callable takes none.
+
+    Returns
+    -------
+    callable or str
+        A model for `predict`.
+
+    Raises
+    ------
+    InputError
+        If the suffix says nothing, the file is not there, a pickle is not trusted or holds no
+        model, or an option is wrong.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in ADAPTERS:
+        return wrapped(ADAPTERS[suffix], path, options)
+    if suffix in PICKLES:
+        return from_pickle(existing_file("path", path, PICKLES), trust_pickle, options)
+    if isinstance(path, str) and path.count(":") == 1:
+        refuse_options(options, path)
+        return path
+    known = ", ".join([*ADAPTERS, *PICKLES])
+    raise InputError(
+        f'a model must be a file with one of the suffixes {known}, or "package.module:factory", '
+        f"got {str(path)!r}"
+    )
+
+
+def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
+    """Load a callable, or wrap an estimator."""
+    if not trusted:
+        raise InputError(
+            f"{path} is a pickle, which runs whatever code it holds when it is loaded; pass "
+            f"trust_pickle=True if you know who wrote it"
+        )
+    model = unpickled(path)
+    if hasattr(model, "predict_proba"):
+        return wrapped(sklearn_model, model, options)
+    if not callable(model):
+        raise InputError(
+            f"{path} must hold an estimator with predict_proba or a callable, got "
+            f"{type(model).__qualname__}"
+        )
+    refuse_options(options, path)
+    return model  # type: ignore[no-any-return]
+
+
+def unpickled(path: Path) -> Any:
+    """Load a pickle."""
+    if path.suffix.lower() == ".joblib":
+        require_package("joblib", "sklearn")
+        import joblib
+
+        return joblib.load(path)
+    import dill
+
+    return dill.loads(path.read_bytes())
+
+
+def wrapped(adapter: Callable[..., Model], model: Any, options: dict[str, Any]) -> Model:
+    """Call the function that makes an adapter with options that it may not know."""
+    known = list(inspect.signature(adapter).parameters)[1:]
+    for name in options:
+        checks.one_of(f"an option of {adapter.__name__}", name, known)
+    return adapter(model, **options)
+
+
+def refuse_options(options: dict[str, Any], path: object) -> None:
+    """Raise if options are given to a model that is used as it is."""
+    if options:
+        raise InputError(f"{path} is used as it is and takes no {', '.join(options)}")

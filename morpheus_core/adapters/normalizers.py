@@ -1,0 +1,150 @@
+"""What networks expect pixels to be scaled to.
+
+A normaliser is called with pixels, float32 of (batch, height, width, bands), and returns as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core import checks
+from morpheus_core.descriptions import described
+from morpheus_core.errors import InputError, ModelError
+
+Float32 = NDArray[np.float32]
+Normalizer = Callable[[Float32], Float32]
+PerBand = float | Sequence[float]
+
+
+@dataclass(frozen=True, repr=False)
+class Scaling:
+    """Subtract an offset from each band and divide by a scale.
+
+    Attributes
+    ----------
+    offset, scale : tuple of float
+        One for all bands, or one per band.
+    clip : bool
+        Whether results are cut off below 0 and above 1.
+    """
+
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    clip: bool
+
+    __repr__ = described
+
+    def __call__(self, pixels: Float32) -> Float32:
+        """Scale pixels, (batch, height, width, bands)."""
+        if len(self.offset) not in (1, pixels.shape[-1]):
+            raise ModelError(
+                f"normalize must have one value, or one per band, {pixels.shape[-1]}, got "
+                f"{len(self.offset)}"
+            )
+        scaled: Float32 = pixels - np.array(self.offset, np.float32)
+        scaled /= np.array(self.scale, np.float32)
+        return np.clip(scaled, 0, 1, out=scaled) if self.clip else scaled
+
+
+@dataclass(frozen=True, repr=False)
+class Standardization:
+    """Give each window zero mean and unit standard deviation."""
+
+    __repr__ = described
+
+    def __call__(self, pixels: Float32) -> Float32:
+        """Scale pixels, (batch, height, width, bands)."""
+        axes = (1, 2, 3)
+        centred: Float32 = pixels - pixels.mean(axes, np.float64, keepdims=True).astype(np.float32)
+        deviation = centred.std(axes, np.float64, keepdims=True).astype(np.float32)
+        deviation[deviation == 0] = 1
+        centred /= deviation
+        return centred
+
+
+def min_max(min_pixel: PerBand, max_pixel: PerBand) -> Normalizer:
+    """Scale pixels so that `min_pixel` becomes 0 and `max_pixel` becomes 1, and clip the rest.
+
+    Parameters
+    ----------
+    min_pixel, max_pixel : float or sequence of float
+        In the units of the image, for all bands or one per band.
+
+    Returns
+    -------
+    callable
+        For ``normalize=`` of an adapter.
+
+    Raises
+    ------
+    InputError
+        If one is not finite, or a maximum is not above its minimum.
+    """
+    lowest, highest = paired("min_pixel", min_pixel, "max_pixel", max_pixel)
+    if not all(low < high for low, high in zip(lowest, highest, strict=True)):
+        raise InputError(f"max_pixel must be > min_pixel, got {max_pixel!r} and {min_pixel!r}")
+    spread = tuple(high - low for low, high in zip(lowest, highest, strict=True))
+    return Scaling(lowest, spread, clip=True)
+
+
+def z_score(mean: PerBand, std: PerBand) -> Normalizer:
+    """Subtract the mean of each band and divide by its standard deviation.
+
+    Parameters
+    ----------
+    mean, std : float or sequence of float
+        Of the images that the network was trained on, for all bands or one per band.
+
+    Returns
+    -------
+    callable
+        For ``normalize=`` of an adapter.
+
+    Raises
+    ------
+    InputError
+        If one is not finite, or a standard deviation is not positive.
+    """
+    means, deviations = paired("mean", mean, "std", std)
+    if min(deviations) <= 0:
+        raise InputError(f"std must be > 0, got {std!r}")
+    return Scaling(means, deviations, clip=False)
+
+
+def standardize() -> Normalizer:
+    """Give each window zero mean and unit standard deviation, over all its pixels and bands.
+
+    Constant windows become 0. A window that holds NaN becomes NaN; see ``fill_nan``.
+
+    Returns
+    -------
+    callable
+        For ``normalize=`` of an adapter.
+    """
+    return Standardization()
+
+
+def paired(
+    first_name: str, first: PerBand, second_name: str, second: PerBand
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the values of two arguments, as many of the one as of the other."""
+    values = [per_band(first_name, first), per_band(second_name, second)]
+    length = max(map(len, values))
+    a, b = (given * length if len(given) == 1 else given for given in values)
+    if len(a) != len(b):
+        raise InputError(
+            f"{first_name} and {second_name} must have as many values, got {first!r} and {second!r}"
+        )
+    return a, b
+
+
+def per_band(name: str, value: PerBand) -> tuple[float, ...]:
+    """Return one or several finite numbers."""
+    values = tuple(checks.finite_number(name, number) for number in np.atleast_1d(value))
+    if not values:
+        raise InputError(f"{name} must be a number, or one per band, got {value!r}")
+    return values

@@ -1,0 +1,98 @@
+"""From the windows that `predict` hands out to the tensors that a network takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core import checks
+from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.descriptions import described
+from morpheus_core.errors import InputError, ModelError
+
+Channels = Literal["first", "last"]
+CHANNELS: tuple[Channels, ...] = get_args(Channels)
+
+
+@dataclass(frozen=True, repr=False)
+class Preparation:
+    """Stacks, fills, normalises and lays out windows.
+
+    Attributes
+    ----------
+    channels : {"first", "last"}
+        Tensors are (batch, bands, height, width) or (batch, height, width, bands).
+    stack_inputs : bool
+        Whether the bands of all images make one tensor.
+    fill_nan : float or "median", optional
+        What takes the place of NaN: a number, or the median of its band in its window.
+    normalize : callable, optional
+        From (batch, height, width, bands) to the same shape.
+    """
+
+    channels: Channels
+    stack_inputs: bool = True
+    fill_nan: float | Literal["median"] | None = None
+    normalize: Normalizer | None = None
+
+    __repr__ = described
+
+    def __call__(self, windows: list[NDArray[Any]]) -> list[Float32]:
+        """Return one tensor, or one per image; they share no memory with the windows."""
+        groups = [windows] if self.stack_inputs else [[window] for window in windows]
+        return [self._tensor(group) for group in groups]
+
+    def _tensor(self, group: list[NDArray[Any]]) -> Float32:
+        pixels: Float32 = np.concatenate(group, axis=-1, dtype=np.float32, casting="unsafe")
+        if self.fill_nan == "median":
+            fill_with_medians(pixels)
+        elif self.fill_nan is not None:
+            np.copyto(pixels, self.fill_nan, where=np.isnan(pixels))
+        if self.normalize is not None:
+            pixels = self._normalized(pixels)
+        if self.channels == "first":
+            pixels = np.moveaxis(pixels, -1, 1)
+        return np.ascontiguousarray(pixels)
+
+    def _normalized(self, pixels: Float32) -> Float32:
+        normalized = np.asarray(self.normalize(pixels), np.float32)  # type: ignore[misc]
+        if normalized.shape != pixels.shape:
+            raise ModelError(
+                f"normalize must keep the shape, {pixels.shape}, got {normalized.shape}"
+            )
+        return normalized
+
+
+def make_preparation(
+    channels: Any, stack_inputs: Any = True, fill_nan: Any = None, normalize: Any = None
+) -> Preparation:
+    """Check the arguments of a `Preparation`.
+
+    Raises
+    ------
+    InputError
+        If one is not what it should be.
+    """
+    if fill_nan is not None and fill_nan != "median":
+        if isinstance(fill_nan, str):
+            raise InputError(f'fill_nan must be a number or "median", got {fill_nan!r}')
+        fill_nan = checks.finite_number("fill_nan", fill_nan)
+    if normalize is not None and not callable(normalize):
+        raise InputError(f"normalize must be callable, got {normalize!r}")
+    return Preparation(
+        checks.one_of("channels", channels, CHANNELS),
+        checks.flag("stack_inputs", stack_inputs),
+        fill_nan,
+        normalize,
+    )
+
+
+def fill_with_medians(pixels: Float32) -> None:
+    """Replace NaN by the median of its band in its window, 0 where there is nothing else."""
+    holes = np.isnan(pixels)
+    for window, band in np.argwhere(holes.any(axis=(1, 2))):
+        plane, hole = pixels[window, ..., band], holes[window, ..., band]
+        plane[hole] = 0 if hole.all() else np.median(plane[~hole])

@@ -1,0 +1,113 @@
+"""Estimators of scikit-learn, which score each pixel by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.preparation import Preparation, make_preparation
+from morpheus_core.adapters.requirements import require_package
+from morpheus_core.descriptions import described
+from morpheus_core.errors import InputError, ModelError
+
+Features = Callable[[Float32], Float32]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PixelClassifier:
+    """An estimator as a callable for `predict`.
+
+    Attributes
+    ----------
+    estimator : object
+        Has `predict_proba`.
+    preparation : Preparation
+        What comes before it.
+    features : callable, optional
+        From (batch, height, width, bands) to (batch, height, width, features).
+    """
+
+    estimator: Any
+    preparation: Preparation
+    features: Features | None = None
+
+    __repr__ = described
+
+    def __call__(self, windows: list[NDArray[Any]]) -> Float32:
+        """Score windows, each (batch, height, width, bands) → (batch, height, width, classes)."""
+        (pixels,) = self.preparation(windows)
+        table = pixels if self.features is None else self._computed(self.features, pixels)
+        expected = getattr(self.estimator, "n_features_in_", table.shape[-1])
+        if table.shape[-1] != expected:
+            raise ModelError(
+                f"the estimator takes {expected} features of a pixel, got {table.shape[-1]}; pass "
+                f"the bands that it was trained on, or features="
+            )
+        scores = self.estimator.predict_proba(table.reshape(-1, expected))
+        return np.asarray(scores, np.float32).reshape(*table.shape[:3], -1)
+
+    def _computed(self, features: Features, pixels: Float32) -> Float32:
+        table = np.asarray(features(pixels), np.float32)
+        if table.ndim != 4 or table.shape[:3] != pixels.shape[:3]:
+            raise ModelError(
+                f"features must return (batch, height, width, features), with "
+                f"{pixels.shape[:3]} first, got {table.shape}"
+            )
+        return table
+
+
+def sklearn_model(
+    estimator: Any,
+    *,
+    features: Features | None = None,
+    fill_nan: float | Literal["median"] | None = None,
+    normalize: Normalizer | None = None,
+) -> PixelClassifier:
+    """Wrap an estimator of scikit-learn that classifies pixels as a callable for `predict`.
+
+    The bands of all images are stacked, NaN is filled, pixels are normalised, features are
+    computed, and `predict_proba` scores each pixel: the classes are those of
+    ``estimator.classes_``, in that order.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier, or pipeline, with `predict_proba`.
+    features : callable, optional
+        From float32 pixels, (batch, height, width, bands), to the features of each, (batch,
+        height, width, features); a filter, say, that looks at the neighbours. By default the
+        bands are the features.
+    fill_nan : float or "median", optional
+        What takes the place of NaN, which most estimators refuse, in the units of the image: a
+        number, or the median of the band in the window (0 where all is NaN).
+    normalize : callable, optional
+        `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
+        width, bands) to the same shape.
+
+    Returns
+    -------
+    PixelClassifier
+        From a list of (batch, height, width, bands) arrays to float32 (batch, height, width,
+        classes).
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or scikit-learn is not installed. What is wrong about the number
+        of features is a `ModelError` at the first call.
+    """
+    require_package("sklearn", "sklearn")
+    if not hasattr(estimator, "predict_proba") or isinstance(estimator, type):
+        raise InputError(
+            f"estimator must be a fitted classifier with predict_proba, got "
+            f"{type(estimator).__qualname__}"
+        )
+    if features is not None and not callable(features):
+        raise InputError(f"features must be callable, got {features!r}")
+    preparation = make_preparation("last", fill_nan=fill_nan, normalize=normalize)
+    return PixelClassifier(estimator, preparation, features)
