@@ -16,16 +16,16 @@ from numpy.typing import ArrayLike
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.class_masks import MaskedClass, MaskFormat
+from morpheus_core.descriptions import model_name
 from morpheus_core.errors import InputError
 from morpheus_core.exports import checked_thresholds
 from morpheus_core.exposure_files import Exposure, find_exposures
 from morpheus_core.images import ArrayImage
 from morpheus_core.inputs import ImageStack
 from morpheus_core.mask_files import Recipe, write_masks
-from morpheus_core.models import Model, resolve
+from morpheus_core.models import FactoryModel, Model, resolve
 from morpheus_core.morpheus_core import make_job, predict
 from morpheus_core.parallel.devices import plan_workers
-from morpheus_core.provenance import model_name
 from morpheus_core.windows import Edges, Padding
 
 
@@ -156,7 +156,8 @@ def map_exposures(
     if priors is not None and trained_priors is not None:
         from morpheus_core.adapters import adjust_priors
 
-        used = adjust_priors(used, trained=trained_priors, expected=priors)
+        called = FactoryModel(used) if isinstance(used, str) else used
+        used = adjust_priors(called, trained=trained_priors, expected=priors)
     run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=progress)
     recipe = Recipe(run, model_name(model), mask_format)
     sources = [paths] if isinstance(paths, (str, os.PathLike)) else paths

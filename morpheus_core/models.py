@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,31 @@ def resolve(model: Model | str) -> Model:
     if not callable(made):
         raise ModelError(f"{model} must return a callable, got {type(made).__name__}")
     return made  # type: ignore[no-any-return]
+
+
+class FactoryModel:
+    """The model that a factory makes, at the first call; only the factory's name is pickled.
+
+    Parameters
+    ----------
+    factory : str
+        ``"package.module:factory"``.
+    """
+
+    def __init__(self, factory: str) -> None:
+        self.factory = factory
+
+    @cached_property
+    def model(self) -> Model:
+        """What the factory made."""
+        return resolve(self.factory)
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"factory": self.factory}
+
+    def __call__(self, windows: list[NDArray[Any]]) -> Any:
+        """Predict."""
+        return self.model(windows)
 
 
 RECIPE = """\
