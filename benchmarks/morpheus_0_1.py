@@ -6,12 +6,14 @@ predicted value.
 
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 from ready import Case, Ready
 
 from morpheus_core import morpheus_core
 
+assert version("morpheus-core") == "0.1.13"
 *numbers, method = sys.argv[1:]
 case = Case(*map(int, numbers))
 

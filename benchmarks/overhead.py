@@ -92,6 +92,8 @@ def main() -> None:
         out_dir = Path(directory)
         for case in [*CASES, Case(64, 16, 1024, 1), Case(64, 16, 1024, 14)]:
             for name, method in METHODS.items():
+                if case.classes == 1 and name != "mean_var":
+                    continue  # votes for the only class say nothing
                 measures = {
                     "predict": partial(overhead, case, method),
                     "limit": partial(limit, case, method),

@@ -11,6 +11,7 @@ nanoseconds per predicted value.
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -53,7 +54,11 @@ def morpheus_0_1(python: str, case: Case, method: str) -> float:
     smaller = case._replace(side=min(case.side, case.window + 11 * case.stride))
     script = Path(__file__).with_name("morpheus_0_1.py")
     arguments = [python, script, *map(str, smaller), method]
-    return float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    environment = {**os.environ, "PYTHONPATH": ""}  # which may lead to this package instead
+    printed = subprocess.run(
+        arguments, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout
+    return float(printed)
 
 
 def monai(case: Case, **options: object) -> float:

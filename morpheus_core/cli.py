@@ -8,13 +8,19 @@ import traceback
 from collections.abc import Sequence
 
 from morpheus_core import __version__
-from morpheus_core.commands.demo import add as add_demo
-from morpheus_core.commands.map import add as add_map
+from morpheus_core.commands import demo, predict, view
+from morpheus_core.commands import map as map_command
 from morpheus_core.errors import MorpheusError
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   morpheus-core demo --out-dir morpheus-demo
       simulate a small sky, classify every pixel of it, and draw the result
+  morpheus-core predict image.fits --model net.onnx --n-classes 5 --window 40 --out-dir results
+      classify every pixel of an image of yours
+  morpheus-core view results --image image.fits
+      draw that
+
+exit codes: 0; 1 for an error, which is explained; 2 for wrong usage; 130 after Ctrl-C
 """
 
 
@@ -57,6 +63,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    add_demo(commands)
-    add_map(commands)
+    for command in (demo, predict, map_command, view):
+        command.add(commands)
     return parser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -68,16 +69,18 @@ class CheckedModel:
                 arriving = copy_from_gpu(answer)
                 return lambda: np.ascontiguousarray(self._checked(arriving(), size))
             array = to_numpy(answer)
+            del answer  # which would count as another holder of the memory
         except Exception as error:
             given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
             raise ModelError(
                 f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
                 f"window rows {batch.rows[0]} to {batch.rows[-1]}"
             ) from error
+        is_safe = self._buffers is None or is_unshared(array)  # asked before there are more names
         predictions = self._checked(array, size)
-        if self._buffers is None:
+        if self._buffers is None or is_safe:
             predictions = np.ascontiguousarray(predictions)
-        else:  # models may return the same memory each time
+        else:  # the model may return the same memory each time
             predictions = self._buffers.copy(predictions)
         return lambda: predictions
 
@@ -116,6 +119,40 @@ class TwoBuffers:
         copy = self._buffers[0][: array.size].reshape(array.shape)
         np.copyto(copy, array)
         return copy
+
+
+def is_unshared(array: NDArray[Any]) -> bool:
+    """Say whether a variable of the caller is all that holds an array, and the memory of it.
+
+    Then nothing can overwrite it. Where that cannot be told the answer is no.
+    """
+    owner = array if array.base is None else array.base
+    if not isinstance(owner, np.ndarray) or not owner.flags.owndata:
+        return False
+    return reference_counts(array) == FRESH_COUNTS[owner is array]
+
+
+def reference_counts(array: NDArray[Any]) -> tuple[int, int]:
+    """Return how often an array, and the array that it is a view of, are referred to."""
+    return sys.getrefcount(array), 0 if array.base is None else sys.getrefcount(array.base)
+
+
+def fresh_counts(is_owner: bool) -> tuple[int, int]:
+    """Return the counts of an array that nothing else holds, as :func:`is_unshared` sees them.
+
+    They differ between versions of Python.
+    """
+
+    def seen(array: NDArray[Any]) -> tuple[int, int]:
+        owner = array if array.base is None else array.base
+        assert (owner is array) == is_owner
+        return reference_counts(array)
+
+    array = np.empty((2, 2)) if is_owner else np.empty((2, 2))[:1]
+    return seen(array)
+
+
+FRESH_COUNTS = {is_owner: fresh_counts(is_owner) for is_owner in (True, False)}
 
 
 def is_on_gpu(answer: Any) -> bool:

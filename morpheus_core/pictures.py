@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.errors import InputError, MissingPackageError
+from morpheus_core.errors import InputError
+from morpheus_core.extras import require_package
 from morpheus_core.finished import Block, Outputs, open_results
 from morpheus_core.headers import sky_of
 from morpheus_core.images import BANDS, Bands, Image
@@ -93,10 +93,7 @@ def quicklook(
     """
     most = checks.whole_number("max_pixels", max_pixels)
     layout = checks.one_of("bands", bands, BANDS)
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError(
-            'quicklook needs matplotlib, which is not installed: pip install "morpheus-core[plot]"'
-        )
+    require_package("matplotlib", "plot", "quicklook")
     with ExitStack() as opened:
         outputs = opened.enter_context(open_results(results, scattered=True))
         names = checks.class_names(class_names, len(outputs.class_names)) or outputs.class_names

@@ -7,6 +7,7 @@ dilation. Nothing here reads a pixel or calls a model.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -319,7 +320,9 @@ class Visits:
         self._grid = grid
         # Most maps repeat few distinct rows (a boolean crop has two), so each is summed once.
         distinct, kinds = np.unique(update_map, axis=0, return_inverse=True)
-        self._row_kind = kinds.reshape(-1)  # numpy 2.0.0 returns a column
+        # As lists: every output row looks up a few of each.
+        self._row_kind = kinds.reshape(-1).tolist()  # numpy 2.0.0 returns a column
+        self._tops = grid.tops.tolist()
         self._row_sums = self._sum_along_width(distinct)  # (distinct rows, output width)
         self._sums: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
@@ -332,10 +335,9 @@ class Visits:
 
     def _kinds(self, output_row: int) -> tuple[int, ...]:
         """Return which distinct row of the map each window that reaches `output_row` lays on it."""
-        tops = self._grid.tops
-        first = np.searchsorted(tops, output_row - self._grid.output_window_shape[0], side="right")
-        stop = np.searchsorted(tops, output_row, side="right")
-        return tuple(self._row_kind[output_row - tops[first:stop]].tolist())
+        first = bisect_right(self._tops, output_row - len(self._row_kind))
+        stop = bisect_right(self._tops, output_row)
+        return tuple(self._row_kind[output_row - top] for top in self._tops[first:stop])
 
     def row(self, output_row: int) -> NDArray[np.float64]:
         """Return the sum of weights over every window, for each pixel of one output row."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from morpheus_core import InputError, ModelError, adapters, predict
+from morpheus_core import InputError, MissingPackageError, ModelError, adapters, predict
 from morpheus_core.adapters.activations import ACTIVATIONS
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.preparation import Preparation, make_preparation
@@ -461,7 +461,7 @@ class TestLoadModel:
 
     @pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.pt", "model.keras"])
     def test_files_that_are_not_there(self, tmp_path, monkeypatch, name):
-        monkeypatch.setattr("morpheus_core.adapters.requirements.find_spec", lambda _: True)
+        monkeypatch.setattr("morpheus_core.extras.find_spec", lambda _: True)
         with pytest.raises(InputError, match=r"must be a file, got .*model\.\w+', which is none"):
             adapters.load_model(tmp_path / name)
 
@@ -482,8 +482,10 @@ class TestLoadModel:
     ],
 )
 def test_missing_frameworks(monkeypatch, make, package, extra):
-    monkeypatch.setattr("morpheus_core.adapters.requirements.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=rf"{package} must .* 'morpheus-core\[{extra}\]'"):
+    monkeypatch.setattr("morpheus_core.extras.find_spec", lambda _: None)
+    with pytest.raises(
+        MissingPackageError, match=rf"needs {package}, .* 'morpheus-core\[{extra}\]'"
+    ):
         make("model")
 
 

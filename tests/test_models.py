@@ -172,3 +172,25 @@ def test_no_framework_is_imported():
         "assert not {'torch', 'tensorflow', 'jax', 'cupy', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+MEMORY = np.ones((8, 6, 5, 3), np.float32)
+VIEW = MEMORY[:4]
+
+
+@pytest.mark.parametrize(
+    ("make", "is_copied"),
+    [
+        (lambda: np.ones((4, 6, 5, 3), np.float32), False),
+        (lambda: np.ones((8, 6, 5, 3), np.float32)[:4], False),
+        (lambda: MEMORY[:4], True),
+        (lambda: VIEW, True),
+        (lambda: np.frombuffer(bytes(4 * 6 * 5 * 3 * 4), np.float32).reshape(4, 6, 5, 3), True),
+    ],
+)
+def test_only_memory_that_the_model_may_use_again_is_copied(make, is_copied):
+    model = CheckedModel(lambda _: make(), 3, (6, 5), asked_ahead=True)
+    first, second, third = model(BATCH)(), model(BATCH)(), model(BATCH)()
+    assert not np.shares_memory(first, second)
+    assert np.shares_memory(first, third) == is_copied  # two buffers, used in turn
+    assert not np.shares_memory(first, MEMORY)

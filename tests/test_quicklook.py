@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_headers import ROTATED, SIP, sky_header
 
 import morpheus_core as package
-from morpheus_core import InputError, MissingPackageError, finished, pictures, predict, quicklook
+from morpheus_core import InputError, MissingPackageError, finished, predict, quicklook
 from morpheus_core.colours import (
     FAINTEST,
     MISSING_COLOUR,
@@ -349,8 +349,8 @@ def test_an_unfinished_run(tmp_path):
 
 
 def test_without_matplotlib(monkeypatch):
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r'pip install "morpheus-core\[plot\]"') as error:
+    monkeypatch.setattr("morpheus_core.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'morpheus-core\[plot\]'") as error:
         quicklook([np.ones((3, 4, 2)), np.ones((3, 4))])
     assert isinstance(error.value, ImportError)
 

@@ -11,10 +11,11 @@ from typing import Any
 from morpheus_core import checks
 from morpheus_core.adapters.keras import keras_model
 from morpheus_core.adapters.onnx import onnx_model
+from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
-from morpheus_core.adapters.requirements import existing_file, require_package
 from morpheus_core.adapters.sklearn import sklearn_model
 from morpheus_core.errors import InputError
+from morpheus_core.extras import require_package
 from morpheus_core.models import Model
 
 ADAPTERS: dict[str, Callable[..., Model]] = {
@@ -90,7 +91,7 @@ def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
 def unpickled(path: Path) -> Any:
     """Load a pickle."""
     if path.suffix.lower() == ".joblib":
-        require_package("joblib", "sklearn")
+        require_package("joblib", "sklearn", "a .joblib file")
         import joblib
 
         return joblib.load(path)

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
-from morpheus_core.adapters.requirements import existing_file, require_package
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.extras import require_package
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -108,10 +109,12 @@ def keras_model(
     Raises
     ------
     InputError
-        If an argument is wrong, the file is not there, or Keras is not installed. What is wrong
-        about the network itself is a `ModelError` at the first call.
+        If an argument is wrong, or the file is not there. What is wrong about the network itself is
+        a `ModelError` at the first call.
+    MissingPackageError
+        If Keras is not installed.
     """
-    require_package("keras", "keras")
+    require_package("keras", "keras", "keras_model")
     if isinstance(model, (str, os.PathLike)):
         model = existing_file("model", model, (".keras",))
     elif not hasattr(model, "predict_on_batch"):

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
-from morpheus_core.adapters.requirements import existing_file, require_package
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.extras import require_package
 from morpheus_core.parallel.devices import installed_gpus
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -107,10 +108,12 @@ def onnx_model(
     Raises
     ------
     InputError
-        If an argument is wrong, the file is not there, or ONNX Runtime is not installed. What is
-        wrong about the network itself is a `ModelError` at the first call.
+        If an argument is wrong, or the file is not there. What is wrong about the network itself is
+        a `ModelError` at the first call.
+    MissingPackageError
+        If ONNX Runtime is not installed.
     """
-    require_package("onnxruntime", "onnx")
+    require_package("onnxruntime", "onnx", "onnx_model")
     source = OnnxSource(existing_file("path", path, (".onnx",)), checked_providers(providers))
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     return Adapter(source, preparation, checked_activation(activation))

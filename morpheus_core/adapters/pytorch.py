@@ -18,11 +18,12 @@ from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network, only
 from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
-from morpheus_core.adapters.requirements import existing_file, require_package
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described, model_name
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.extras import require_package
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
@@ -208,10 +209,12 @@ def torch_model(
     Raises
     ------
     InputError
-        If an argument is wrong, a file is not there, or PyTorch is not installed. What is wrong
-        about the network itself is a `ModelError` at the first call.
+        If an argument is wrong, or a file is not there. What is wrong about the network itself is a
+        `ModelError` at the first call.
+    MissingPackageError
+        If PyTorch is not installed.
     """
-    require_package("torch", "torch")
+    require_package("torch", "torch", "torch_model")
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     source = TorchSource(
         checked_model(model, state_dict),

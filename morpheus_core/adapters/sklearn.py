@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Preparation, make_preparation
-from morpheus_core.adapters.requirements import require_package
 from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.extras import require_package
 
 Features = Callable[[Float32], Float32]
 
@@ -101,7 +101,7 @@ def sklearn_model(
         If an argument is wrong, or scikit-learn is not installed. What is wrong about the number
         of features is a `ModelError` at the first call.
     """
-    require_package("sklearn", "sklearn")
+    require_package("sklearn", "sklearn", "sklearn_model")
     if not hasattr(estimator, "predict_proba") or isinstance(estimator, type):
         raise InputError(
             f"estimator must be a fitted classifier with predict_proba, got "

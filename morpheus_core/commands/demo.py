@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from morpheus_core.commands.arguments import add_verbose
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -23,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="where images and results go (default: %(default)s)",
     )
     demo.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    demo.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
+    add_verbose(demo)
     demo.set_defaults(run=run)
 
 

@@ -7,6 +7,13 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from morpheus_core.commands.arguments import (
+    add_verbose,
+    add_window_arguments,
+    add_worker_arguments,
+    window_options,
+    worker_options,
+)
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import MorpheusError
 
@@ -43,33 +50,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="FITS files, file.fits[HDU] for one HDU, or directories with all that is below",
     )
     add_model_arguments(parser)
-    add_window_arguments(parser)
+    add_window_arguments(parser, batch_size=8)
     add_class_arguments(parser)
-    add_run_arguments(parser)
+    add_worker_arguments(parser)
+    add_output_arguments(parser)
+    add_verbose(parser)
     parser.set_defaults(run=run)
-
-
-def add_window_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide what the model sees."""
-    pair: dict[str, Any] = {
-        "type": int,
-        "nargs": 2,
-        "metavar": ("ROWS", "COLUMNS"),
-        "required": True,
-    }
-    parser.add_argument("--window", **pair, help="size of what the model sees")
-    parser.add_argument("--stride", **pair, help="pixels between neighbouring windows")
-    parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="windows at once (%(default)s)"
-    )
-    parser.add_argument(
-        "--padding",
-        choices=("reflect", "symmetric", "edge", "constant"),
-        help="continue images beyond their borders; images smaller than the window need it",
-    )
-    parser.add_argument(
-        "--crop", type=int, metavar="PIXELS", help="border of each prediction that does not count"
-    )
 
 
 def add_class_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,16 +88,12 @@ def add_class_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide where and how the command runs."""
-    workers = parser.add_mutually_exclusive_group()
-    workers.add_argument("--cpus", type=int, metavar="N", help="run in this many processes")
-    workers.add_argument("--gpus", nargs="+", metavar="GPU", help="run in one process per GPU")
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide where masks go."""
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace masks that are there")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show where errors arose")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -123,9 +105,6 @@ def run(arguments: argparse.Namespace) -> None:
         If a file has no masks, once the others have theirs.
     """
     from morpheus_core.exposures import map_exposures
-    from morpheus_core.update_maps import centre_crop
-
-    window = tuple(arguments.window)
 
     def report(outcome: Outcome) -> None:
         print(f"{outcome.source} → {outcome.output or 'failed'}", flush=True)
@@ -133,19 +112,14 @@ def run(arguments: argparse.Namespace) -> None:
             traceback.print_exception(outcome.error)
 
     outcomes = map_exposures(
-        load_model(arguments.model, arguments.trust_pickle),
+        load_model(arguments),
         arguments.paths,
         len(arguments.class_names),
-        arguments.batch_size,
-        window,
-        stride=tuple(arguments.stride),
-        update_map=None if arguments.crop is None else centre_crop(window, arguments.crop),
-        padding=arguments.padding,
-        class_names=arguments.class_names,
+        **window_options(arguments),
+        **worker_options(arguments),
         **class_options(arguments),
+        class_names=arguments.class_names,
         single_mask=arguments.single_mask,
-        cpus=arguments.cpus,
-        gpus=devices(arguments.gpus),
         out_dir=arguments.out_dir,
         overwrite=arguments.overwrite,
         progress=sys.stderr.isatty(),
@@ -175,8 +149,3 @@ def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.probabilities:
         options["thresholds"] = None
     return options
-
-
-def devices(gpus: list[str] | None) -> list[int | str] | None:
-    """Return devices as `predict` takes them: by number or by UUID."""
-    return None if gpus is None else [int(gpu) if gpu.isdigit() else gpu for gpu in gpus]

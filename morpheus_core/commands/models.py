@@ -5,34 +5,86 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from morpheus_core.errors import InputError
+from morpheus_core.models import Model
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which model is meant."""
-    parser.add_argument(
+    """Add the options that say which model is meant, and what is done around it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "--model",
         required=True,
-        metavar="MODULE:FACTORY",
-        help="the function without arguments that makes the model",
+        metavar="FILE|MODULE:FACTORY",
+        help="net.onnx, net.pt2, net.pt (TorchScript), net.keras, model.pkl, or the function "
+        "without arguments that makes the model",
     )
-    parser.add_argument(
+    group.add_argument(
         "--trust-pickle",
         action="store_true",
-        help="load a model whose file may run any code; only if you know where it comes from",
+        help="load a pickle, which may run any code; only if you know where it comes from",
+    )
+    group.add_argument("--channels", choices=("first", "last"), help="the layout of the network")
+    group.add_argument(
+        "--separate-inputs", action="store_true", help="give the network one tensor per image"
+    )
+    group.add_argument(
+        "--fill-nan", metavar="X|median", help="what takes the place of NaN before the network"
+    )
+    normalize = group.add_mutually_exclusive_group()
+    normalize.add_argument(
+        "--min-max", type=float, nargs=2, metavar=("MIN", "MAX"), help="scale to 0 ... 1 and clip"
+    )
+    normalize.add_argument(
+        "--standardize", action="store_true", help="subtract mean, divide by standard deviation"
+    )
+    group.add_argument(
+        "--activation", choices=("softmax", "sigmoid"), help="makes probabilities of scores"
     )
 
 
-def load_model(name: str, trust_pickle: bool) -> str:
+def load_model(arguments: argparse.Namespace) -> Model | str:
     """Return the model that a user named.
 
     Raises
     ------
     InputError
-        If that is no model.
+        If that is no model, or an option does not go with it.
     """
-    if name.count(":") != 1:
-        raise InputError(f'--model must be "package.module:factory", got {name}')
-    sys.path.insert(0, str(Path.cwd()))  # where `python -m` also looks for modules
-    return name
+    from morpheus_core import adapters
+
+    if ":" in arguments.model:
+        sys.path.insert(0, str(Path.cwd()))  # where `python -m` also looks for modules
+    return adapters.load_model(
+        arguments.model, trust_pickle=arguments.trust_pickle, **adapter_options(arguments)
+    )
+
+
+def adapter_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of an adapter that were given."""
+    from morpheus_core import adapters
+
+    options = {
+        "channels": arguments.channels,
+        "fill_nan": fill_of(arguments.fill_nan),
+        "activation": arguments.activation,
+        "stack_inputs": False if arguments.separate_inputs else None,
+        "normalize": None,
+    }
+    if arguments.standardize:
+        options["normalize"] = adapters.standardize()
+    elif arguments.min_max is not None:
+        options["normalize"] = adapters.min_max(*arguments.min_max)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def fill_of(text: str | None) -> float | str | None:
+    """Return a number, or the word that stands for one."""
+    if text is None or text == "median":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--fill-nan must be a number or median, got {text}") from None

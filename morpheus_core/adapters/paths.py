@@ -1,22 +1,12 @@
-"""Whether the files and packages that an adapter needs are there."""
+"""Whether the files that an adapter needs are there."""
 
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from morpheus_core.errors import InputError
-
-
-def require_package(package: str, extra: str) -> None:
-    """Raise `InputError` unless a package is installed, without importing it."""
-    if find_spec(package) is None:
-        raise InputError(
-            f"{package} must be installed to run this model; "
-            f"pip install 'morpheus-core[{extra}]' brings it"
-        )
 
 
 def existing_file(name: str, value: Any, suffixes: tuple[str, ...]) -> Path:

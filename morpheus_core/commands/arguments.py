@@ -1,0 +1,232 @@
+"""Options that several commands share, and what they mean to :func:`morpheus_core.predict`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.alignment import CHECKS
+from morpheus_core.errors import InputError
+from morpheus_core.images import BANDS
+from morpheus_core.windows import EDGES, PADDINGS
+
+
+class Pair(argparse.Action):
+    """Takes one number for rows and columns, or one for each."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store a tuple of two."""
+        assert isinstance(values, list)
+        if len(values) > 2:
+            parser.error(f"{option_string} must be one number or two, got {len(values)}")
+        setattr(namespace, self.dest, (values[0], values[-1]))
+
+
+def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """Add the options that decide what the model sees, and which of its predictions count."""
+    group = parser.add_argument_group("windows")
+    pair: dict[str, Any] = {
+        "type": int,
+        "nargs": "+",
+        "action": Pair,
+        "metavar": "PIXELS",
+    }
+    group.add_argument("--window", **pair, required=True, help="rows and columns of a window")
+    group.add_argument(
+        "--stride",
+        **pair,
+        default=(1, 1),
+        help="rows and columns between neighbouring windows (1)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=batch_size,
+        metavar="N",
+        help="the most windows that the model gets at once (%(default)s)",
+    )
+    group.add_argument(
+        "--edges", choices=EDGES, default="cover", help="where the stride does not divide the image"
+    )
+    group.add_argument("--padding", choices=PADDINGS, help="continue images beyond their borders")
+    weights = group.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--crop", type=int, metavar="PIXELS", help="border of each prediction that does not count"
+    )
+    weights.add_argument(
+        "--update-map",
+        metavar="gaussian|hann|FILE.npy",
+        help="weights of the pixels of each prediction",
+    )
+    group.add_argument(
+        "--nan-policy",
+        choices=NAN_POLICIES,
+        default="propagate",
+        help="what a prediction that is not finite does (%(default)s)",
+    )
+    group.add_argument(
+        "--skip-blank", action="store_true", help="leave out windows that hold nothing but NaN"
+    )
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide where the model runs."""
+    group = parser.add_argument_group("workers")
+    workers = group.add_mutually_exclusive_group()
+    workers.add_argument("--cpus", type=int, metavar="N", help="run in this many processes")
+    workers.add_argument(
+        "--gpus", nargs="+", metavar="GPU", help="run in one process per index or UUID"
+    )
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add the option that shows more of an error."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
+
+
+def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add everything that `predict` can be asked for."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE",
+        help="FITS images of the same height and width; file.fits[SCI] for one HDU of many",
+    )
+    images = parser.add_argument_group("images")
+    images.add_argument("--bands", choices=BANDS, default="last", help="axis of bands, of three")
+    images.add_argument("--mask", metavar="FILE", help="image that marks bad pixels")
+    images.add_argument(
+        "--mask-bits", metavar="BITS", help='bits that mark bad ones, as "3" or "~1,2"'
+    )
+    images.add_argument(
+        "--check-wcs", choices=CHECKS, default="warn", help="where inputs show different sky"
+    )
+    add_window_arguments(parser, batch_size=64)
+    results = parser.add_argument_group("results")
+    results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
+    results.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="what they are called, in its order"
+    )
+    results.add_argument(
+        "--aggregate",
+        action="append",
+        choices=list(AGGREGATION_METHODS),
+        help="what becomes of overlapping predictions; twice for both (rank_vote)",
+    )
+    results.add_argument(
+        "--dilation",
+        type=Fraction,
+        default=Fraction(1),
+        metavar="F",
+        help="output pixels per input pixel, as 2 or 1/2",
+    )
+    results.add_argument(
+        "--fill-value", type=float, default=float("nan"), metavar="X", help="where n is 0 (nan)"
+    )
+    results.add_argument(
+        "--output-dtype", choices=("float32", "float64"), default="float32", help="of the outputs"
+    )
+    results.add_argument("--out-dir", metavar="DIR", required=True, help="where they go")
+    results.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    results.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    add_worker_arguments(parser)
+    parser.add_argument(
+        "--parallel-check-interval",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="between two updates of the progress of workers (%(default)s)",
+    )
+    parser.add_argument(
+        "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_verbose(parser)
+
+
+def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `predict`, but for the model."""
+    return {
+        **window_options(arguments),
+        **worker_options(arguments),
+        "model_inputs": arguments.inputs,
+        "n_classes": class_count(arguments.n_classes, arguments.class_names),
+        "dilation": arguments.dilation,
+        "aggregate_method": arguments.aggregate or AGGREGATION_METHODS.RANK_VOTE,
+        "out_dir": arguments.out_dir,
+        "parallel_check_interval": arguments.parallel_check_interval,
+        "fill_value": arguments.fill_value,
+        "overwrite": arguments.overwrite,
+        "resume": arguments.resume,
+        "progress": not arguments.no_progress,
+        "bands": arguments.bands,
+        "mask": arguments.mask,
+        "mask_bits": arguments.mask_bits,
+        "check_wcs": arguments.check_wcs,
+        "class_names": arguments.class_names,
+        "output_dtype": arguments.output_dtype,
+        "prefetch": arguments.prefetch,
+    }
+
+
+def class_count(n_classes: int | None, class_names: Sequence[str] | None) -> int:
+    """Return how many classes there are, which their names say as well."""
+    if n_classes is not None:
+        return n_classes
+    if class_names is None:
+        raise InputError("--n-classes must say how many classes the model has, or --class-names")
+    return len(class_names)
+
+
+def window_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`add_window_arguments` asks for."""
+    return {
+        "window_shape": arguments.window,
+        "stride": arguments.stride,
+        "batch_size": arguments.batch_size,
+        "edges": arguments.edges,
+        "padding": arguments.padding,
+        "update_map": update_map(arguments),
+        "nan_policy": arguments.nan_policy,
+        "skip_blank": arguments.skip_blank,
+    }
+
+
+def update_map(arguments: argparse.Namespace) -> Any:
+    """Return the map that is named, of the size of a prediction."""
+    import numpy as np
+
+    from morpheus_core import update_maps
+
+    dilation = getattr(arguments, "dilation", 1)
+    height, width = arguments.window
+    shape = int(height * dilation), int(width * dilation)
+    if arguments.crop is not None:
+        return update_maps.centre_crop(shape, arguments.crop)
+    named = {"gaussian": update_maps.gaussian, "hann": update_maps.hann}
+    if arguments.update_map is None or arguments.update_map in named:
+        return named[arguments.update_map](shape) if arguments.update_map else None
+    try:
+        return np.load(arguments.update_map)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--update-map must be gaussian, hann or a file of numpy.save, got "
+            f"{arguments.update_map}: {error}"
+        ) from error
+
+
+def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`add_worker_arguments` asks for."""
+    gpus = arguments.gpus
+    if gpus is not None:
+        gpus = [int(gpu) if gpu.isdigit() else gpu for gpu in gpus]
+    return {"cpus": arguments.cpus, "gpus": gpus}

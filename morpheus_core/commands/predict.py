@@ -1,0 +1,116 @@
+"""``morpheus-core predict`` and ``morpheus-core plan``, which take the same arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from morpheus_core import checks
+from morpheus_core.commands.arguments import add_predict_arguments, predict_options
+from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.errors import InputError
+
+EXAMPLE = """examples:
+  morpheus-core predict h.fits j.fits v.fits z.fits --model net.onnx --activation softmax \\
+      --class-names spheroid disk irregular "point source" background --window 40 40 \\
+      --aggregate mean_var --aggregate rank_vote --cpus 4 --out-dir results
+      write output_mean_var.fits, output_rank_vote.fits and n.fits, with four processes
+
+  morpheus-core predict field.fits --model mynetwork:make --n-classes 2 --window 256 --stride 128 \\
+      --padding reflect --out-dir results --masks masks.fits --threshold 0.9
+      also write where each class reaches a probability of 0.9
+"""
+PLAN_EXAMPLE = """example:
+  morpheus-core plan h.fits j.fits v.fits z.fits --model net.onnx --n-classes 5 --window 40 40 \\
+      --cpus 4 --out-dir results
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both commands."""
+    predict = commands.add_parser(
+        "predict",
+        help="classify every pixel of images and write FITS files",
+        description="Slide a window over images, let a model score it, and write statistics of\n"
+        "the overlapping predictions of each pixel.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(predict)
+    predict.set_defaults(run=run_predict)
+
+    plan = commands.add_parser(
+        "plan",
+        help="say what predict would do and take",
+        description="Take the arguments of predict, try the model for a moment, and say what the\n"
+        "run would do and take: windows, coverage, disk, memory, time. Nothing is written.",
+        epilog=PLAN_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(plan)
+    plan.set_defaults(run=run_plan)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what both commands take."""
+    add_model_arguments(parser)
+    add_predict_arguments(parser)
+    exports = parser.add_argument_group("one image per result")
+    exports.add_argument("--planes", metavar="FILE", help="write all results as 2-D images as well")
+    exports.add_argument("--masks", metavar="FILE", help="write where classes reach a threshold")
+    exports.add_argument(
+        "--threshold", type=float, nargs="+", metavar="X", help="one, or one per class, for --masks"
+    )
+
+
+def run_predict(arguments: argparse.Namespace) -> None:
+    """Delegate to :func:`morpheus_core.predict`, then to the exports that are asked for."""
+    from morpheus_core import export_masks, export_planes, predict
+
+    refuse_exports(arguments)
+    hduls, arrays = predict(load_model(arguments), **predict_options(arguments))
+    for hdul, array in zip(hduls, arrays, strict=True):
+        print(f"{hdul.filename()}  {hdul[0].name}  {array.shape}")
+        hdul.close()
+    if arguments.planes is not None:
+        export_planes(arguments.out_dir, arguments.planes, overwrite=arguments.overwrite)
+        print(arguments.planes)
+    if arguments.masks is not None:
+        export_masks(
+            arguments.out_dir,
+            arguments.masks,
+            thresholds_of(arguments.threshold),
+            overwrite=arguments.overwrite,
+        )
+        print(arguments.masks)
+
+
+def refuse_exports(arguments: argparse.Namespace) -> None:
+    """Raise before the run if an export could not be written after it.
+
+    Raises
+    ------
+    InputError
+        If options do not go together, or a file is in the way.
+    """
+    if (arguments.masks is None) != (arguments.threshold is None):
+        raise InputError("--masks and --threshold need each other")
+    if arguments.masks is not None and len(arguments.aggregate or [""]) > 1:
+        raise InputError("--masks needs a single --aggregate, got two")
+    for option, path in (("--planes", arguments.planes), ("--masks", arguments.masks)):
+        if path is not None and not arguments.overwrite and Path(path).exists():
+            raise InputError(f"{option} {path} exists; pass --overwrite to replace it")
+
+
+def thresholds_of(values: list[float]) -> Any:
+    """Return one threshold for all classes, or a list of one per class."""
+    return values[0] if len(values) == 1 else values
+
+
+def run_plan(arguments: argparse.Namespace) -> None:
+    """Delegate to :func:`morpheus_core.plan`."""
+    from morpheus_core import plan
+
+    checks.directory("out_dir", arguments.out_dir)
+    print(plan(load_model(arguments), **predict_options(arguments)))

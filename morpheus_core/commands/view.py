@@ -1,0 +1,73 @@
+"""``morpheus-core view``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from morpheus_core.commands.arguments import add_verbose
+from morpheus_core.errors import OutputError
+from morpheus_core.images import BANDS
+
+EXAMPLE = """example:
+  morpheus-core view results --image h.fits --picture look.png
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "view",
+        help="draw a result as a picture",
+        description="Draw the image, the class of each pixel, its dispersion, and n.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out_dir", metavar="DIR", help="where predict has written its outputs")
+    parser.add_argument("--image", metavar="FILE", help="what the model saw, to be drawn as well")
+    parser.add_argument("--bands", choices=BANDS, default="last", help="axis of bands, of three")
+    parser.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="if the outputs do not name the classes"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="the most rows and columns that are drawn (%(default)s)",
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="PNG, PDF or SVG file to write (default: quicklook.png in DIR)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the picture")
+    add_verbose(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Delegate to :func:`morpheus_core.quicklook`.
+
+    Raises
+    ------
+    OutputError
+        If the picture exists or cannot be written.
+    """
+    from morpheus_core import quicklook
+
+    path = Path(arguments.picture or Path(arguments.out_dir) / "quicklook.png")
+    if path.exists() and not arguments.overwrite:
+        raise OutputError(f"{path} exists already; pass --overwrite, or another --picture")
+    figure = quicklook(
+        arguments.out_dir,
+        arguments.image,
+        class_names=arguments.class_names,
+        bands=arguments.bands,
+        max_pixels=arguments.max_pixels,
+    )
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    print(path)
