@@ -11,6 +11,7 @@ from morpheus_core.errors import (
     WorkerError,
 )
 from morpheus_core.exports import export_masks, export_planes
+from morpheus_core.exposures import map_exposures
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.pictures import quicklook
 from morpheus_core.planning import Forecast, plan
@@ -30,6 +31,7 @@ __all__ = [
     "adapters",
     "export_masks",
     "export_planes",
+    "map_exposures",
     "plan",
     "predict",
     "quicklook",

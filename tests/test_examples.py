@@ -19,7 +19,7 @@ def test_readme(tmp_path, monkeypatch):
     assert outcome.failed == 0
 
 
-@pytest.mark.parametrize("name", ["morpheus_core", "update_maps", "exposure_files"])
+@pytest.mark.parametrize("name", ["morpheus_core", "update_maps", "planning", "exposure_files"])
 def test_docstrings(name):
     outcome = doctest.testmod(importlib.import_module(f"morpheus_core.{name}"))
     assert outcome.attempted > 0
@@ -29,5 +29,5 @@ def test_docstrings(name):
 def test_docstring_of_quicklook(tmp_path, monkeypatch):
     require("matplotlib")
     monkeypatch.chdir(tmp_path)
-    test_docstrings("morpheus_core.pictures")
+    test_docstrings("pictures")
     assert (tmp_path / "look.png").exists()

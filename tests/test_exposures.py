@@ -497,7 +497,7 @@ class TestCommand:
         assert not exposure.with_name("night.masks.fits").exists()
 
     def test_a_model_that_is_no_factory(self, exposure, capsys):
-        arguments = ["map", str(exposure), "--model", "weights.pt", *self.ARGUMENTS[2:]]
+        arguments = ["map", str(exposure), "--model", "weights.h5", *self.ARGUMENTS[2:]]
         assert main(arguments) == 1
         assert "package.module:factory" in capsys.readouterr().err
 
