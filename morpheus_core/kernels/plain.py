@@ -65,7 +65,7 @@ def add_votes(
     for rows, columns in _rectangles(spans):
         part = predictions[:, rows, columns]
         for b, into, of in _places(len(votes), part.shape, top + rows.start, lefts + columns.start):
-            votes[into] += _ballot(part[b][of], np.float64(1))
+            _vote(votes[into], part[b][of], np.ones(()))
 
 
 def add_weighted_votes(
@@ -75,7 +75,7 @@ def add_weighted_votes(
     for b, into, of in _places(len(votes), predictions.shape, top, lefts):
         weight = _map_of(weights, b)[of]
         values = np.where(weight[..., np.newaxis] > 0, predictions[b][of], 0)
-        votes[into] += _ballot(values, weight)
+        _vote(votes[into], values, weight)
 
 
 def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> None:
@@ -122,12 +122,31 @@ def _spoil(results: Results, sums: Float64) -> None:
         results[~finite.all(axis=-1)] = np.nan
 
 
-def _ballot(values: Predictions, weight: np.float64 | Float64) -> Float64:
-    """Return each pixel's vote: its weight in the winning class, NaN where it cannot vote."""
-    winner = values.argmax(axis=-1)
-    vote = np.where(np.isfinite(values).all(axis=-1), weight, np.nan)
-    classes = np.arange(values.shape[-1])
-    return np.where(winner[..., np.newaxis] == classes, vote[..., np.newaxis], 0.0)
+def _vote(votes: Float64, values: Predictions, weight: Float64) -> None:
+    """Add the weight of each pixel to its winning class, NaN where a class is not finite."""
+    winners = _winners(values)
+    finite = np.isfinite(values)
+    if not finite.all():
+        weight = np.where(finite.all(axis=-1), weight, np.nan)
+    if weight.ndim == 0:  # one vote each
+        votes += winners
+    else:
+        votes += winners * weight[..., np.newaxis]
+
+
+def _winners(values: Predictions) -> NDArray[np.bool_]:
+    """Mark the first of the largest classes; class by class, since the axis is short."""
+    classes = range(values.shape[-1])
+    best = values[..., 0].copy()
+    for k in classes[1:]:
+        np.maximum(best, values[..., k], out=best)
+    winners = np.empty(values.shape, np.bool_)
+    undecided = np.ones(best.shape, np.bool_)
+    for k in classes:
+        wins = (values[..., k] == best) & undecided
+        undecided ^= wins
+        winners[..., k] = wins
+    return winners
 
 
 def _map_of(weights: Float64, b: int) -> Float64:
