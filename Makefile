@@ -60,6 +60,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/rivals.py $(VENV)-0.1/bin/python build/rivals.png
 	$(VENV)-bench/bin/python benchmarks/overlap.py
 	$(VENV)-bench/bin/python benchmarks/scaling.py
+	$(VENV)-bench/bin/python benchmarks/planning.py
 	$(VENV)-bench/bin/python benchmarks/workers.py
 
 clean:
