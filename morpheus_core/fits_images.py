@@ -137,7 +137,7 @@ class FitsImage:
         try:
             with self._lock:
                 stored = np.asarray(self._section[self.layout.rows(start, stop)])
-            rows = self.layout.arrange(stored)
+                rows = self.layout.arrange(stored)
         except Exception as error:
             raise InputError(
                 f"{self.name}: rows {start} to {stop - 1} cannot be read: {error}"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from morpheus_core.errors import OutputError
 from morpheus_core.outputs import add_data_sums
 from morpheus_core.resources import Resource
 
@@ -25,6 +26,8 @@ logger = logging.getLogger("morpheus_core")
 
 #: Seconds between two times that the rows are forced to disk.
 SYNC_INTERVAL = 10.0
+#: Seconds to wait for a process that is about to end.
+LOCK_PATIENCE = 60.0
 
 
 class Entry(NamedTuple):
@@ -59,14 +62,18 @@ class Journal(Resource):
         self._sync = sync
         self._last_sync = time.monotonic()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        # A worker whose parent was killed may live for a moment longer: wait for its end.
-        wait_for_lock(self._descriptor, path)
-        text = path.read_bytes()
-        complete = text[: text.rfind(b"\n") + 1]
-        os.ftruncate(self._descriptor, len(complete))
-        self.entry = last_trusted(complete.decode("ascii"))
-        self._data_sums = [0] * n_products if self.entry is None else self.entry.data_sums
-        self._append("boot", boot_id())
+        try:
+            # A worker whose parent was killed may live for a moment longer: wait for its end.
+            wait_for_lock(self._descriptor, path)
+            text = path.read_bytes()
+            complete = text[: text.rfind(b"\n") + 1]
+            os.ftruncate(self._descriptor, len(complete))
+            self.entry = last_trusted(complete.decode("ascii"))
+            self._data_sums = [0] * n_products if self.entry is None else self.entry.data_sums
+            self._append("boot", boot_id())
+        except BaseException:  # Ctrl-C as well: nobody else could ever have the lock
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -97,14 +104,31 @@ class Journal(Resource):
 
 
 def wait_for_lock(descriptor: int, path: Path) -> None:
-    """Take the lock of a file, and say so where that takes time."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.warning("waiting for the process that still writes %s", path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # not every file system has locks
-        logger.info("%s cannot be locked", path)
+    """Take the lock of a file, and say so where that takes time.
+
+    Raises
+    ------
+    OutputError
+        If that takes too long.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    said = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise OutputError(
+                    f"another process, or thread, still writes {path}; end it"
+                ) from error
+        except OSError:  # not every file system has locks
+            logger.info("%s cannot be locked", path)
+            return
+        if not said:
+            logger.warning("waiting for the process that still writes %s", path)
+            said = True
+        time.sleep(0.1)
 
 
 def read_journal(path: Path) -> Entry | None:

@@ -62,20 +62,16 @@ class CheckedModel:
             If the model raises, or its result has another shape or is not real numbers. Of a
             result on a GPU the returned callable says so.
         """
-        size = len(batch)
+        size, context = len(batch), describe(batch)
         try:
             answer = self._model(batch.windows)
             if self._buffers is not None and is_on_gpu(answer):
                 arriving = copy_from_gpu(answer)
-                return lambda: np.ascontiguousarray(self._checked(arriving(), size))
+                return lambda: self._arrived(arriving, size, context)
             array = to_numpy(answer)
             del answer  # which would count as another holder of the memory
         except Exception as error:
-            given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
-            raise ModelError(
-                f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
-                f"window rows {batch.rows[0]} to {batch.rows[-1]}"
-            ) from error
+            raise failure(error, context) from error
         is_safe = self._buffers is None or is_unshared(array)  # asked before there are more names
         predictions = self._checked(array, size)
         if self._buffers is None or is_safe:
@@ -83,6 +79,16 @@ class CheckedModel:
         else:  # the model may return the same memory each time
             predictions = self._buffers.copy(predictions)
         return lambda: predictions
+
+    def _arrived(
+        self, arriving: Callable[[], NDArray[Any]], size: int, context: str
+    ) -> Predictions:
+        """Wait for an answer from a GPU, which also says what went wrong there."""
+        try:
+            array = arriving()
+        except Exception as error:
+            raise failure(error, context) from error
+        return np.ascontiguousarray(self._checked(array, size))
 
     def _checked(self, answer: NDArray[Any], batch_size: int) -> Predictions:
         return self._spread(as_float(answer), batch_size)
@@ -103,6 +109,19 @@ class CheckedModel:
             f"model returned {predictions.shape} for n_classes={self._n_classes}; "
             f"expected {expected}"
         )
+
+
+def describe(batch: Batch) -> str:
+    """Say what a model is given."""
+    given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
+    return f"it was given [{given}], window rows {batch.rows[0]} to {batch.rows[-1]}"
+
+
+def failure(error: Exception, context: str) -> ModelError:
+    """Return the error of a model that raised another one."""
+    if isinstance(error, ModelError):  # an adapter knows better
+        return ModelError(f"{error}; {context}")
+    return ModelError(f"the model failed with {type(error).__name__}: {error}; {context}")
 
 
 class TwoBuffers:
@@ -168,6 +187,8 @@ def copy_from_gpu(answer: Any) -> Callable[[], NDArray[Any]]:
     arriving = torch.empty(answer.shape, dtype=answer.dtype, pin_memory=True)
     with torch.cuda.device(answer.device):
         arriving.copy_(answer, non_blocking=True)
+        # Its memory must not be given to others before, on whatever stream the model works.
+        answer.record_stream(torch.cuda.current_stream())
         copied = torch.cuda.Event()
         copied.record()
 

@@ -3,13 +3,18 @@
 The model keeps the caller's thread. One thread reads, another one folds; each does its work in the
 order in which a single thread would, so the results are the same bytes. Reading and folding leave
 the GIL to the model for most of their time.
+
+Threads talk through `queue.SimpleQueue` alone: it is the one tool of the standard library whose
+state an interrupt by Ctrl-C cannot spoil.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from morpheus_core.resources import Resource
@@ -22,7 +27,58 @@ PREFETCH = 2
 _END: Any = object()
 
 
-class Ahead(Resource, Generic[Item]):
+class Beside(Resource):
+    """A thread that has always ended when it is closed, however often that is interrupted."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = self._stopped = self._finished = False
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def _work(self) -> None:
+        """Do what the thread is for, until `_stopped`."""
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Let the thread see that it is stopped."""
+
+    def _start(self) -> None:
+        """Start the thread, if it is not there yet."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        self._begun = True
+        try:
+            if not self._stopped:
+                self._work()
+        finally:
+            self._finished = True
+            self._ended.put(None)
+
+    def close(self) -> None:
+        """Stop the thread, and wait for the end of what it is doing."""
+        self._stopped = True
+        self._wake()
+        interrupt = None
+        # One that has not begun, because its start was interrupted, will see that it is stopped.
+        while self._begun and not self._finished:
+            try:
+                self._ended.get(timeout=1.0)
+            except Empty:
+                continue
+            except KeyboardInterrupt as error:  # it may be writing: its files must stay open
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+        if self._begun and self._thread is not None:
+            self._thread.join()
+
+
+class Ahead(Beside, Generic[Item]):
     """An iterator whose next items are being made while the last one is used.
 
     Parameters
@@ -34,34 +90,49 @@ class Ahead(Resource, Generic[Item]):
     """
 
     def __init__(self, items: Iterator[Item], depth: int) -> None:
-        self._items = items
-        self._thread = ThreadPoolExecutor(1, "morpheus-read") if depth else None
-        self._waiting: deque[Future[Item]] = deque()
-        for _ in range(depth):
-            self._request()
+        super().__init__("morpheus-read")
+        self._items, self._depth = items, depth
+        self._wanted: SimpleQueue[None] = SimpleQueue()
+        self._made: SimpleQueue[tuple[Item, BaseException | None]] = SimpleQueue()
 
     def __iter__(self) -> Iterator[Item]:
-        return self._items if self._thread is None else self._received()
+        return self._received() if self._depth else self._items
 
     def _received(self) -> Iterator[Item]:
-        while (item := self._waiting.popleft().result()) is not _END:
-            self._request()
+        for _ in range(self._depth):
+            self._wanted.put(None)
+        self._start()
+        while True:
+            item, error = self._made.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            self._wanted.put(None)
             yield item
 
-    def _request(self) -> None:
-        assert self._thread is not None
-        self._waiting.append(self._thread.submit(next, self._items, _END))
+    def _work(self) -> None:
+        item = None
+        while item is not _END:
+            self._wanted.get()
+            if self._stopped:
+                return
+            try:
+                item = next(self._items, _END)
+                self._made.put((item, None))
+            except BaseException as error:
+                self._made.put((_END, error))
+                return
 
-    def close(self) -> None:
-        """Wait for the item that is being made, and make no more."""
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+    def _wake(self) -> None:
+        self._wanted.put(None)
 
 
-class Behind(Resource):
+class Behind(Beside):
     """Does tasks in order, while its caller goes on to the next one.
 
-    A task begins when the one before it has succeeded, so none builds on one that failed.
+    A task begins when the one before it has succeeded, so none builds on one that failed. One that
+    was handed over is done, also when the caller fails meanwhile.
 
     Parameters
     ----------
@@ -70,23 +141,52 @@ class Behind(Resource):
     """
 
     def __init__(self, threaded: bool) -> None:
-        self._thread = ThreadPoolExecutor(1, "morpheus-fold") if threaded else None
-        self._current: Future[None] | None = None
+        super().__init__("morpheus-fold")
+        self._threaded = threaded
+        self._tasks: SimpleQueue[tuple[Callable[..., None], tuple[Any, ...]] | None] = SimpleQueue()
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._pending = False
 
     def do(self, task: Callable[..., None], *arguments: Any) -> None:
         """Hand over a task; raises what the one before it raised."""
-        if self._thread is None:
+        if not self._threaded:
             task(*arguments)
-        else:
-            self.wait()
-            self._current = self._thread.submit(task, *arguments)
+            return
+        self.wait()
+        self._start()
+        self._pending = True
+        self._tasks.put((task, arguments))
 
     def wait(self) -> None:
         """Wait until all tasks are done, and raise what the last one raised."""
-        if self._current is not None:
-            self._current.result()
+        if self._pending:
+            error = self._done.get()
+            self._pending = False
+            if error is not None:
+                raise error
 
-    def close(self) -> None:
-        """Wait until all tasks have ended."""
-        if self._thread is not None:
-            self._thread.shutdown()
+    def _work(self) -> None:
+        while (handed_over := self._tasks.get()) is not None:
+            task, arguments = handed_over
+            error = None
+            try:
+                task(*arguments)
+            except BaseException as raised:
+                error = raised
+            del handed_over, task, arguments  # predictions, which take room
+            self._done.put(error)
+
+    def _wake(self) -> None:
+        self._tasks.put(None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        if isinstance(error, Exception) and not self._done.empty():
+            failure = self._done.get()
+            if failure is not None:  # it came first
+                raise failure from error

@@ -1,12 +1,19 @@
 """What runs beside the model gives the same bytes, and leaves nothing behind."""
 
+import signal
+import subprocess
+import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from morpheus_core import ModelError, models, predict
-from morpheus_core.images import ArrayImage
+from morpheus_core.batches import Batch
+from morpheus_core.images import ArrayImage, Layout
 from morpheus_core.overlap import PREFETCH, Ahead, Behind
 from morpheus_core.parallel import devices
 
@@ -156,17 +163,143 @@ def test_items_that_nobody_wants_are_not_made():
     assert len(made) <= 1 + 3
 
 
-def test_a_mask_is_read_by_two_threads_at_once(tmp_path):
-    from astropy.io import fits
+def test_a_failure_that_came_first_is_raised(monkeypatch):
+    """Folding fails while the model works on the next batch, which fails as well."""
+    failed = threading.Event()
 
+    def broken_add(_self, predictions, tops, lefts):
+        failed.set()
+        raise OSError("the disk is full")
+
+    def broken_later(batch):
+        if calls:
+            assert failed.wait(PATIENCE)
+            raise RuntimeError("no memory")
+        calls.append(1)
+        return model(batch)
+
+    calls = []
+    monkeypatch.setattr("morpheus_core.aggregators.RowRing.add", broken_add)
+    with pytest.raises(OSError, match="the disk is full") as caught:
+        classify(broken_later, prefetch=2)
+    assert isinstance(caught.value.__cause__, ModelError)
+
+
+def test_what_was_handed_over_is_done_before_the_end():
+    done = []
+
+    def slow():
+        time.sleep(0.2)
+        done.append("folded")
+
+    def interrupted():
+        with Behind(threaded=True) as behind:
+            behind.do(slow)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == ["folded"]
+
+
+@pytest.fixture
+def alarm():
+    """Return what raises KeyboardInterrupt after some seconds, as Ctrl-C does."""
+
+    def interrupt(signum, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_second_interrupt_waits_as_well(alarm):
+    """A thread that went on would write to files that are closed, or to other ones by then."""
+    done = []
+
+    def slow():
+        time.sleep(0.4)
+        done.append("folded")
+
+    def interrupted():
+        with Behind(threaded=True) as behind:
+            behind.do(slow)
+            alarm(0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert done == ["folded"]
+
+
+# What was just being opened is closed by the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_moment_leaves_nothing_behind(tmp_path, alarm):
+    interrupted, random = 0, np.random.default_rng(0)
+    start = time.perf_counter()
+    classify(prefetch=2)
+    duration = time.perf_counter() - start
+    for run in range(40):
+        try:
+            alarm(random.uniform(0.05, 0.95) * duration)
+            hduls, _ = predict(model, IMAGE, **OPTIONS, out_dir=tmp_path / str(run), prefetch=2)
+            alarm(0)
+        except BaseException:  # other libraries make other errors of it
+            interrupted += 1
+        else:
+            for hdul in hduls:
+                hdul.close()
+        assert not [thread for thread in threading.enumerate() if "morpheus" in thread.name]
+    assert interrupted > 5
+
+
+def test_without_numba_both_threads_find_the_plain_kernels():
+    """In a fresh interpreter, whose first look for numba is by whoever comes first."""
+    code = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from morpheus_core import predict
+model = lambda batch: np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+for _ in range(5):
+    predict(model, np.ones((30, 30)), 2, 8, (4, 4), prefetch=2, progress=False)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_thread_at_a_time_reads_a_file(tmp_path, monkeypatch):
+    """A mask is read by the thread that cuts windows and by the one that folds."""
     flags = (IMAGE > 0.9).astype(np.uint16)
     path = tmp_path / "mask.fits"
-    fits.CompImageHDU(flags).writeto(path)
-    for _ in range(5):
-        for array, expected in zip(
-            classify(mask=path, prefetch=3), classify(mask=flags, prefetch=0), strict=True
-        ):
-            np.testing.assert_array_equal(array, expected)
+    fits.PrimaryHDU(flags).writeto(path)
+    reading, threads = [], set()
+    arrange = Layout.arrange
+    rows = Layout.rows
+
+    def slow_rows(self, start, stop):
+        if threading.current_thread() is threading.main_thread():  # which opens the file
+            return rows(self, start, stop)
+        assert not reading  # nobody else
+        reading.append(1)
+        threads.add(threading.current_thread().name)
+        time.sleep(0.002)
+        return rows(self, start, stop)
+
+    def after(self, stored):
+        if reading:
+            reading.pop()
+        return arrange(self, stored)
+
+    monkeypatch.setattr(Layout, "rows", slow_rows)
+    monkeypatch.setattr(Layout, "arrange", after)
+    monkeypatch.setattr("morpheus_core.slabs.SlabReader._READ_BYTES", 1)
+    results = classify(mask=path, prefetch=3)
+    assert len(threads) == 2
+    monkeypatch.undo()
+    for array, expected in zip(results, classify(mask=flags, prefetch=0), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 @pytest.mark.parametrize(
@@ -194,15 +327,29 @@ class GpuTensor:
     def detach(self):
         return self
 
+    def record_stream(self, stream):
+        assert stream == "stream"
+
 
 def test_tensors_of_a_gpu_are_waited_for_when_they_are_folded(monkeypatch):
     log = []
 
     class Torch:
         class cuda:  # noqa: N801
-            @staticmethod
-            def device(device):
-                return threading.Lock()  # any context manager
+            on_device = False
+
+            @classmethod
+            @contextmanager
+            def device(cls, device):
+                assert device == 0
+                cls.on_device = True
+                yield
+                cls.on_device = False
+
+            @classmethod
+            def current_stream(cls):
+                assert cls.on_device
+                return "stream"
 
             class Event:
                 def record(self):
@@ -222,8 +369,8 @@ def test_tensors_of_a_gpu_are_waited_for_when_they_are_folded(monkeypatch):
             assert pin_memory
             return np.empty(shape, dtype).view(Torch.Pinned)
 
-    monkeypatch.setitem(__import__("sys").modules, "torch", Torch)
-    batch = type("Batch", (), {"windows": [], "__len__": lambda _: 4})()
+    monkeypatch.setitem(sys.modules, "torch", Torch)
+    batch = Batch([], np.zeros(4, int), np.arange(4))
     predictions = models.CheckedModel(lambda _: GpuTensor(), 3, (5, 5), asked_ahead=True)(batch)
     assert log == ["copying", "recorded"]
     assert predictions().shape == (4, 5, 5, 3)

@@ -22,6 +22,7 @@ finite is NaN in all of them.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Protocol, cast
 
 import numpy as np
@@ -84,6 +85,7 @@ class Kernels(Protocol):
         """Copy windows, (batch, height, bytes), out of rows, (rows, bytes); `lefts` count bytes."""
 
 
+@cache  # what is not there is not looked for again, and never by two threads at once
 def fastest() -> Kernels:
     """Return the compiled kernels where numba is installed, the plain ones elsewhere."""
     try:
