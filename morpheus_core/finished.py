@@ -118,6 +118,14 @@ class Outputs(Resource):
         output = next(iter(self.results.values()))
         return [output.header.get(f"CLASS{k}", f"class_{k}") for k in range(output.shape[2])]
 
+    def method(self, asked: str | None) -> AGGREGATION_METHODS:
+        """Return the method that is asked for, or the only one."""
+        choices = [str(method) for method in self.methods]
+        if asked is None and len(choices) > 1:
+            raise InputError(f"aggregate_method must say which of {' and '.join(choices)} is meant")
+        chosen = choices[0] if asked is None else asked
+        return AGGREGATION_METHODS(checks.one_of("aggregate_method", chosen, choices))
+
     def blocks(self) -> Iterator[Block]:
         """Yield all rows, a few at a time."""
         row_bytes = max(8 * prod(output.shape[1:]) for output in self.results.values())
@@ -167,14 +175,6 @@ class FinishedRun(Outputs):
     def close(self) -> None:
         """Close the files."""
         self._opened.close()
-
-    def method(self, asked: str | None) -> AGGREGATION_METHODS:
-        """Return the method that is asked for, or the only one."""
-        choices = [str(method) for method in self.methods]
-        if asked is None and len(choices) > 1:
-            raise InputError(f"aggregate_method must say which of {' and '.join(choices)} is meant")
-        chosen = choices[0] if asked is None else asked
-        return AGGREGATION_METHODS(checks.one_of("aggregate_method", chosen, choices))
 
     @property
     def cards(self) -> fits.Header:
@@ -278,8 +278,12 @@ class Block:
 
     def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
         """Say where the mean or the share of votes of a class is at least a threshold."""
-        reached: NDArray[np.bool_] = self._shares(method)[..., index] >= threshold
-        return reached & (self.n > 0)
+        reached: NDArray[np.bool_] = self.share(method, index) >= threshold
+        return reached
+
+    def share(self, method: AGGREGATION_METHODS, index: int) -> NDArray[Any]:
+        """Return the mean or the share of votes of one class, NaN where there is none."""
+        return np.where(self.n > 0, self._shares(method)[..., index], np.nan)
 
     def _shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         result = self.results[method]
