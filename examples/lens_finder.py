@@ -232,7 +232,8 @@ def find(model: Callable, paths: list[Path], out_dir: Path) -> Table:
     )
     for hdul in hduls:
         hdul.close()
-    return find_candidates(out_dir, "lens", threshold=0.5, min_area=STRIDE**2 + 1)
+    more_than_one_step = STRIDE**2 + 1
+    return find_candidates(out_dir, "lens", threshold=0.5, min_area=more_than_one_step)
 
 
 def rates(candidates: Table, lenses: Array) -> tuple[float, float]:
@@ -244,8 +245,7 @@ def rates(candidates: Table, lenses: Array) -> tuple[float, float]:
 
 def main(folder: Path) -> None:
     """Train, run, list and compare."""
-    network = train([simulate(640, 80, seed) for seed in range(1, 9)], steps=500)
-    model = as_model(network)
+    model = as_model(train([simulate(640, 80, seed) for seed in range(1, 9)], steps=500))
     field = simulate(640, 24, seed=100)
     paths = write(field, folder)
     views = {"one view": model, "eight views": test_time_augmentation(model)}

@@ -7,21 +7,17 @@ same reduction makes parts of pixels and regions of parts.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import Outputs, open_results
+from morpheus_core.finished import GivenResults, Outputs, open_results
 from morpheus_core.headers import wcs_of
-from morpheus_core.outputs import Results
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
 #: Equally long columns, by name.
 Columns = dict[str, NDArray[Any]]
 
-#: Neighbours of a pixel, and the steps along both axes that lead to them.
+#: Neighbours of a pixel, and the most steps along the axes that lead to them.
 CONNECTIVITIES = {4: 1, 8: 2}
 #: How parts become one; the other columns are those of the part with the highest peak.
 REDUCTIONS = {
@@ -46,7 +42,7 @@ REDUCTIONS = {
 
 
 def find_candidates(
-    results: str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]],
+    results: GivenResults,
     class_name: str,
     threshold: float,
     min_area: int = 1,
@@ -107,7 +103,8 @@ def find_candidates(
     Notes
     -----
     A few rows are read at a time and regions are joined across them, so memory does not grow with
-    the height of the result, but with the number of regions, of any area: about 150 bytes each.
+    the height of the result, but with the number of regions, of any area: 100 MB, and 300 bytes for
+    each.
 
     Examples
     --------
@@ -126,7 +123,7 @@ def find_candidates(
     lowest = checks.positive_number("threshold", threshold)
     if lowest > 1:
         raise InputError(f"threshold must be a probability, > 0 and <= 1, got {threshold!r}")
-    if connectivity not in CONNECTIVITIES:
+    if connectivity not in list(CONNECTIVITIES):
         raise InputError(f"connectivity must be 4 or 8, got {connectivity!r}")
     require_package("scipy", "candidates", "find_candidates")
     with open_results(results) as outputs:
@@ -231,11 +228,11 @@ def as_table(regions: Columns, wcs: WCS | None) -> Table:
 
 
 def sky_columns(wcs: WCS | None, x: NDArray[Any], y: NDArray[Any]) -> dict[str, Column]:
-    """Return the sky positions of pixels, if they have some in a frame that has ICRS beside it."""
+    """Return the sky positions of pixels, if they have some that SkyCoord knows."""
     from astropy.coordinates import SkyCoord
     from astropy.table import Column
 
-    sky = wcs and wcs.pixel_to_world(x, y)
+    sky = None if wcs is None else wcs.pixel_to_world(x, y)
     if not isinstance(sky, SkyCoord):  # but two angles on the Sun, for instance
         return {}
     return {

@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
+from morpheus_core.outputs import Results
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.resources import Resource
+
+#: An `out_dir`, or all or a part of what `predict` returns.
+GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]]
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
@@ -192,7 +196,7 @@ def what_is_there(directory: Path) -> str:
     return "none that are complete"
 
 
-def open_results(results: Any, scattered: bool = False) -> Outputs:
+def open_results(results: GivenResults, scattered: bool = False) -> Outputs:
     """Return the outputs of a run that are on disk, or in the hands of the user.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,18 +9,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import Block, Outputs, open_results
+from morpheus_core.finished import Block, GivenResults, Outputs, open_results
 from morpheus_core.headers import wcs_of
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list, open_image
-from morpheus_core.outputs import Results
 from morpheus_core.sampling import Extent, Sampling
 
 if TYPE_CHECKING:
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def quicklook(
-    results: str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]],
+    results: GivenResults,
     image: ModelInputs | None = None,
     *,
     class_names: Sequence[str] | None = None,

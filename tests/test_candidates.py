@@ -1,6 +1,11 @@
 """Which regions of a result become candidates, where they are, and what they are for."""
 
 import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -16,6 +21,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from test_headers import ROTATED, SIP, sky_header
 
+import morpheus_core as package
 from morpheus_core import InputError, MissingPackageError, find_candidates, finished, predict
 
 COLUMNS = [
@@ -238,6 +244,7 @@ def test_tables_can_be_written(run, tmp_path, name):
         ({"min_area": 0}, "min_area must be a whole number >= 1, got 0"),
         ({"min_area": 2.5}, "min_area must be a whole number >= 1, got 2.5"),
         ({"connectivity": 6}, "connectivity must be 4 or 8, got 6"),
+        ({"connectivity": [8]}, r"connectivity must be 4 or 8, got \[8\]"),
         ({"aggregate_method": "mean_var"}, "one of 'rank_vote', got 'mean_var'"),
     ],
 )
@@ -260,15 +267,36 @@ def test_without_scipy(monkeypatch):
         find_candidates(in_memory(np.ones(SHAPE)), "class_0", 0.5)
 
 
+def test_nothing_is_imported_before_it_is_needed():
+    script = "import sys, morpheus_core; assert not {'scipy', 'astropy.table'} & set(sys.modules)"
+    path = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=path)
+
+
 def test_a_lens_finder_finds_lenses(tmp_path):
     require("torch")
     import lens_finder
 
-    network = lens_finder.train([lens_finder.simulate(448, 40, seed) for seed in range(8)], 400)
-    field = lens_finder.simulate(384, 24, seed=100)
-    candidates = lens_finder.find(
-        lens_finder.as_model(network), lens_finder.write(field, tmp_path), tmp_path / "out"
-    )
+    fields = [lens_finder.simulate(448, lenses=40, seed=seed) for seed in range(1, 9)]
+    model = lens_finder.as_model(lens_finder.train(fields, steps=300))
+    field = lens_finder.simulate(384, lenses=24, seed=100)
+    candidates = lens_finder.find(model, lens_finder.write(field, tmp_path), tmp_path / "out")
     completeness, purity = lens_finder.rates(candidates, field.lenses)
     assert completeness >= 0.9
     assert purity >= 0.7
+
+
+@pytest.mark.slow
+def test_the_script_that_finds_lenses(tmp_path, capsys):
+    require("torch")
+    require("matplotlib")
+    import lens_finder
+
+    lens_finder.main(tmp_path)
+    printed = capsys.readouterr().out
+    found = re.findall(r"(\w+) views?: \d+ candidates, completeness (\d+)%, purity (\d+)%", printed)
+    assert [name for name, _, _ in found] == ["one", "eight"]
+    for name, completeness, purity in found:
+        assert int(completeness) >= 90
+        assert int(purity) >= 70
+        assert (tmp_path / f"{name}_view{'s' * (name != 'one')}" / "look.png").exists()
