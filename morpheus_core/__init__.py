@@ -1,6 +1,7 @@
 """Run a trained model over astronomical images too large for it."""
 
 from morpheus_core import adapters, update_maps
+from morpheus_core.candidates import find_candidates
 from morpheus_core.errors import (
     InputError,
     MissingPackageError,
@@ -31,6 +32,7 @@ __all__ = [
     "adapters",
     "export_masks",
     "export_planes",
+    "find_candidates",
     "map_exposures",
     "plan",
     "predict",

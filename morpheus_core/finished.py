@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
+from morpheus_core.outputs import Results
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.resources import Resource
+
+#: An `out_dir`, or all or a part of what `predict` returns.
+GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]]
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
@@ -118,6 +122,14 @@ class Outputs(Resource):
         output = next(iter(self.results.values()))
         return [output.header.get(f"CLASS{k}", f"class_{k}") for k in range(output.shape[2])]
 
+    def method(self, asked: str | None) -> AGGREGATION_METHODS:
+        """Return the method that is asked for, or the only one."""
+        choices = [str(method) for method in self.methods]
+        if asked is None and len(choices) > 1:
+            raise InputError(f"aggregate_method must say which of {' and '.join(choices)} is meant")
+        chosen = choices[0] if asked is None else asked
+        return AGGREGATION_METHODS(checks.one_of("aggregate_method", chosen, choices))
+
     def blocks(self) -> Iterator[Block]:
         """Yield all rows, a few at a time."""
         row_bytes = max(8 * prod(output.shape[1:]) for output in self.results.values())
@@ -168,14 +180,6 @@ class FinishedRun(Outputs):
         """Close the files."""
         self._opened.close()
 
-    def method(self, asked: str | None) -> AGGREGATION_METHODS:
-        """Return the method that is asked for, or the only one."""
-        choices = [str(method) for method in self.methods]
-        if asked is None and len(choices) > 1:
-            raise InputError(f"aggregate_method must say which of {' and '.join(choices)} is meant")
-        chosen = choices[0] if asked is None else asked
-        return AGGREGATION_METHODS(checks.one_of("aggregate_method", chosen, choices))
-
     @property
     def cards(self) -> fits.Header:
         """What is to be said of every image alike."""
@@ -192,7 +196,7 @@ def what_is_there(directory: Path) -> str:
     return "none that are complete"
 
 
-def open_results(results: Any, scattered: bool = False) -> Outputs:
+def open_results(results: GivenResults, scattered: bool = False) -> Outputs:
     """Return the outputs of a run that are on disk, or in the hands of the user.
 
     Parameters
@@ -278,8 +282,12 @@ class Block:
 
     def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
         """Say where the mean or the share of votes of a class is at least a threshold."""
-        reached: NDArray[np.bool_] = self._shares(method)[..., index] >= threshold
-        return reached & (self.n > 0)
+        reached: NDArray[np.bool_] = self.share(method, index) >= threshold
+        return reached
+
+    def share(self, method: AGGREGATION_METHODS, index: int) -> NDArray[Any]:
+        """Return the mean or the share of votes of one class, NaN where there is none."""
+        return np.where(self.n > 0, self._shares(method)[..., index], np.nan)
 
     def _shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         result = self.results[method]

@@ -269,6 +269,18 @@ def readable_wcs(image: Image) -> WCS | None:
         return None
 
 
+def wcs_of(
+    header: fits.Header | None, dilation: Fraction = Fraction(1), axes: tuple[int, int] = (1, 2)
+) -> WCS | None:
+    """Return the celestial coordinates of output pixels, if a header tells them."""
+    from astropy.wcs import WCS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `predict` has given them, when files depended on it
+        cards = sky_of(header, dilation, axes).cards({})
+        return WCS(cards) if cards else None
+
+
 def exact_cards(wcs: WCS) -> Cards:
     """Return a celestial WCS as cards, in double precision."""
     with quiet():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,27 +9,24 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import Block, Outputs, open_results
-from morpheus_core.headers import sky_of
+from morpheus_core.finished import Block, GivenResults, Outputs, open_results
+from morpheus_core.headers import wcs_of
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list, open_image
-from morpheus_core.outputs import Results
 from morpheus_core.sampling import Extent, Sampling
 
 if TYPE_CHECKING:
-    from astropy.wcs import WCS
     from matplotlib.figure import Figure
 
 
 def quicklook(
-    results: str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]],
+    results: GivenResults,
     image: ModelInputs | None = None,
     *,
     class_names: Sequence[str] | None = None,
@@ -194,15 +189,3 @@ def backdrop_of(image: Image, dilation: Fraction, most: int) -> Backdrop:
     # Pixel edges, not centres, lie at half-integers.
     left, right, bottom, top = ((edge + 0.5) * float(dilation) - 0.5 for edge in sampling.extent)
     return Backdrop(pixels.astype(np.float64), (left, right, bottom, top))
-
-
-def wcs_of(
-    header: fits.Header | None, dilation: Fraction = Fraction(1), axes: tuple[int, int] = (1, 2)
-) -> WCS | None:
-    """Return the celestial coordinates of output pixels, if a header tells them."""
-    from astropy.wcs import WCS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `predict` has given them, when files depended on it
-        cards = sky_of(header, dilation, axes).cards({})
-        return WCS(cards) if cards else None

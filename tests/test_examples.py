@@ -31,3 +31,8 @@ def test_docstring_of_quicklook(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     test_docstrings("pictures")
     assert (tmp_path / "look.png").exists()
+
+
+def test_docstring_of_find_candidates():
+    require("scipy")
+    test_docstrings("candidates")
