@@ -239,7 +239,7 @@ class TestTorch:
         ("options", "given", "message"),
         [
             ({"channels": "last"}, {}, r"have 4 channels.* instead; pass channels=\"first\"$"),
-            ({}, {"bands": 3}, r"to have 4 channels, but got 3 channels instead$"),
+            ({}, {"bands": 3, "width": 4}, r"to have 4 channels, but got 3 channels instead$"),
             ({"stack_inputs": False}, {}, r"called with 4 tensor\(s\): stack_inputs=True makes"),
             ({"device": "gpu0"}, {}, "device"),
         ],
