@@ -10,8 +10,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
 from morpheus_core.exports import flag_type, packed
+from morpheus_core.finished import Block
 from morpheus_core.headers import commented
 
 #: "THRESH99" is the longest keyword there can be.
@@ -29,7 +31,7 @@ class MaskedClass:
     name : str
         What it is called.
     threshold : float or None
-        Its mask is 1 where its probability is above this.
+        Its mask is 1 where its probability is at least this.
     priors : tuple of float or None
         Its shares of pixels in training and in the exposures.
     """
@@ -81,22 +83,20 @@ class MaskFormat:
         """Return (height, width), or (classes, height, width)."""
         return image_shape if self.single else (len(self.classes), *image_shape)
 
-    def planes(self, probabilities: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        """Yield what some rows of each plane are.
-
-        Parameters
-        ----------
-        probabilities : ndarray, (rows, width, classes of the model)
-            NaN where there are none; masks are 0 there.
-        """
+    def planes(self, block: Block) -> Iterator[NDArray[Any]]:
+        """Yield what some rows of each plane are: masks, flags, or the means of a run."""
+        masks = {
+            one.index: block.reach(AGGREGATION_METHODS.MEAN_VAR, one.index, one.threshold)
+            for one in self.classes
+            if one.threshold is not None
+        }
         if self.single:
-            yield packed({one.index: is_above(one, probabilities) for one in self.classes})
-            return
-        for one in self.classes:
-            if self.has_thresholds:
-                yield is_above(one, probabilities)
-            else:
-                yield probabilities[..., one.index]
+            yield packed(masks)
+        elif self.has_thresholds:
+            yield from masks.values()
+        else:
+            means = block.shares(AGGREGATION_METHODS.MEAN_VAR)
+            yield from (means[..., one.index] for one in self.classes)
 
     def cards(self) -> fits.Header:
         """Return what the header says of the classes."""
@@ -108,15 +108,9 @@ class MaskFormat:
             else:
                 cards[f"CLASS{k}"] = commented(one.name, f"class of plane {k}, from 0")
             if one.threshold is not None:
-                cards[f"THRESH{k}"] = (one.threshold, "the mask is 1 above this probability")
+                cards[f"THRESH{k}"] = (one.threshold, "least probability where the mask is 1")
             if one.priors is not None:
                 trained, expected = one.priors
                 cards[f"TRAIN{k}"] = (trained, "share of pixels in training")
                 cards[f"PRIOR{k}"] = (expected, "share of pixels that is expected")
         return cards
-
-
-def is_above(one: MaskedClass, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say where the probability of a class is above its threshold."""
-    above: NDArray[np.bool_] = probabilities[..., one.index] > one.threshold
-    return above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ``SystemExit(2)``.
     """
     arguments = make_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what notebooks have in its place takes any text
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # as stderr: files have all sorts of names
     try:
         arguments.run(arguments)
     except MorpheusError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def export_planes(
         and whose card ``NODATA`` is the value of pixels without a result; and ``N``. If both
         methods were used, the maps are ``CLASS_MAP_MEAN`` and ``CLASS_MAP_VOTE``.
     overwrite : bool, default False
-        Replace the file, once the new one is complete.
+        Replace the file, once the new one is complete, and what a killed export left.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def export_masks(
         By default each class is a uint8 image of its own, 1 where the mask is set, in an extension
         of the class's name. Pixels without a result are 0 in both: n tells them apart.
     overwrite : bool, default False
-        Replace the file, once the new one is complete.
+        Replace the file, once the new one is complete, and what a killed export left.
 
     Raises
     ------
@@ -276,7 +277,7 @@ def write_planes(
         own.extend(cards)
         units.append(ImageUnit(run.shape, plane.dtype, own, extension=bool(units)))
     part = path.with_name(f"{path.name}.part")
-    with new_file(part) as descriptor:
+    with new_file(part, overwrite) as descriptor:
         writers = make_room(part, descriptor, units)
         sums = [0] * len(units)
         first = len(units) - len(planes)
@@ -300,23 +301,36 @@ def refuse_name(run: FinishedRun, path: Path) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[int]:
-    """Make a file, and remove it if anything goes wrong."""
+def new_file(path: Path, overwrite: bool) -> Iterator[int]:
+    """Make a file, in place of what a killed process left if asked, and remove it on failure."""
+    if overwrite:
+        remove_unlocked(path)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError as error:
+        way_out = "wait for its end" if overwrite else "pass overwrite=True to remove what it left"
         raise OutputError(
-            f"{path} is in the way, of an export that is going on or was killed; remove it"
+            f"{path} is in the way: it is being written, or was when its process was killed; "
+            f"{way_out}, or remove it"
         ) from error
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     try:
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor
     except BaseException:
         path.unlink()
         raise
     finally:
         os.close(descriptor)
+
+
+def remove_unlocked(path: Path) -> None:
+    """Remove a file, unless a process that writes it holds its lock, or that cannot be told."""
+    with suppress(OSError), path.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[UnitWriter]:

@@ -15,7 +15,7 @@ from morpheus_core.fits_images import split_extension
 #: Files of a directory that are taken for exposures.
 EXPOSURE_NAME = re.compile(r".+\.(fits|fit|fts)(\.fz|\.gz)?", re.IGNORECASE)
 #: Files that :func:`output_name` gave their name.
-MASKS_NAME = re.compile(r".+\.masks\w*\.fits(\.fz|\.gz)?", re.IGNORECASE)
+MASKS_NAME = re.compile(r".+\.masks[A-Z0-9_]*\.fits(\.fz|\.gz)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,14 @@ class Exposure:
 def output_name(path: Path, extension: str | None) -> str:
     """Return what the masks of a file are called.
 
-    >>> output_name(Path("night.fits.fz"), None), output_name(Path("night.fits"), "3")
-    ('night.masks.fits', 'night.masks3.fits')
+    The name of an HDU is in capitals there, so that ``night.maskset.fits`` is no name of masks.
+
+    >>> [output_name(Path("night.fits"), extension) for extension in (None, "3", "sci,2")]
+    ['night.masks.fits', 'night.masks3.fits', 'night.masksSCI_2.fits']
     """
     name = path.stem if path.suffix in COMPRESSED else path.name
     stem = re.sub(r"\.(fits|fit|fts)$", "", name, flags=re.IGNORECASE)
-    hdu = re.sub(r"[^A-Za-z0-9]+", "_", extension or "")
+    hdu = re.sub(r"[^A-Z0-9]+", "_", (extension or "").upper())
     return f"{stem}.masks{hdu}.fits"
 
 
@@ -82,6 +84,8 @@ def find_exposures(
                     )
         except InputError as error:
             refused[source] = error
+        except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+            refused[source] = InputError(f"it cannot be looked at: {error}")
     return list(found.values()), refused
 
 
@@ -104,9 +108,27 @@ def exposures_of(source: str, out_dir: Path | None) -> Iterator[Exposure]:
 
 
 def files_below(directory: Path) -> Iterator[Path]:
-    """Yield the FITS files of a directory and those in it, but no masks and nothing hidden."""
-    for path in sorted(directory.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-        is_exposure = EXPOSURE_NAME.fullmatch(path.name) and not MASKS_NAME.fullmatch(path.name)
-        if is_exposure and not hidden and path.is_file():
-            yield path
+    """Yield the FITS files of a directory and those in it, but no masks and nothing hidden.
+
+    Links to directories are not followed: they may lead in a circle.
+
+    Raises
+    ------
+    OSError
+        If one of the directories cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, names in os.walk(directory, onerror=refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for path in (Path(folder, name) for name in sorted(names)):
+            if is_exposure_name(path.name) and path.is_file():
+                yield path
+
+
+def is_exposure_name(name: str) -> bool:
+    """Say whether a file of a directory is taken for an exposure."""
+    is_fits = EXPOSURE_NAME.fullmatch(name) is not None
+    return is_fits and not name.startswith(".") and not MASKS_NAME.fullmatch(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -89,7 +89,8 @@ def map_exposures(
     paths : path or list of paths
         FITS files, ``"exposure.fits"``; one HDU of a file, ``"exposure.fits[3]"``; or directories,
         of which all files that end in .fits, .fit or .fts, perhaps with .fz or .gz, are taken,
-        those in subdirectories too. In directories, masks and hidden files are left out.
+        those in subdirectories too. In directories, masks, hidden files and links to other
+        directories are left out.
     n_classes, batch_size, window_shape, stride, update_map, gpus, cpus
         As for `predict`.
     out_dir : path, optional
@@ -105,8 +106,8 @@ def map_exposures(
         For each class of the model the share of pixels it had in training, and the one that is
         expected in the exposures, for :func:`morpheus_core.adapters.adjust_priors`.
     thresholds : float, list of float or None, default 0.5
-        A mask is 1 where the probability is above this: one number for all classes, or one for
-        each class of the model. None writes the probabilities themselves.
+        A mask is 1 where the probability is at least this, from 0 to 1: one number for all classes,
+        or one for each class of the model. None writes the probabilities themselves.
     single_mask : bool, default False
         Write one (height, width) image, whose bit k is the mask of class k of the model (cards
         ``BIT0``, ``BIT1``, ... name those that are wanted), of the smallest of uint8, int16, int32
@@ -114,7 +115,7 @@ def map_exposures(
         float32; cards ``CLASS0``, ``CLASS1``, ... name the planes. Pixels without a result are 0 in
         masks and NaN in probabilities.
     overwrite : bool, default False
-        Replace existing files, once the new ones are complete.
+        Replace existing files, once the new ones are complete, and what a killed run left.
     on_file : callable, optional
         Called with the outcome of each file when it is known.
 
@@ -148,6 +149,9 @@ def map_exposures(
         "aggregate_method": AGGREGATION_METHODS.MEAN_VAR,
     }
     refuse_arguments(model, numbers)
+    sources = checked_sources(paths)
+    if on_file is not None and not callable(on_file):
+        raise InputError(f"on_file must be callable, got {on_file!r}")
     slots = plan_workers(cpus, gpus)
     names = [f"class_{k}" for k in range(n_classes)] if class_names is None else class_names
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
@@ -160,7 +164,6 @@ def map_exposures(
         used = adjust_priors(called, trained=trained_priors, expected=priors)
     run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=progress)
     recipe = Recipe(run, model_name(model), mask_format)
-    sources = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     exposures, refused = find_exposures(sources, directory)
     outcomes = []
     for outcome in chain(
@@ -179,6 +182,15 @@ def refuse_arguments(model: Model | str, numbers: dict[str, Any]) -> None:
     shape = checks.positive_pair("window_shape", numbers["window_shape"])
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
         make_job(stack, dilation=1, fill_value=np.nan, output_dtype="float32", **numbers)
+
+
+def checked_sources(paths: Any) -> list[str | os.PathLike[str]]:
+    """Return one or several paths as a list."""
+    several = isinstance(paths, Iterable) and not isinstance(paths, (str, os.PathLike))
+    sources = list(paths) if several else [paths]
+    if not sources or not all(isinstance(source, (str, os.PathLike)) for source in sources):
+        raise InputError(f"paths must be a path, or a list of at least one, got {paths!r}")
+    return sources
 
 
 def make_format(
@@ -204,9 +216,11 @@ def make_format(
             f"priors and trained_priors need each other, got {priors!r} and {trained_priors!r}"
         )
     for name, values in (("priors", priors), ("trained_priors", trained_priors)):
-        if values is not None and len(values) != len(names):
-            raise InputError(f"{name} must be {len(names)}, one per class, got {len(values)}")
+        if values is not None and np.shape(values) != (len(names),):
+            raise InputError(f"{name} must be {len(names)}, one per class, got {values!r}")
     limits = {} if thresholds is None else checked_thresholds(thresholds, names)
+    if not all(0 <= limit <= 1 for limit in limits.values()):
+        raise InputError(f"thresholds must be >= 0 and <= 1, got {thresholds!r}")
     pairs: dict[int, tuple[float, float]] = {}
     if trained_priors is not None and priors is not None:
         pairs = dict(enumerate(zip(trained_priors, priors, strict=True)))

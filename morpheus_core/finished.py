@@ -89,7 +89,8 @@ class Outputs(Resource):
     def __init__(self, outputs: Sequence[Output]) -> None:
         *results, self.n = outputs
         for output in results:
-            if output.shape[:2] != self.n.shape or len(output.shape) not in DIMENSIONS:
+            matches = output.shape[:2] == self.n.shape and len(output.shape) in DIMENSIONS
+            if not matches or 0 in output.shape:
                 raise InputError(
                     f"{output.name} must be an output of predict, got shape {output.shape} with n "
                     f"of shape {self.n.shape}"
@@ -233,15 +234,20 @@ def arrays_of(results: Any) -> tuple[list[Any], list[fits.Header]]:
     hduls, arrays = [], results if is_list(results) else []
     if len(arrays) == 2 and all(map(is_list, arrays)):
         hduls, arrays = results
-    elif all(isinstance(part, fits.HDUList) for part in arrays):
+    elif all(map(is_output, arrays)):
         hduls, arrays = arrays, [hdul[0].data for hdul in arrays]
-    headers = [hdul[0].header for hdul in hduls if isinstance(hdul, fits.HDUList)]
+    headers = [hdul[0].header for hdul in hduls if is_output(hdul)]
     return list(arrays), headers or [fits.Header() for _ in arrays]
 
 
 def is_list(value: object) -> bool:
     """Say whether a value is a list of outputs, and not an open file."""
     return isinstance(value, (list, tuple)) and not isinstance(value, fits.HDUList)
+
+
+def is_output(value: object) -> bool:
+    """Say whether a value is an open file that is not empty."""
+    return isinstance(value, fits.HDUList) and len(value) > 0
 
 
 def open_output(path: Path, opened: ExitStack, scattered: bool) -> fits.PrimaryHDU:

@@ -25,6 +25,8 @@ from morpheus_core.images import Bands, Layout, checked_dtype
 
 #: Axes that an image may have; section 4.4.1 of the FITS standard 4.0.
 MOST_AXES = 999
+#: Cards by which HDUs are found, and that say what they inherit; masks keep them.
+NAMES = ("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT")
 
 
 class FitsImage:
@@ -174,11 +176,19 @@ def open_without_map(path: Path) -> fits.HDUList:
     refuse_endless_files(path)
     file = fits.open(path, mode="readonly", memmap=False)
     try:
-        len(file)  # reads every header
+        for hdu in file:  # which reads every header
+            repair_names(hdu)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def repair_names(hdu: Any) -> None:
+    """Make cards readable that are not as the standard wants them, ``EXTNAME = SCI`` for one."""
+    for key in NAMES:
+        if key in hdu.header:
+            hdu.header.cards[key].verify("silentfix+ignore")
 
 
 @contextmanager

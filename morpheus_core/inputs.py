@@ -14,7 +14,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.fits_images import FitsImage, describe_hdu, is_image, split_extension
+from morpheus_core.fits_images import FitsImage, describe_hdu, is_image, quiet, split_extension
 from morpheus_core.headers import OBSERVATION
 from morpheus_core.images import ArrayImage, Bands, Image
 from morpheus_core.masks import PixelMask
@@ -211,7 +211,7 @@ def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
     path = Path(str(place["file"].name)) if place and place["file"].name else None
     if path is None or not path.is_file():
         return ArrayImage(hdu.data, name, bands, hdu.header)
-    with fits.open(path, memmap=False) as file:
+    with quiet(), fits.open(path, memmap=False) as file:
         offsets = [other.fileinfo()["hdrLoc"] for other in file]
         primary = file[0].header
     if place["hdrLoc"] not in offsets:

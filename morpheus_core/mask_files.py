@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from astropy.io import fits
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.class_masks import MaskFormat
 from morpheus_core.errors import InputError, MorpheusWarning
 from morpheus_core.expansion import expand
@@ -22,6 +21,7 @@ from morpheus_core.exposure_files import Exposure
 from morpheus_core.finished import FinishedRun
 from morpheus_core.fits_blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.fits_images import (
+    NAMES,
     describe_hdu,
     extension_key,
     is_image,
@@ -33,8 +33,6 @@ from morpheus_core.headers import with_planes
 from morpheus_core.outputs import Results, give_name, refuse_to_replace
 from morpheus_core.provenance import ascii_text
 
-#: Cards by which HDUs are found, and which masks keep.
-NAMES = ("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT")
 #: The name of a table that holds a compressed image; the image itself has none then.
 COMPRESSED_IMAGE = "COMPRESSED_IMAGE"
 #: Bytes that are copied at once.
@@ -60,17 +58,20 @@ class Recipe:
     mask_format: MaskFormat
 
     @contextmanager
-    def run(self, image: str, folder: Path) -> Iterator[FinishedRun]:
-        """Predict an image of a file, in a folder that is gone afterwards."""
-        with TemporaryDirectory(prefix=".morpheus_core-", dir=folder) as out_dir:
+    def run(self, image: Any, out_dir: Path) -> Iterator[FinishedRun]:
+        """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
+        shutil.rmtree(out_dir, ignore_errors=True)
+        try:
             with warnings.catch_warnings():
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
                 hduls, _ = self.predict(model_inputs=image, out_dir=out_dir)
             for hdul in hduls:
                 hdul.close()
-            with FinishedRun(Path(out_dir)) as run:
+            with FinishedRun(out_dir) as run:
                 yield run
+        finally:
+            shutil.rmtree(out_dir, ignore_errors=True)
 
 
 def write_masks(exposure: Exposure, recipe: Recipe, overwrite: bool) -> None:
@@ -84,14 +85,15 @@ def write_masks(exposure: Exposure, recipe: Recipe, overwrite: bool) -> None:
     output = exposure.output
     refuse_to_replace([output], [exposure.path], overwrite)
     part = output.with_name(f"{output.name}.part")
+    scratch = output.with_name(f".{output.name}.run")  # of one process, as the part is
     with opened(exposure.path) as (stored, hdus):
         chosen = choose(exposure, hdus)
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(part) as descriptor:
+        with new_file(part, overwrite) as descriptor:
             for index in chosen:
                 if is_plane(hdus[index]):
-                    with recipe.run(f"{stored}[{index}]", part.parent) as run:
+                    with recipe.run(hdus[index], scratch) as run:
                         cards = cards_of(hdus[index], run, recipe)
                         cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
                         add_masks(part, descriptor, run, recipe.mask_format, cards)
@@ -213,8 +215,7 @@ def add_masks(
     height, width = run.shape
     data_sum = 0
     for block in run.blocks():
-        means = block.shares(AGGREGATION_METHODS.MEAN_VAR)
-        for plane, pixels in enumerate(mask_format.planes(means)):
+        for plane, pixels in enumerate(mask_format.planes(block)):
             first = (plane * height + block.first) * width
             data_sum += writer.write_at(first * unit.dtype.itemsize, pixels)
     writer.seal(data_sum)

@@ -162,7 +162,8 @@ def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
     if method is moments:
         winner = shares.argmax(axis=-1)[..., np.newaxis]
         variance = np.take_along_axis(result[..., 1], winner, axis=-1)[..., 0]
-        dispersion = np.where(np.isnan(shares[..., 0]), np.nan, np.sqrt(variance))
+        # Rounding may leave a little less than nothing.
+        dispersion = np.where(np.isnan(shares[..., 0]), np.nan, np.sqrt(np.maximum(variance, 0)))
     else:
         dispersion = 1 - shares.max(axis=-1)
     return Look(method, class_names, sampling, shares, dispersion, n)

@@ -138,6 +138,13 @@ class TestNormalizers:
             (lambda: adapters.min_max([0, 0], [1, 2, 3]), r"must have as many values"),
             (lambda: adapters.min_max(0, np.inf), r"max_pixel must be finite, got .*inf"),
             (lambda: adapters.z_score(0, [1, 0]), r"std must be > 0, got \[1, 0\]"),
+            (
+                lambda: adapters.z_score(0, 1e-50),
+                r"scales must be finite in float32, and scales > 0",
+            ),
+            (lambda: adapters.z_score(0, 1e50), r"scales must be finite in float32"),
+            (lambda: adapters.z_score(1e50, 1), r"offsets and scales must be finite in float32"),
+            (lambda: adapters.min_max(0, 1e-50), r"scales > 0, got .* scales \(1e-50,\)"),
             (lambda: adapters.z_score([], 1), r"mean must be a number, or one per band, got \[\]"),
         ],
     )
@@ -158,6 +165,10 @@ class TestActivations:
         assert softmax.dtype == sigmoid.dtype == np.float32
         assert_allclose(softmax.sum(axis=-1), 1, rtol=1e-5)
         assert ((sigmoid >= 0) & (sigmoid <= 1)).all()
+
+    def test_softmax_over_one_class_would_say_nothing(self):
+        with pytest.raises(ModelError, match=r"at least two classes, got 1; .*\"sigmoid\""):
+            ACTIVATIONS["softmax"](np.zeros((3, 1), np.float32))
 
     def test_values(self):
         scores = np.array([[0, np.log(3)]], np.float32)
@@ -195,6 +206,7 @@ class TestAdapter:
             (lambda x: x * 2, r"must return one tensor, got a list of 2"),
             (lambda x: {"out": x[0]}, r"must return one tensor, got a dict of 1"),
             (lambda x: x[0].ravel(), r"four axes, or of windows, with two, got \(120,\)"),
+            (lambda x: x[0].reshape(-1, 5), r"as .* as it was given windows, 2, got \(24, 5\)"),
         ],
     )
     def test_what_they_may_not(self, run, message):
@@ -281,6 +293,15 @@ class TestAugmentation:
         augmented([pixels(2, 4, 4, 1)])
         assert len(set(seen)) == len(seen) == rotations * (1 + flips)
 
+    def test_no_view_is_memory_of_the_window(self):
+        def model(batch):
+            batch[0] -= 1
+            return batch[0]
+
+        window = np.ones((1, 3, 3, 1), np.float32)
+        assert_array_equal(adapters.test_time_augmentation(model)([window]), window - 1)
+        assert (window == 1).all()
+
     def test_half_turns_with_flips_are_both_mirror_images(self):
         window = pixels(1, 4, 4, 1)
         seen = []
@@ -332,6 +353,8 @@ class TestAugmentation:
     def test_arguments(self):
         with pytest.raises(InputError, match=r"rotations must be one of 1, 2, 4, got 3"):
             adapters.test_time_augmentation(np.negative, rotations=3)
+        with pytest.raises(InputError, match=r"rotations must be a whole number >= 1, got 2\.0"):
+            adapters.test_time_augmentation(np.negative, rotations=2.0)
         with pytest.raises(InputError, match=r"flips must be True or False, got 2"):
             adapters.test_time_augmentation(np.negative, flips=2)
         with pytest.raises(InputError, match=r"model must be callable, got 'model'"):
@@ -398,9 +421,17 @@ class TestPriors:
         with pytest.raises(ModelError, match=r"one per class, 3, got 2"):
             adjusted(np.full((4, 3), 0.5), [0.1, 0.2], 0.5)
 
-    def test_scores_are_no_probabilities(self):
-        with pytest.raises(ModelError, match=r"from -3 to 2; .*activation=\"sigmoid\""):
-            adjusted([[-3.0, 2.0]], 0.5, 0.1)
+    def test_rounding_is_cut_off(self):
+        p = np.array([[-9e-6, 1 + 9e-6]], np.float32)
+        assert_array_equal(adjusted(p, 0.99999, 1e-5), [[0, 1]])
+        assert_array_equal(adjusted(p, 1e-5, 0.99999), [[0, 1]])
+
+    @pytest.mark.parametrize(
+        ("p", "least", "most"), [([-3.0, 0.5], "-3", "0.5"), ([0.5, 2.0], "0.5", "2")]
+    )
+    def test_scores_are_no_probabilities(self, p, least, most):
+        with pytest.raises(ModelError, match=rf"from {least} to {most}; .*activation=\"sigmoid\""):
+            adjusted([p], 0.5, 0.1)
 
     def test_models_are_callable(self):
         with pytest.raises(InputError, match=r"model must be callable, got 'model'"):

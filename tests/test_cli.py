@@ -136,6 +136,14 @@ def test_errors_of_ours_are_told_without_a_traceback(folder, capsys, arguments, 
     assert not list(folder.glob("out/*"))
 
 
+@pytest.mark.parametrize(("model", "added"), [("a:b.onnx", 0), ("cli_network:make", 1)])
+def test_modules_are_looked_for_here(folder, capsys, model, added):
+    sys.path[:] = [path for path in sys.path if path != str(folder)]
+    for _ in range(2):
+        predict("--model", model, "--overwrite")
+    assert sys.path.count(str(folder)) == added
+
+
 def test_verbose_shows_where(folder, capsys):
     assert predict("--model", "cli_network:broken", "-v") == 1
     assert "Traceback" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from conftest import require
 
 from morpheus_core import InputError
 from morpheus_core.parallel import devices
@@ -67,6 +68,13 @@ def test_a_smaller_limit_of_the_user_stays(monkeypatch):
     assert limits["OMP_NUM_THREADS"] == "2"
     assert limits["MKL_NUM_THREADS"] == "4"
     assert limits["OPENBLAS_NUM_THREADS"] == "4"
+
+
+def test_joblib_keeps_to_the_share(monkeypatch):
+    joblib = require("joblib")
+    for name, limit in thread_limits(16).items():
+        monkeypatch.setenv(name, limit)
+    assert joblib.cpu_count() == 1
 
 
 def test_each_gpu_worker_sees_one_device():

@@ -3,6 +3,7 @@
 import doctest
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from astropy.io import fits
 from conftest import require
 from numpy.testing import assert_allclose, assert_array_equal
 
-from morpheus_core import InputError, ModelError, WorkerError, adapters, predict
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    WorkerError,
+    adapters,
+    predict,
+)
 from morpheus_core.demo.sky import NOISE_SIGMA, simulate_sky
 from morpheus_core.models import pickle_model, unpickle_model
 
@@ -230,8 +238,9 @@ class TestTorch:
     @pytest.mark.parametrize(
         ("options", "given", "message"),
         [
-            ({"channels": "last"}, {}, r"takes 4 channels.* 16: pass channels=\"first\""),
-            ({}, {"bands": 3}, r"takes 4 channels, axis 1 of \(3, 3, 16, 16\) has 3$"),
+            ({"channels": "last"}, {}, r"have 4 channels.* instead; pass channels=\"first\"$"),
+            ({}, {"bands": 3, "width": 4}, r"to have 4 channels, but got 3 channels instead$"),
+            ({"stack_inputs": False}, {}, r"called with 4 tensor\(s\): stack_inputs=True makes"),
             ({"device": "gpu0"}, {}, "device"),
         ],
     )
@@ -239,6 +248,40 @@ class TestTorch:
         model = adapters.torch_model(network, **options)
         with pytest.raises(RuntimeError, match=message):
             model(windows(**given))
+
+    @pytest.mark.parametrize("bands", [4, 3])
+    def test_channels_are_blamed_only_where_they_are_the_reason(self, bands):
+        import torch
+
+        class Grouped(torch.nn.Conv2d):
+            def forward(self, image):
+                super().forward(image.movedim(-1, 1))
+                raise RuntimeError("out of memory")
+
+        model = adapters.torch_model(Grouped(4, 4, 3, groups=2), channels="last")
+        message = "^out of memory$" if bands == 4 else "but got 3 channels instead$"
+        with pytest.raises(ModelError, match=message):
+            model(windows(bands=bands))
+
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize(("layer", "argument"), [("Dropout", 0.5), ("BatchNorm2d", 4)])
+    def test_exports_in_training_mode(self, tmp_path, layer, argument, training):
+        import torch
+
+        module = getattr(torch.nn, layer)(argument).train(training)
+        path = tmp_path / "mode.pt2"
+        torch.export.save(torch.export.export(module, (torch.zeros(3, 4, 16, 16),)), path)
+        expected = pytest.warns(MorpheusWarning, match="exported in training mode")
+        with expected if training else nullcontext():
+            adapters.torch_model(path)(windows())
+
+    def test_modules_that_cannot_be_copied(self):
+        import torch
+
+        module = torch.nn.Identity()
+        module.scale = 2 * torch.ones(1, requires_grad=True)  # as torch.nn.utils.weight_norm does
+        with pytest.raises(InputError, match=r"can be copied, got Identity: .*state_dict="):
+            adapters.torch_model(module)
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -453,6 +496,12 @@ def forest(networks):
     return RandomForestClassifier(10, random_state=1).fit(pixels, SKY.truth.ravel())
 
 
+def of_two_outputs():
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier().fit([[0], [1]], [[0, 1], [1, 0]])
+
+
 class TestSklearn:
     @pytest.mark.parametrize("cpus", [None, 2])
     def test_pixels_are_scored_one_by_one(self, forest, tmp_path, cpus):
@@ -494,6 +543,8 @@ class TestSklearn:
             adapters.sklearn_model(forest, features=3)
         with pytest.raises(ModelError, match=r"takes 4 features of a pixel, got 3"):
             adapters.sklearn_model(forest)(windows(bands=3))
+        with pytest.raises(ModelError, match=r"one row .* per pixel, .* got 2 of shape \(4, 2\)"):
+            adapters.sklearn_model(of_two_outputs())([np.zeros((1, 2, 2, 1))])
         with pytest.raises(ModelError, match=r"with \(3, 16, 16\) first, got \(3, 4\)"):
             adapters.sklearn_model(forest, features=lambda x: x.mean((1, 2)))(windows())
 

@@ -10,6 +10,7 @@ from conftest import require, require_program
 from test_headers import ROTATED, SIP, sky_header
 
 from morpheus_core import InputError, OutputError, export_masks, export_planes, finished, predict
+from morpheus_core.exports import new_file
 
 NAMES = ["point source", "disk", "sky"]
 SHAPE = (33, 41)
@@ -216,10 +217,14 @@ def test_nothing_is_left_of_an_export_that_fails(run_in, tmp_path, monkeypatch):
 
 def test_exports_that_are_going_on_are_not_disturbed(run_in, tmp_path):
     directory, _ = run_in(aggregate_method="rank_vote")
-    (tmp_path / "planes.fits.part").touch()
-    with pytest.raises(OutputError, match="in the way, of an export that is going on"):
-        export_planes(directory, tmp_path / "planes.fits")
-    assert (tmp_path / "planes.fits.part").exists()
+    part = tmp_path / "planes.fits.part"
+    with new_file(part, overwrite=False):
+        for overwrite, way_out in ((False, "pass overwrite=True"), (True, "wait for its end")):
+            with pytest.raises(OutputError, match=f"in the way: it is being written.*{way_out}"):
+                export_planes(directory, tmp_path / "planes.fits", overwrite=overwrite)
+    assert part.exists()
+    export_planes(directory, tmp_path / "planes.fits", overwrite=True)
+    assert not part.exists()
 
 
 def test_no_run_to_export(tmp_path):

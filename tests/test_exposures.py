@@ -1,5 +1,8 @@
 """Masks of whole exposures: every image of every file, and the same HDUs."""
 
+import io
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from conftest import require, require_program
 from numpy.testing import assert_allclose, assert_array_equal
 from test_headers import ROTATED, SIP, TPV, sky_header
 
+import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError, update_maps
 from morpheus_core.cli import main
 from morpheus_core.exposures import map_exposures
@@ -28,6 +32,22 @@ def brightness(batch):
 
 def make_model():
     return brightness
+
+
+#: A program that is killed while a model sees the second image.
+KILLED = """
+import os, signal, sys
+import morpheus_core
+
+def model(batch):
+    model.calls += 1
+    if model.calls == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch[0]
+
+model.calls = 0
+morpheus_core.map_exposures(model, sys.argv[1], 1, 4, (8, 8), (4, 8), progress=False)
+"""
 
 
 def run(paths, **options):
@@ -224,6 +244,36 @@ class TestMasks:
         assert flags.dtype == np.dtype(kind)
         assert set(np.unique(flags)) <= {0, 2**n_classes - 1}
 
+    @pytest.mark.parametrize("single_mask", [True, False])
+    def test_a_probability_at_the_threshold_is_enough(self, exposure, single_mask):
+        (outcome,) = map_exposures(
+            lambda batch: np.full(batch[0].shape, 0.5), f"{exposure}[1]", 1, 8, (8, 8), (4, 4),
+            single_mask=single_mask, progress=False,
+        )  # fmt: skip
+        assert fits.getdata(outcome.output).all()
+
+    def test_a_lone_image_has_nothing_to_inherit_from(self, exposure):
+        fits.setval(exposure, "INHERIT", value=True, ext=1)
+        assert fits.getval(run(exposure)[0].output, "INHERIT", 1) is True
+        assert "INHERIT" not in fits.getheader(run(f"{exposure}[1]")[0].output)
+
+    def test_the_last_block_is_filled_up(self, exposure):
+        fits.append(exposure, np.ones(9), fits.Header({"EXTNAME": "LAST"}))
+        whole = stored(exposure)[6]
+        exposure.write_bytes(exposure.read_bytes()[:-2000])
+        (outcome,) = run(exposure)
+        assert outcome.output.stat().st_size % 2880 == 0
+        assert stored(outcome.output)[6] == whole
+
+    @pytest.mark.parametrize("value", [b"A", b"'A"])
+    def test_names_that_are_not_as_they_should_be(self, exposure, value):
+        content = exposure.read_bytes()
+        first = content.index(b"EXTNAME")
+        card = (b"EXTNAME = " + value).ljust(80)
+        exposure.write_bytes(content[:first] + card + content[first + 80 :])
+        (outcome,) = run(exposure)
+        assert fits.getval(outcome.output, "EXTNAME", 1) == value.decode()
+
     def test_pixels_without_a_result_are_in_no_mask(self, exposure):
         centre = update_maps.centre_crop((8, 8), 2)
         with pytest.warns(match="reached by no window"):
@@ -256,6 +306,22 @@ class TestMasks:
             alone = fits.getdata(exposure.with_name("night.masks.fits"), hdu)
             assert_array_equal(fits.getdata(outcome.output, hdu), alone)
 
+    def test_factories_with_priors_in_workers(self, exposure, tmp_path):
+        options = {"priors": [0.1, 0.8], "trained_priors": [0.5, 0.5], "thresholds": None}
+        run(f"{exposure}[1]", **options)
+        (outcome,) = map_exposures(
+            f"{__name__}:make_model", f"{exposure}[1]", 2, 8, (8, 8), (4, 4), cpus=1,
+            out_dir=tmp_path / "worker", progress=False, **options,
+        )  # fmt: skip
+        expected = fits.getdata(exposure.with_name("night.masks1.fits"))
+        assert_array_equal(fits.getdata(outcome.output), expected)
+
+    def test_a_model_is_made_once(self, exposure, monkeypatch):
+        made = []
+        monkeypatch.setattr(f"{__name__}.make_model", lambda: made.append(1) or brightness)
+        map_exposures(f"{__name__}:make_model", exposure, 2, 8, (8, 8), (4, 4), progress=False)
+        assert made == [1]
+
     def test_images_smaller_than_the_window_need_padding(self, exposure):
         fits.append(exposure, np.ones((5, 6), "f4"))
         (outcome,) = run(exposure)
@@ -272,7 +338,7 @@ class TestFiles:
             ("x.fits", "", "x.masks.fits"),
             ("x.FIT", "", "x.masks.fits"),
             ("x.y.fts", "[1]", "x.y.masks1.fits"),
-            ("x.fits", "[A,2]", "x.masksA_2.fits"),
+            ("x.fits", "[a,2]", "x.masksA_2.fits"),
             ("x.img", "", "x.img.masks.fits"),
         ],
     )
@@ -328,6 +394,49 @@ class TestFiles:
         again = run(tmp_path, overwrite=True)
         assert len(again) == 2  # no masks of masks
 
+    def test_names_that_only_look_like_those_of_masks(self, exposure):
+        exposure.rename(exposure.with_name("survey.maskset.fits"))
+        assert [one.output.name for one in run(exposure.parent)] == ["survey.maskset.masks.fits"]
+
+    def test_a_file_that_is_called_like_an_hdu(self, exposure):
+        (exposure.parent / "night.fits[1]").write_bytes(b"not this one")
+        (outcome,) = run(exposure)
+        assert fits.getdata(outcome.output, 1).shape == (2, 30, 41)
+
+    def test_links_to_directories_are_not_followed(self, exposure, tmp_path):
+        (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+        assert [one.source for one in run(tmp_path)] == [str(exposure)]
+
+    def test_masks_that_are_a_link_to_themselves(self, exposure, tmp_path):
+        (tmp_path / "a.fits").write_bytes(exposure.read_bytes())
+        (tmp_path / "a.masks.fits").symlink_to("a.masks.fits")
+        last = run([tmp_path / "a.fits", exposure])[-1]
+        assert (last.source, last.error) == (str(exposure), None)
+
+    def test_a_file_is_done_once_and_its_hdus_are_told_apart(self, exposure, tmp_path):
+        link = tmp_path / "link" / "night.fits"
+        link.parent.mkdir()
+        link.symlink_to(exposure)
+        out_dir = tmp_path / "out"
+        assert [one.error for one in run([exposure, link], out_dir=out_dir)] == [None]
+        first, second = run([f"{link}[A,2]", f"{exposure}[A_2]"], out_dir=out_dir)
+        assert "are those of" in str(first.error)
+        assert second.output == out_dir / "night.masksA_2.fits"
+
+    def test_directories_that_cannot_be_read(self, exposure, tmp_path, monkeypatch):
+        (tmp_path / "secret").mkdir()
+        scandir = os.scandir
+
+        def refusing(path):
+            if str(path).endswith("secret"):
+                raise PermissionError("Permission denied: 'secret'")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", refusing)
+        refused, done = run([tmp_path, exposure])
+        assert "cannot be looked at: Permission denied: 'secret'" in str(refused.error)
+        assert done.error is None
+
     def test_what_cannot_be_done_is_said_and_the_rest_is_done(self, exposure, tmp_path):
         (tmp_path / "empty").mkdir()
         packed = tmp_path / "night.fits.fz"
@@ -337,6 +446,7 @@ class TestFiles:
         (tmp_path / "more.fits").write_bytes(exposure.read_bytes() + stored(exposure)[1][:900])
         expected = {
             tmp_path / "none.fits": "no such file",
+            tmp_path / f"{300 * 'x'}.fits": "cannot be looked at",
             tmp_path / "empty": "must hold FITS files",
             tmp_path / "night.masks.fits": "name is that of masks",
             packed: "are those of .*night.fits",
@@ -366,6 +476,18 @@ class TestFiles:
         assert exposure.with_name("night.masks.fits").read_bytes() == before
         (outcome,) = run(exposure, single_mask=True, overwrite=True)
         assert fits.getdata(outcome.output, 1).ndim == 2
+
+    def test_what_a_killed_run_left(self, exposure):
+        command = [sys.executable, "-c", KILLED, str(exposure)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}
+        assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+        assert len(list(exposure.parent.iterdir())) == 3
+        (outcome,) = run(exposure)
+        with pytest.raises(OutputError, match=r"is in the way.* overwrite=True to remove what"):
+            raise outcome.error
+        assert run(exposure, overwrite=True)[0].error is None
+        left = sorted(path.name for path in exposure.parent.iterdir())
+        assert left == ["night.fits", "night.masks.fits"]
 
     def test_an_exposure_is_never_replaced(self, exposure):
         exposure.with_name("night.masks.fits").hardlink_to(exposure)
@@ -408,6 +530,10 @@ class TestArguments:
             ({"priors": [0.1, 0.2], "trained_priors": [0.1]}, "must be 2, one per class"),
             ({"priors": [0.1, 1.0], "trained_priors": [0.1, 0.2]}, "> 0 and < 1"),
             ({"thresholds": [0.1, 0.2, 0.3]}, "thresholds must be"),
+            ({"thresholds": 50}, "thresholds must be >= 0 and <= 1, got 50"),
+            ({"thresholds": [0.5, -0.1]}, "thresholds must be >= 0 and <= 1"),
+            ({"priors": 0.1, "trained_priors": 0.5}, "must be 2, one per class, got 0.1"),
+            ({"on_file": 3}, "on_file must be callable, got 3"),
             ({"thresholds": None, "single_mask": True}, "needs thresholds"),
             ({"overwrite": "yes"}, "overwrite must be True or False"),
             ({"cpus": 1, "gpus": [0]}, "not both"),
@@ -417,6 +543,11 @@ class TestArguments:
         with pytest.raises(InputError, match=message):
             run(exposure, **options)
         assert [path.name for path in exposure.parent.iterdir()] == ["night.fits"]
+
+    @pytest.mark.parametrize("paths", [None, [], [3], b"a.fits", [b"a.fits"]])
+    def test_paths_are_paths(self, paths):
+        with pytest.raises(InputError, match="paths must be a path, or a list of at least one"):
+            run(paths)
 
 
 class TestCommand:
@@ -432,9 +563,17 @@ class TestCommand:
         assert "1 of 2 files have no masks" in said.err
         assert "bad.fits: it cannot be read as FITS" in said.err
         assert "Traceback" not in said.err
-        assert said.out.splitlines()[0].endswith("bad.fits → failed")
+        assert said.out.splitlines()[0].endswith("bad.fits -> failed")
         assert main(["map", str(bad), *self.ARGUMENTS, "-v"]) == 1
         assert "Traceback" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+    def test_names_that_a_terminal_cannot_write(self, exposure, monkeypatch, encoding):
+        path = exposure.rename(exposure.with_name(os.fsdecode(b"n\xe9ght.fits")))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+        assert main(["map", str(path), *self.ARGUMENTS]) == 0
+        said = sys.stdout.buffer.getvalue().decode("ascii")
+        assert said.endswith("n\\udce9ght.masks.fits\n")
 
     def test_files_of_classes(self, exposure):
         for name, lines in {

@@ -180,6 +180,17 @@ def test_pixels_without_result_are_grey(run_in):
         assert not (drawn[:, drawn.shape[1] // 2 + 5 :] == left[0, 0]).all(axis=-1).any()
 
 
+def test_a_pixel_needs_a_mean_of_each_class_and_no_variance_below_zero():
+    require("matplotlib")
+    moments = np.full((6, 8, 2, 2), [0.5, -1e-9])
+    moments[2, 3, 1, 0] = np.nan
+    figure = quicklook([moments, np.ones((6, 8))])
+    assert legend_of(figure)[-1] == "no result"
+    expected = np.zeros((6, 8))
+    expected[2, 3] = np.nan
+    assert_array_equal(np.ma.filled(figure.axes[1].images[0].get_array(), np.nan), expected)
+
+
 @pytest.mark.parametrize(
     "sky",
     [sky_header(), sky_header(ROTATED), fits.Header({**sky_header(ROTATED), **SIP})],
@@ -322,6 +333,9 @@ class TestColours:
         ({"results": [np.ones((3, 4, 2)), np.ones((4, 3))]}, r"n of shape \(4, 3\)"),
         ({"results": [np.ones((3, 4)), np.ones((3, 4))]}, "must be an output of predict"),
         ({"results": ([fits.HDUList([fits.PrimaryHDU()])], [np.ones(3)] * 2)}, "results must be"),
+        ({"results": [np.ones((0, 4, 2)), np.ones((0, 4))]}, "must be an output of predict"),
+        ({"results": [fits.HDUList(), fits.HDUList()]}, "results must be"),
+        ({"results": ([fits.HDUList()] * 2, [5, 5])}, "results must be"),
         ({"image": np.ones((60, 81))}, r"image must show .* \(60, 80\) .* got \(60, 81\)"),
         ({"image": np.ones((80, 60))}, "image must show the sky"),
         ({"image": "nowhere.fits"}, "no such file: nowhere.fits"),

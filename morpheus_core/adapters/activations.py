@@ -9,12 +9,21 @@ import numpy as np
 
 from morpheus_core import checks
 from morpheus_core.adapters.normalizers import Float32
+from morpheus_core.errors import ModelError
 
 Activation = Literal["softmax", "sigmoid"]
 
 
 def softmax(scores: Float32) -> Float32:
-    """Return probabilities that add up to one over the classes."""
+    """Return probabilities that add up to one over the classes.
+
+    Raises
+    ------
+    ModelError
+        If there is only one class, whose probability would be 1 everywhere.
+    """
+    if scores.shape[-1] == 1:
+        raise ModelError('softmax needs at least two classes, got 1; pass activation="sigmoid"')
     powers: Float32 = np.exp(scores - scores.max(axis=-1, keepdims=True))
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers

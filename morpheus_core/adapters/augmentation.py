@@ -33,9 +33,9 @@ class View:
     mirrored: bool
 
     def of(self, windows: NDArray[Any]) -> NDArray[Any]:
-        """Return what windows look like."""
+        """Return what windows look like, in memory that a model may change."""
         turned = np.rot90(windows, self.quarters, axes=(1, 2))
-        return np.ascontiguousarray(np.flip(turned, axis=2) if self.mirrored else turned)
+        return np.array(np.flip(turned, axis=2) if self.mirrored else turned, order="C")
 
     def undone(self, predictions: Predictions) -> Predictions:
         """Return predictions of this view as they lie in the window."""
@@ -122,6 +122,7 @@ def test_time_augmentation(
     """
     if not callable(model):
         raise InputError(f"model must be callable, got {model!r}")
-    if isinstance(rotations, bool) or rotations not in ROTATIONS:
+    turns = checks.whole_number("rotations", rotations)
+    if turns not in ROTATIONS:
         raise InputError(f"rotations must be one of 1, 2, 4, got {rotations!r}")
-    return AugmentedModel(model, checks.flag("flips", flips), rotations)
+    return AugmentedModel(model, checks.flag("flips", flips), turns)

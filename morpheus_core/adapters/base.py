@@ -96,9 +96,19 @@ class Adapter:
         if network.inputs is not None:
             check_tensors(network.inputs, tensors, self.preparation.channels)
         size = network.batch_size or len(tensors[0])
-        scores = [self._channels_last(network.run(piece)) for piece in pieces(tensors, size)]
-        joined = np.concatenate(scores)[: len(tensors[0])]
+        scores = [self._scores(network, piece) for piece in pieces(tensors, size)]
+        joined = np.concatenate(scores)[: len(tensors[0])]  # without what completed the last piece
         return joined if self.activation is None else ACTIVATIONS[self.activation](joined)
+
+    def _scores(self, network: Network, piece: list[Float32]) -> Float32:
+        """Return the scores of a piece of a batch."""
+        scores = self._channels_last(network.run(piece))
+        if len(scores) != len(piece[0]):
+            raise ModelError(
+                f"the network must return as many scores as it was given windows, "
+                f"{len(piece[0])}, got {scores.shape}"
+            )
+        return scores
 
     def _channels_last(self, answer: Any) -> Float32:
         """Return what a network returned as float32 with the classes last."""

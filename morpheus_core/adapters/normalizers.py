@@ -36,6 +36,15 @@ class Scaling:
     scale: tuple[float, ...]
     clip: bool
 
+    def __post_init__(self) -> None:
+        with np.errstate(over="ignore", under="ignore"):
+            stored = np.array([self.offset, self.scale], np.float32)  # as pixels are
+        if not np.isfinite(stored).all() or stored[1].min() <= 0:
+            raise InputError(
+                f"offsets and scales must be finite in float32, and scales > 0, got offsets "
+                f"{self.offset} and scales {self.scale}"
+            )
+
     __repr__ = described
 
     def __call__(self, pixels: Float32) -> Float32:
@@ -82,7 +91,7 @@ def min_max(min_pixel: PerBand, max_pixel: PerBand) -> Normalizer:
     Raises
     ------
     InputError
-        If one is not finite, or a maximum is not above its minimum.
+        If one is not finite, or a maximum is not above its minimum, also in float32.
     """
     lowest, highest = paired("min_pixel", min_pixel, "max_pixel", max_pixel)
     if not all(low < high for low, high in zip(lowest, highest, strict=True)):
@@ -107,7 +116,7 @@ def z_score(mean: PerBand, std: PerBand) -> Normalizer:
     Raises
     ------
     InputError
-        If one is not finite, or a standard deviation is not positive.
+        If one is not finite, or a standard deviation is not positive, also in float32.
     """
     means, deviations = paired("mean", mean, "std", std)
     if min(deviations) <= 0:

@@ -45,6 +45,7 @@ class AdjustedModel:
                 f"priors apply to probabilities, from 0 to 1, got scores from {np.nanmin(p):.3g} "
                 f'to {np.nanmax(p):.3g}; does the model lack activation="sigmoid"?'
             )
+        p = np.clip(p, 0, 1)  # below 0, small factors would bring the denominator to 0
         factors = self._factors()
         if len(factors) not in (1, p.shape[-1]):
             raise ModelError(

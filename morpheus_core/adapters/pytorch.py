@@ -6,6 +6,7 @@ import copy
 import inspect
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,13 +23,15 @@ from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described, model_name
-from morpheus_core.errors import InputError, ModelError
+from morpheus_core.errors import InputError, ModelError, MorpheusWarning
 from morpheus_core.extras import require_package
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
 STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 Precision = Literal["bfloat16", "float16"]
+#: What convolutions say of a tensor with other channels than they take.
+WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,7 +133,13 @@ class Runner:
             try:
                 answer = self._module(*map(self._on_device, tensors))
             except RuntimeError as error:
-                raise ModelError(f"{error}{self._explanation(tensors[0].shape)}") from error
+                hint = self._swapped_channels(str(error), tensors[0].shape)
+                raise ModelError(f"{error}{hint}") from error
+            except TypeError as error:
+                raise ModelError(
+                    f"{error}; the module was called with {len(tensors)} tensor(s): "
+                    f"stack_inputs=True makes one of all images, stack_inputs=False one of each"
+                ) from error
             scores: Float32 = only(answer).float().cpu().numpy()
             return scores
 
@@ -142,14 +151,11 @@ class Runner:
             return on_host.pin_memory().to(self._device, non_blocking=True)
         return on_host.to(self._device)
 
-    def _explanation(self, shape: tuple[int, ...]) -> str:
-        """Say what about a tensor's shape may have made the module fail."""
-        wanted = input_channels(self._module)
-        if wanted is None or wanted == shape[1]:
-            return ""
-        hint = f"; its first convolution takes {wanted} channels, axis 1 of {shape} has {shape[1]}"
-        swapped = self._channels == "last" and wanted == shape[-1]
-        return f'{hint}: pass channels="first"' if swapped else hint
+    def _swapped_channels(self, message: str, shape: tuple[int, ...]) -> str:
+        """Say which keyword to change, if a convolution wants the channels in another place."""
+        wanted = WANTED_CHANNELS.search(message)
+        swapped = self._channels == "last" and wanted and int(wanted[1]) == shape[-1]
+        return '; pass channels="first"' if swapped else ""
 
 
 def torch_model(
@@ -167,8 +173,9 @@ def torch_model(
 ) -> Adapter:
     """Wrap a network of PyTorch as a callable for `predict`.
 
-    It runs in evaluation mode and without gradients. See :mod:`morpheus_core.adapters` for the
-    order of the steps.
+    It runs without gradients, and modules in evaluation mode. A ``.pt2`` file, and TorchScript that
+    was traced, keep the mode in which they were exported: call ``module.eval()`` before that. See
+    :mod:`morpheus_core.adapters` for the order of the steps.
 
     Parameters
     ----------
@@ -213,6 +220,11 @@ def torch_model(
         `ModelError` at the first call.
     MissingPackageError
         If PyTorch is not installed.
+
+    Warns
+    -----
+    MorpheusWarning
+        If a ``.pt2`` file was exported in training mode, at the first call.
     """
     require_package("torch", "torch", "torch_model")
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
@@ -242,7 +254,18 @@ def checked_model(model: Any, state_dict: Any) -> Any:
         )
     if is_script(model):
         return ScriptModule(model.original_name, saved_script(model))
-    return copy.deepcopy(model).cpu() if is_module(model) else model
+    return copied(model) if is_module(model) else model
+
+
+def copied(module: Any) -> Any:
+    """Return a copy of a module, on the processor."""
+    try:
+        return copy.deepcopy(module).cpu()
+    except RuntimeError as error:
+        raise InputError(
+            f"model must be a module that can be copied, got {type(module).__qualname__}: {error}; "
+            f"pass a function that makes it, and its weights as state_dict="
+        ) from error
 
 
 def is_module(model: Any) -> bool:
@@ -302,8 +325,23 @@ def load_exported(path: Path, device: Any) -> tuple[Any, tuple[NetworkInput, ...
         program = torch.export.load(path)
     except Exception as error:  # of many types, for a file of another kind
         raise ModelError(f"{path} holds no program of torch.export.save: {error}") from error
+    if any(map(is_training, program.graph.nodes)):
+        warnings.warn(
+            f"{path} was exported in training mode, and stays in it: its scores change with the "
+            f"batch, or by chance; export it after module.eval()",
+            MorpheusWarning,
+            stacklevel=2,
+        )
     program = move_to_device_pass(program, device)
     return program.module(), inputs_of(program)
+
+
+def is_training(node: Any) -> bool:
+    """Whether a step of an exported program, such as dropout, does what it does in training."""
+    schema = getattr(node.target, "_schema", None)
+    names = [] if schema is None else [argument.name for argument in schema.arguments]
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return any(given.get(name) is True for name in ("train", "training"))
 
 
 def inputs_of(program: Any) -> tuple[NetworkInput, ...]:
@@ -336,8 +374,3 @@ def chosen_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-def input_channels(module: Any) -> int | None:
-    """Return how many channels the first convolution takes, as far as can be told."""
-    return next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), None)

@@ -48,8 +48,18 @@ class PixelClassifier:
                 f"the estimator takes {expected} features of a pixel, got {table.shape[-1]}; pass "
                 f"the bands that it was trained on, or features="
             )
-        scores = self.estimator.predict_proba(table.reshape(-1, expected))
-        return np.asarray(scores, np.float32).reshape(*table.shape[:3], -1)
+        return self._scores(table.reshape(-1, expected)).reshape(*table.shape[:3], -1)
+
+    def _scores(self, table: Float32) -> Float32:
+        """Return probabilities, (pixels, classes), of features, (pixels, features)."""
+        scores = self.estimator.predict_proba(table)
+        if np.ndim(scores[0]) != 1 or len(scores) != len(table):  # a table for each output, say
+            raise ModelError(
+                f"predict_proba must return one row of probabilities per pixel, for {len(table)} "
+                f"pixels, got {len(scores)} of shape {np.shape(scores[0])}; wrap an estimator "
+                f"of one output"
+            )
+        return np.asarray(scores, np.float32)
 
     def _computed(self, features: Features, pixels: Float32) -> Float32:
         table = np.asarray(features(pixels), np.float32)

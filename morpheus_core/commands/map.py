@@ -78,7 +78,9 @@ def add_class_arguments(parser: argparse.ArgumentParser) -> None:
     )
     written = parser.add_mutually_exclusive_group()
     written.add_argument(
-        "--thresholds", metavar="FILE", help="masks are 1 above these probabilities (0.5)"
+        "--thresholds",
+        metavar="FILE",
+        help="masks are 1 where probabilities are at least these (0.5)",
     )
     written.add_argument(
         "--probabilities", action="store_true", help="write probabilities, not masks"
@@ -93,7 +95,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace masks that are there, and remove what a killed run left of them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -107,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
     from morpheus_core.exposures import map_exposures
 
     def report(outcome: Outcome) -> None:
-        print(f"{outcome.source} → {outcome.output or 'failed'}", flush=True)
+        print(f"{outcome.source} -> {outcome.output or 'failed'}", flush=True)
         if outcome.error is not None and arguments.verbose:
             traceback.print_exception(outcome.error)
 

@@ -55,11 +55,13 @@ def load_model(arguments: argparse.Namespace) -> Model | str:
     """
     from morpheus_core import adapters
 
-    if ":" in arguments.model:
-        sys.path.insert(0, str(Path.cwd()))  # where `python -m` also looks for modules
-    return adapters.load_model(
+    model = adapters.load_model(
         arguments.model, trust_pickle=arguments.trust_pickle, **adapter_options(arguments)
     )
+    folder = str(Path.cwd())
+    if isinstance(model, str) and folder not in sys.path:  # it is "module:factory"
+        sys.path.insert(0, folder)  # where `python -m` also looks for modules
+    return model
 
 
 def adapter_options(arguments: argparse.Namespace) -> dict[str, Any]:

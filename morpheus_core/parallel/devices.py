@@ -14,7 +14,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.overlap import PREFETCH
 
 #: Read by the libraries when they are loaded: OpenMP (also PyTorch), MKL, OpenBLAS, Accelerate,
-#: numexpr, numba, TensorFlow.
+#: numexpr, numba, TensorFlow; and by joblib, which reads none of the others.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -24,6 +24,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
+    "LOKY_MAX_CPU_COUNT",
 )
 
 #: Set by batch systems to the cores of one task: SLURM, PBS, LSF, Grid Engine.
