@@ -109,6 +109,7 @@ class TestMaxiMask:
         (tmp_path / "night" / "c.fits").write_bytes(b"SIMPLE  = nothing else" * 500)
         return tmp_path / "night"
 
+    @pytest.mark.slow
     def test_masks_are_those_of_a_plain_loop(self, network, night, tmp_path, capsys):
         for name, values in (("trained", TRAINED), ("priors", EXPECTED), ("thresh", THRESHOLDS)):
             lines = [f"{c} {value}" for c, value in zip(("CR", "SKY"), values, strict=True)]
