@@ -59,7 +59,7 @@ def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
             )
             if check == "error":
                 raise InputError(message)
-            warnings.warn(message, MorpheusWarning, stacklevel=4)
+            warnings.warn(message, MorpheusWarning, stacklevel=5)
 
 
 def largest_offset(first: WCS, second: WCS, shape: tuple[int, int]) -> float:

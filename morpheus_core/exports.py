@@ -266,8 +266,7 @@ def write_planes(
     run: FinishedRun, planes: Sequence[Plane], path: Path, overwrite: bool, primary: bool = False
 ) -> None:
     """Write images, extensions or a primary, to a file that gets its name when it is complete."""
-    refuse_name(run, path)
-    refuse_to_replace([path], run.paths, overwrite)
+    refuse_export(run.directory, path, run.paths, overwrite)
     cards = run.cards
     units = []
     if not primary:
@@ -291,13 +290,24 @@ def write_planes(
     give_name(part, path, overwrite)
 
 
-def refuse_name(run: FinishedRun, path: Path) -> None:
-    """Raise if a file would get a name that promises something else."""
+def refuse_export(out_dir: Path, path: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Raise if an export of the run in `out_dir`, which may be still to come, cannot be written.
+
+    Raises
+    ------
+    OutputError
+        If its name promises something else, its folder is missing, or a file is in the way, above
+        all one of `sources`.
+    """
     if path.suffix in COMPRESSED:
         raise OutputError(f"an export is not compressed; its name must not end in {path.suffix}")
+    folder, outputs = path.parent.resolve(), out_dir.resolve()
     stem = path.name.removesuffix(".part").removesuffix(".fits")
-    if path.parent.resolve() == run.directory.resolve() and stem in OUTPUT_NAMES:
+    if folder == outputs and stem in OUTPUT_NAMES:
         raise OutputError(f"{path} is the name of an output of predict; choose another one")
+    if not folder.is_dir() and folder not in (outputs, *outputs.parents):
+        raise OutputError(f"{path} cannot be made: there is no folder {path.parent}")
+    refuse_to_replace([path], sources, overwrite)
 
 
 @contextmanager

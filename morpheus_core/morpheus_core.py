@@ -6,8 +6,11 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,7 +23,7 @@ from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
 from morpheus_core.outputs import MemoryOutputs, Product, Results
-from morpheus_core.parallel.devices import plan_workers, prefetch_depth
+from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
@@ -225,45 +228,113 @@ def predict(
     >>> n[0]
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
-    slots = plan_workers(cpus, gpus)
-    ahead = prefetch_depth(prefetch, len(slots), gpus is not None)
-    interval = checks.positive_number("parallel_check_interval", parallel_check_interval)
-    if slots and out_dir is None:
-        raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
-    if resume and out_dir is None:
-        raise InputError("resume=True needs the out_dir of the run that was interrupted")
-    layout = checks.one_of("bands", bands, BANDS)
-    check = checks.one_of("check_wcs", check_wcs, CHECKS)
-    with open_inputs(model_inputs, layout, mask, checks.mask_bits(mask_bits)) as stack:
-        job = make_job(
-            stack,
-            n_classes=n_classes,
-            batch_size=batch_size,
-            window_shape=window_shape,
-            dilation=dilation,
-            stride=stride,
-            update_map=update_map,
-            aggregate_method=aggregate_method,
-            edges=edges,
-            padding=padding,
-            nan_policy=nan_policy,
-            fill_value=fill_value,
-            skip_blank=skip_blank,
-            class_names=class_names,
-            output_dtype=output_dtype,
+    with prepare(
+        model=model,
+        model_inputs=model_inputs,
+        n_classes=n_classes,
+        batch_size=batch_size,
+        window_shape=window_shape,
+        dilation=dilation,
+        stride=stride,
+        update_map=update_map,
+        aggregate_method=aggregate_method,
+        out_dir=out_dir,
+        gpus=gpus,
+        cpus=cpus,
+        parallel_check_interval=parallel_check_interval,
+        edges=edges,
+        padding=padding,
+        nan_policy=nan_policy,
+        fill_value=fill_value,
+        resume=resume,
+        bands=bands,
+        mask=mask,
+        mask_bits=mask_bits,
+        skip_blank=skip_blank,
+        check_wcs=check_wcs,
+        class_names=class_names,
+        output_dtype=output_dtype,
+        prefetch=prefetch,
+    ) as ready:
+        job, stack, products = ready.job, ready.stack, ready.products
+        if ready.directory is None:
+            return run_in_memory(job, stack, resolve(model), products, progress, ready.prefetch)
+        # Only here is anything needed that Windows does not have.
+        from morpheus_core.runs import Request, Run
+
+        request = Request(
+            ready.directory,
+            ready.slots,
+            resume,
+            overwrite,
+            progress,
+            ready.interval,
+            ready.prefetch,
         )
+        return Run(job, stack, model, products, request).results()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job whose arguments are checked and whose inputs are open.
+
+    Attributes
+    ----------
+    job : Job
+        What to compute.
+    stack : ImageStack
+        The images.
+    products : list of Product
+        What becomes of it.
+    directory : Path or None
+        The users' `out_dir`.
+    slots : list of dict
+        Environment variables of each worker; empty to run in this process.
+    interval : float
+        Seconds between two looks at the progress of workers.
+    prefetch : int
+        How many batches are read ahead of the model.
+    """
+
+    job: Job
+    stack: ImageStack
+    products: list[Product]
+    directory: Path | None
+    slots: list[Environment]
+    interval: float
+    prefetch: int
+
+
+@contextmanager
+def prepare(**arguments: Any) -> Iterator[Prepared]:
+    """Check arguments of :func:`predict`, all but `overwrite` and `progress`; open the inputs."""
+    cpus, gpus, model = arguments["cpus"], arguments["gpus"], arguments["model"]
+    slots = plan_workers(cpus, gpus)
+    ahead = prefetch_depth(arguments["prefetch"], len(slots), gpus is not None)
+    name = "parallel_check_interval"
+    interval = checks.positive_number(name, arguments[name])
+    directory = run_directory(arguments["out_dir"], slots, arguments["resume"])
+    layout = checks.one_of("bands", arguments["bands"], BANDS)
+    check = checks.one_of("check_wcs", arguments["check_wcs"], CHECKS)
+    bits = checks.mask_bits(arguments["mask_bits"])
+    with open_inputs(arguments["model_inputs"], layout, arguments["mask"], bits) as stack:
+        job = make_job(stack, **arguments)
         checks.model(model)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, model))
-        if out_dir is None:
-            return run_in_memory(job, stack, resolve(model), products, progress, ahead)
-        # Only here is anything needed that Windows does not have.
-        from morpheus_core.runs import Request, Run
+        yield Prepared(job, stack, products, directory, slots, interval, ahead)
 
-        directory = checks.directory("out_dir", out_dir)
-        request = Request(directory, slots, resume, overwrite, progress, interval, ahead)
-        return Run(job, stack, model, products, request).results()
+
+def run_directory(out_dir: object, slots: Sequence[Environment], resume: bool) -> Path | None:
+    """Return where a run works, if that is not in memory."""
+    if out_dir is not None:
+        return checks.directory("out_dir", out_dir)
+    if slots:
+        raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
+    if resume:
+        raise InputError("resume=True needs the out_dir of the run that was interrupted")
+    return None
 
 
 def make_job(stack: ImageStack, **arguments: Any) -> Job:
@@ -330,11 +401,11 @@ def warn_of_vain_requests(job: Job) -> None:
             f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
             f"more of the window",
             MorpheusWarning,
-            stacklevel=3,
+            stacklevel=5,
         )
     if job.n_classes == 1 and AGGREGATION_METHODS.RANK_VOTE in job.methods:
         warnings.warn(
             'rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"',
             MorpheusWarning,
-            stacklevel=3,
+            stacklevel=5,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.errors import InputError
+from morpheus_core.errors import InputError, OutputError
 from morpheus_core.extras import require_package
 from morpheus_core.finished import Block, GivenResults, Outputs, open_results
 from morpheus_core.headers import wcs_of
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list, open_image
+from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.sampling import Extent, Sampling
 
 if TYPE_CHECKING:
@@ -104,6 +107,40 @@ def quicklook(
     from morpheus_core.panels import draw
 
     return draw(look, backdrop, wcs)
+
+
+def save_quicklook(
+    path: Path,
+    results: str | os.PathLike[str],
+    image: ModelInputs | None = None,
+    *,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Write what :func:`quicklook` draws.
+
+    Parameters
+    ----------
+    path : Path
+        The picture; its suffix says which kind.
+    results, image, **options
+        As `quicklook` takes them.
+    overwrite : bool, default False
+        Replace the picture.
+
+    Raises
+    ------
+    InputError, MissingPackageError
+        As `quicklook`.
+    OutputError
+        If the picture exists, before anything is drawn, or cannot be written.
+    """
+    refuse_to_replace([path], [], overwrite)
+    figure = quicklook(results, image, **options)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

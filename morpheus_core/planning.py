@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from inspect import signature
-from typing import Any, ParamSpec
+from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from morpheus_core import checks
-from morpheus_core.inputs import ImageStack, open_inputs
+from morpheus_core.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.alignment import CheckWcs
+from morpheus_core.images import Bands
+from morpheus_core.inputs import ModelInput, ModelInputs
 from morpheus_core.models import Model, resolve
-from morpheus_core.morpheus_core import make_job, predict
-from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
+from morpheus_core.morpheus_core import Prepared, prepare
 from morpheus_core.pipeline import Job, count_windows, plane_bytes
-from morpheus_core.products import origin_of, products_of
 from morpheus_core.stitch import seam_bytes
 from morpheus_core.trials import Trial, peak_memory, try_strip
-from morpheus_core.windows import Strip
-
-Parameters = ParamSpec("Parameters")
+from morpheus_core.windows import Edges, Group, Padding, Strip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,36 +85,46 @@ class Forecast:
         return "\n".join(f"{name:10}{text}" for name, text in lines.items())
 
 
-def as_predict(
-    _: Callable[Parameters, Any],
-) -> Callable[[Callable[..., Forecast]], Callable[Parameters, Forecast]]:
-    """Say that a function takes the arguments of :func:`morpheus_core.predict`."""
+def plan(
+    model: Model | str,
+    model_inputs: ModelInputs,
+    n_classes: int,
+    batch_size: int,
+    window_shape: tuple[int, int],
+    dilation: float | Fraction = 1,
+    stride: tuple[int, int] = (1, 1),
+    update_map: ArrayLike | None = None,
+    aggregate_method: str | Sequence[str] = AGGREGATION_METHODS.RANK_VOTE,
+    out_dir: str | os.PathLike[str] | None = None,
+    gpus: Sequence[int | str] | None = None,
+    cpus: int | None = None,
+    parallel_check_interval: float = 1,
+    *,
+    edges: Edges = "cover",
+    padding: Padding | None = None,
+    nan_policy: NanPolicy = "propagate",
+    fill_value: float = math.nan,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    bands: Bands = "last",
+    mask: ModelInput | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
+    skip_blank: bool = False,
+    check_wcs: CheckWcs = "warn",
+    class_names: Sequence[str] | None = None,
+    output_dtype: DTypeLike = "float32",
+    prefetch: int | None = None,
+) -> Forecast:
+    """Say what :func:`morpheus_core.predict` would do and take, and write nothing there.
 
-    def decorate(function: Callable[..., Forecast]) -> Callable[Parameters, Forecast]:
-        @wraps(function)
-        def planned(*arguments: Parameters.args, **options: Parameters.kwargs) -> Forecast:
-            given = signature(predict).bind(*arguments, **options)
-            given.apply_defaults()
-            return function(**given.arguments)
-
-        del planned.__wrapped__
-        planned.__signature__ = signature(predict).replace(  # type: ignore[attr-defined]
-            return_annotation=Forecast
-        )
-        return planned
-
-    return decorate
-
-
-@as_predict(predict)
-def plan(**given: Any) -> Forecast:
-    """Say what :func:`morpheus_core.predict` would do and take, and write nothing.
-
-    Takes the arguments of `predict`. The model is tried for about two seconds, with the first
-    batches, in this process or in one that is started as a worker would be. The duration supposes
-    that all windows take as long, and that workers do not slow each other down. Memory is that of
-    whole processes; of the model's own memory only what it took for a batch is known. What
-    compressed files unpack to in the folder for temporary files is not counted.
+    Takes the arguments of `predict`; with ``resume=True`` it tells of the whole run. The model is
+    tried for about two seconds, with the first batches of the strip that has most windows, in this
+    process or in one that is started as a worker would be. For the latter, inputs that are arrays
+    are written to the folder for temporary files, and removed. The duration supposes that all
+    windows take as long, and that workers do not slow each other down. Memory is that of whole
+    processes; of the model's own memory only what it took in the trial is known. What compressed
+    files unpack to in the folder for temporary files is not counted.
 
     Returns
     -------
@@ -126,7 +134,12 @@ def plan(**given: Any) -> Forecast:
     Raises
     ------
     MorpheusError
-        As `predict`, but for what is in the way in `out_dir`.
+        As `predict`, but for what is in `out_dir`.
+
+    Warns
+    -----
+    MorpheusWarning
+        As `predict`.
 
     Examples
     --------
@@ -140,22 +153,53 @@ def plan(**given: Any) -> Forecast:
     >>> forecast.outputs
     {'output': (50, 60, 2), 'n': (50, 60)}
     """
-    slots = plan_workers(given["cpus"], given["gpus"])
-    prefetch = prefetch_depth(given["prefetch"], len(slots), given["gpus"] is not None)
-    bits = checks.mask_bits(given["mask_bits"])
-    with open_inputs(given["model_inputs"], given["bands"], given["mask"], bits) as stack:
-        job = make_job(stack, **given)
-        checks.model(given["model"])
-        windows = count_windows(job, stack)
-        strips = job.grid.strips(job.batch_size, max(1, len(slots)), windows)
-        trial = try_model(job, stack, given["model"], strips, slots)
-        products = products_of(job, origin_of(job, stack, given["model"]))
-    in_memory = given["out_dir"] is None
-    units = [product.unit for product in products]
+    with prepare(
+        model=model,
+        model_inputs=model_inputs,
+        n_classes=n_classes,
+        batch_size=batch_size,
+        window_shape=window_shape,
+        dilation=dilation,
+        stride=stride,
+        update_map=update_map,
+        aggregate_method=aggregate_method,
+        out_dir=out_dir,
+        gpus=gpus,
+        cpus=cpus,
+        parallel_check_interval=parallel_check_interval,
+        edges=edges,
+        padding=padding,
+        nan_policy=nan_policy,
+        fill_value=fill_value,
+        resume=resume,
+        bands=bands,
+        mask=mask,
+        mask_bits=mask_bits,
+        skip_blank=skip_blank,
+        check_wcs=check_wcs,
+        class_names=class_names,
+        output_dtype=output_dtype,
+        prefetch=prefetch,
+    ) as ready:
+        return forecast(ready, model)
+
+
+def forecast(ready: Prepared, model: Model | str) -> Forecast:
+    """Count what the geometry says, and try the model for the rest."""
+    job, slots = ready.job, ready.slots
+    windows = count_windows(job, ready.stack)
+    strips = job.grid.strips(job.batch_size, max(1, len(slots)), windows)
+    busiest = max(strips, key=lambda strip: windows_of(strip, windows))
+    untried = Trial(0.0, 0, 0, peak_memory())
+    trial = try_model(ready, model, busiest) if windows.any() else untried
+    in_memory = ready.directory is None
+    units = [product.unit for product in ready.products]
     outputs = sum(unit.data_bytes if in_memory else unit.file_bytes() for unit in units)
     seams = sum(seam_bytes(job, strip) for strip in strips)
-    memory = trial.peak_bytes + growth(job, strips, trial, prefetch) + (outputs if in_memory else 0)
-    per_window = seconds_per_window(trial, prefetch)
+    memory = trial.peak_bytes + growth(job, busiest, windows, trial)
+    if in_memory:
+        memory += outputs
+    seconds = windows_of(busiest, windows) * trial.seconds_per_window
     height, width = job.grid.output_shape
     return Forecast(
         windows=int(windows.sum()),
@@ -164,56 +208,45 @@ def plan(**given: Any) -> Forecast:
         workers=len(slots),
         output_pixels=height * width,
         unreached_pixels=job.visits.count_unreached(),
-        outputs={product.name: product.unit.shape for product in products},
+        outputs={product.name: product.unit.shape for product in ready.products},
         output_bytes=outputs,
         disk_bytes=0 if in_memory else outputs + seams + trial.stored_bytes,
         memory_bytes=memory,
         total_memory_bytes=memory * len(strips) + (peak_memory() if slots else 0),
-        windows_per_second=len(strips) / per_window,
-        seconds=trial.start_seconds + largest(strips, windows) * per_window,
+        windows_per_second=len(strips) / trial.seconds_per_window if trial.windows else 0.0,
+        seconds=trial.start_seconds + seconds,
     )
 
 
-def try_model(
-    job: Job,
-    stack: ImageStack,
-    model: Model | str,
-    strips: Sequence[Strip],
-    slots: Sequence[Environment],
-) -> Trial:
-    """Try the model where the first strip would run."""
-    if not slots:
-        trial = try_strip(job, strips[0], stack, resolve(model))
+def try_model(ready: Prepared, model: Model | str, strip: Strip) -> Trial:
+    """Try the model where the strip would run."""
+    job, stack = ready.job, ready.stack
+    if not ready.slots:
+        trial = try_strip(job, strip, stack, resolve(model), ready.prefetch)
         return replace(trial, stored_bytes=trial.prediction_bytes)  # by which it is known again
     from morpheus_core.parallel.trial import try_in_worker  # needs what Windows does not have
 
-    return try_in_worker(job, stack, model, strips, slots[0])
+    return try_in_worker(job, stack, model, strip, ready.slots[0], ready.prefetch)
 
 
 def count_batches(job: Job, windows: NDArray[np.int64]) -> int:
     """Count the batches of all groups."""
     groups = job.grid.groups(job.batch_size, job.grid.whole())
-    sizes = (int(windows[group.start : group.stop].sum()) for group in groups)
-    return sum(-(-size // job.batch_size) for size in sizes)
+    return sum(-(-windows_of(group, windows) // job.batch_size) for group in groups)
 
 
-def growth(job: Job, strips: Sequence[Strip], trial: Trial, prefetch: int) -> int:
-    """Return the memory that a strip takes after its first batch: sums, and what is prefetched."""
-    rows = job.grid.to_output(max(job.grid.group_height(job.batch_size, s) for s in strips))
+def growth(job: Job, strip: Strip, windows: NDArray[np.int64], trial: Trial) -> int:
+    """Return the memory of sums that the trial did not get to; a whole group gets to all."""
+    groups = job.grid.groups(job.batch_size, strip)
+    most = max(windows_of(group, windows) for group in groups)
+    rows = job.grid.to_output(job.grid.group_height(job.batch_size, strip))
     sums = rows * job.grid.plane_width * plane_bytes(job)
-    # Predictions are copied to one of two buffers while the other one is folded.
-    return sums + prefetch * trial.batch_bytes + (2 if prefetch else 0) * trial.prediction_bytes
+    return sums * max(0, most - trial.windows) // max(1, most)
 
 
-def seconds_per_window(trial: Trial, prefetch: int) -> float:
-    """Return the time of a window in one process; threads hide the shorter part."""
-    parts = (trial.model_seconds, trial.other_seconds)
-    return max(parts) if prefetch else sum(parts)
-
-
-def largest(strips: Sequence[Strip], windows: NDArray[np.int64]) -> int:
-    """Return how many windows the strip has that has most."""
-    return max(int(windows[strip.start : strip.stop].sum()) for strip in strips)
+def windows_of(rows: Strip | Group, windows: NDArray[np.int64]) -> int:
+    """Return how many windows some window rows have."""
+    return int(windows[rows.start : rows.stop].sum())
 
 
 def as_size(size: int) -> str:

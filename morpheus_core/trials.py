@@ -11,7 +11,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from morpheus_core.errors import ModelError
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, to_numpy
 from morpheus_core.pipeline import Job, run_strip
@@ -19,6 +18,8 @@ from morpheus_core.windows import Strip
 
 #: Seconds after which a trial ends, when the batch is done.
 SECONDS = 2.0
+#: Calls that are not timed: the first ones load, compile, and fill what is read ahead.
+SETTLED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +28,22 @@ class Trial:
 
     Attributes
     ----------
-    model_seconds : float
-        Time in the model, per window.
-    other_seconds : float
-        Time to read, cut, fold and finalize, per window.
-    batch_bytes : int
-        Size of the windows of one batch.
+    seconds_per_window : float
+        Time from reading to folding; threads hide a part of it.
+    windows : int
+        How many the model has seen.
     prediction_bytes : int
-        Size of the model's answer for it.
+        Size of the model's answer for a batch.
     peak_bytes : int
-        The most memory that the process has had when the model had seen one batch.
+        The most memory that the process has had.
     start_seconds : float
         What a worker takes before its first window.
     stored_bytes : int
         What a run keeps on disk of the model and the inputs until it ends.
     """
 
-    model_seconds: float
-    other_seconds: float
-    batch_bytes: int
+    seconds_per_window: float
+    windows: int
     prediction_bytes: int
     peak_bytes: int
     start_seconds: float = 0.0
@@ -57,48 +55,45 @@ class Enough(BaseException):
 
 
 class Stopwatch:
-    """A model that notes what its calls take, and ends the run when that is known."""
+    """A model that notes when it is called, and ends the run when enough is known."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._calls: list[tuple[float, float, int]] = []
-        self._sizes = (0, 0, 0)
+        self._starts: list[float] = []
+        self._sizes: list[int] = []
+        self._prediction_bytes = 0
 
-    def __call__(self, batch: list[NDArray[Any]]) -> NDArray[Any]:
+    def __call__(self, batch: list[NDArray[Any]]) -> Any:
         """Predict, unless enough is known."""
-        start = time.perf_counter()
-        # The first call loads and compiles, and is not counted.
-        if len(self._calls) > 1 and start - self._calls[1][0] > SECONDS:
+        now = time.perf_counter()
+        if len(self._starts) > SETTLED and now - self._starts[SETTLED] > SECONDS:
             raise Enough
-        answer = to_numpy(self._model(batch))
-        self._calls.append((start, time.perf_counter(), len(batch[0])))
-        if len(self._calls) == 1:
-            size = sum(windows.nbytes for windows in batch)
-            self._sizes = (size, answer.nbytes, peak_memory())
-        return answer
+        answer = self._model(batch)
+        if not self._starts:
+            self._prediction_bytes = to_numpy(answer).nbytes
+        self._starts.append(now)
+        self._sizes.append(len(batch[0]))
+        return answer  # as it is: it may still be on its way from a GPU
 
     def trial(self) -> Trial:
-        """Return what was found, when the run has just ended.
-
-        Raises
-        ------
-        ModelError
-            If the model was never called.
-        """
-        if not self._calls:
-            raise ModelError("there is no window to try the model with: all of them are left out")
-        counted = self._calls[1:] or self._calls
-        windows = sum(call[2] for call in counted)
-        total = time.perf_counter() - counted[0][0]
-        in_model = sum(stop - start for start, stop, _ in counted)
-        return Trial(in_model / windows, (total - in_model) / windows, *self._sizes)
+        """Return what was found, when the run has just ended; the model was called."""
+        first = SETTLED if len(self._starts) > SETTLED else 0
+        seconds = time.perf_counter() - self._starts[first]
+        return Trial(
+            seconds / sum(self._sizes[first:]),
+            sum(self._sizes),
+            self._prediction_bytes,
+            peak_memory(),
+        )
 
 
-def try_strip(job: Job, strip: Strip, stack: ImageStack, model: Model) -> Trial:
-    """Run the first batches of a strip, and throw the results away."""
+def try_strip(job: Job, strip: Strip, stack: ImageStack, model: Model, prefetch: int) -> Trial:
+    """Run the first batches of a strip, and throw the results away; it has windows to run."""
     stopwatch = Stopwatch(model)
     with suppress(Enough):
-        run_strip(job, strip, stack, stopwatch, on_rows=ignore, on_windows=ignore)
+        run_strip(
+            job, strip, stack, stopwatch, on_rows=ignore, on_windows=ignore, prefetch=prefetch
+        )
     return stopwatch.trial()
 
 

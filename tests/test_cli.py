@@ -26,6 +26,9 @@ def make():
 
 def broken():
     raise RuntimeError("no weights")
+
+def interrupted():
+    raise KeyboardInterrupt
 """
 
 
@@ -86,14 +89,39 @@ def test_exports(folder):
         assert len(planes) > 3
 
 
-def test_exports_are_refused_before_the_run(folder, capsys):
-    (folder / "planes.fits").touch()
-    assert predict("--planes", "planes.fits") == 1
-    assert predict("--masks", "masks.fits") == 1
-    assert not (folder / "out").exists()
-    errors = capsys.readouterr().err
-    assert "--planes planes.fits exists; pass --overwrite" in errors
-    assert "--masks and --threshold need each other" in errors
+MASKS = ["--masks", "masks.fits", "--threshold"]
+
+
+@pytest.mark.parametrize("command", ["predict", "plan"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--planes", "there.fits"], "there.fits exists already; pass overwrite=True"),
+        (["--planes", "image.fits", "--overwrite"], "would replace the input"),
+        (["--planes", "bad.fits", "--mask", "bad.fits[0]", "--overwrite"], "would replace the inp"),
+        (["--planes", "net.pkl", "--model", "net.pkl", "--overwrite"], "would replace the input"),
+        (["--planes", "map.npy", "--update-map", "map.npy", "--overwrite"], "would replace the in"),
+        (["--planes", "out/../masks.fits", *MASKS, "0.5", "--overwrite"], "must be two files"),
+        (["--planes", "planes.fits.gz"], "an export is not compressed"),
+        (["--planes", "nowhere/planes.fits"], "there is no folder nowhere"),
+        (["--planes", "out/output.fits"], "is the name of an output of predict"),
+        (["--masks", "masks.fits"], "--masks and --threshold need each other"),
+        ([*MASKS, "0.1", "0.2", "0.3"], "thresholds must be one number, or 2"),
+        ([*MASKS, "nan"], "thresholds must be finite"),
+    ],
+)
+def test_exports_are_refused_before_the_run(folder, capsys, command, options, message):
+    for name in ("there.fits", "bad.fits", "net.pkl", "map.npy"):
+        (folder / name).touch()
+    before = {path: path.stat() for path in folder.iterdir()}
+    assert main([command, *ARGUMENTS, "--out-dir", "out", *options]) == 1
+    assert message in capsys.readouterr().err
+    assert {path: path.stat() for path in folder.iterdir()} == before
+
+
+def test_exports_beside_the_outputs(folder):
+    assert predict("--planes", "out/planes.fits") == 0
+    assert (folder / "out" / "planes.fits").is_file()
 
 
 def test_plan_writes_nothing(folder, capsys, monkeypatch):
@@ -123,12 +151,22 @@ def test_view(folder, capsys):
         (["--model", "net.onnx"], "net.onnx"),
         (["--model", "net.pkl"], "net.pkl"),
         (["--model", "net.h5"], "a model must be a file with one of the suffixes"),
+        (["--model", "damaged.pkl", "--trust-pickle"], "damaged.pkl cannot be loaded"),
         (["--update-map", "triangle"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "empty"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "broken.npz"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "gaussian", "--window", "0"], "window_shape must be two whole numbers"),
+        (["--update-map", "gaussian", "--dilation", "0"], "dilation must be"),
+        (["--update-map", "gaussian", "--dilation", "1/99"], "dilation"),
+        (["--gpus", "²"], "a GPU must be an index"),
         (["--fill-nan", "none"], "--fill-nan must be a number or median"),
         (["--activation", "softmax"], "takes no activation"),
     ],
 )
 def test_errors_of_ours_are_told_without_a_traceback(folder, capsys, arguments, message):
+    (folder / "empty").touch()
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    (folder / "damaged.pkl").write_bytes(b"damaged")
     assert predict(*arguments) == 1
     errors = capsys.readouterr().err
     assert message in errors
@@ -149,6 +187,11 @@ def test_verbose_shows_where(folder, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_interrupted(folder, capsys):
+    assert predict("--model", "cli_network:interrupted") == 130
+    assert capsys.readouterr().err == "morpheus-core: interrupted\n"
+
+
 def test_a_pickle_needs_trust(folder, capsys):
     import dill
 
@@ -166,6 +209,14 @@ def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("dilation", ["1/0", "two"])
+def test_a_dilation_that_is_no_fraction(capsys, dilation):
+    with pytest.raises(SystemExit) as exit_:
+        predict("--dilation", dilation)
+    assert exit_.value.code == 2
+    assert f"invalid fraction value: '{dilation}'" in capsys.readouterr().err
 
 
 def test_three_numbers_are_no_pair(folder, capsys):

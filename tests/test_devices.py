@@ -60,6 +60,12 @@ def test_a_container_may_have_a_time_quota(tmp_path, content, cores):
     assert container_cores(quota) == cores
 
 
+def test_what_only_looks_like_a_number_is_none(monkeypatch):
+    monkeypatch.setenv("NCPUS", "²")
+    monkeypatch.setenv("OMP_NUM_THREADS", "²")
+    assert thread_limits(4)["OMP_NUM_THREADS"] == "4"
+
+
 def test_a_smaller_limit_of_the_user_stays(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("MKL_NUM_THREADS", "64")
@@ -114,6 +120,7 @@ def test_a_process_that_sees_no_gpu_has_none_to_give(monkeypatch):
         ("NoDevFiles", []),
         ("0,-1,1", ["0"]),
         ("2 ,GPU-1", ["2", "GPU-1"]),
+        ("0,²", ["0"]),
     ],
 )
 def test_what_cuda_makes_of_a_list(visible, devices):

@@ -247,6 +247,18 @@ def test_infinities_of_both_signs_are_nan_without_a_warning(tmp_path):
     assert_same(predict(with_infinities, out_dir=tmp_path, cpus=2), serial)
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_workers_read_ahead_when_asked(tmp_path, prefetch):
+    def model(batch):
+        import threading
+
+        names = [thread.name for thread in threading.enumerate()]
+        assert any(name.startswith("morpheus-read") for name in names) == (prefetch > 0), names
+        return two_classes(batch)
+
+    predict(model, out_dir=tmp_path, cpus=1, prefetch=prefetch)
+
+
 def test_more_workers_than_groups(tmp_path, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
         parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])

@@ -1,10 +1,25 @@
 """What a plan says is what a run does."""
 
+import time
+from inspect import signature
+
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import NDData
+from astropy.wcs import WCS
 
-from morpheus_core import InputError, ModelError, WorkerError, plan, predict, trials
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    WorkerError,
+    plan,
+    planning,
+    predict,
+    trials,
+)
+from morpheus_core.batches import BatchReader
 
 IMAGE = np.random.default_rng(2).random((90, 70), dtype=np.float32)
 OPTIONS = {
@@ -108,25 +123,96 @@ def test_what_a_worker_raises_is_quoted(tmp_path):
         plan(broken, IMAGE, **OPTIONS, out_dir=tmp_path, cpus=2)
 
 
-def test_duration_is_that_of_the_slower_part():
-    slow = trials.Trial(0.3, 0.1, 10, 20, 30)
-    from morpheus_core.planning import seconds_per_window
+def test_a_trial_ends_whatever_threads_the_model_leaves(tmp_path):
+    def threading_model(batch):
+        import threading
+        import time
 
-    assert seconds_per_window(slow, prefetch=2) == 0.3
-    assert seconds_per_window(slow, prefetch=0) == pytest.approx(0.4)
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        return np.concatenate([batch[0]] * 3, axis=-1)
+
+    start = time.monotonic()
+    forecast = plan(threading_model, IMAGE, **OPTIONS, out_dir=tmp_path, cpus=1)
+    assert forecast.seconds < time.monotonic() - start < 20
 
 
-def test_memory_grows_with_what_is_kept(monkeypatch):
+def test_duration_and_speed(monkeypatch):
+    """Of one strip, whose windows take half a second each."""
+    monkeypatch.setattr(planning, "try_strip", lambda *_: trials.Trial(0.5, 16, 0, 0))
+    forecast = plan(Model(), IMAGE, **OPTIONS)
+    assert forecast.seconds == 272 / 2
+    assert forecast.windows_per_second == 2
+
+
+@pytest.mark.parametrize(("prefetch", "least", "most"), [(0, 0.036, 0.08), (2, 0.018, 0.034)])
+def test_what_threads_hide_does_not_count(monkeypatch, prefetch, least, most):
+    """The model takes as long as the reading, 20 ms for a batch of 16 windows."""
+    monkeypatch.setattr(trials, "SECONDS", 0.3)
+    read = BatchReader.batches
+
+    def slowly(self, group):
+        for batch in read(self, group):
+            time.sleep(0.02)
+            yield batch
+
+    def model(batch):
+        time.sleep(0.02)
+        return Model()(batch)
+
+    monkeypatch.setattr(BatchReader, "batches", slowly)
+    options = {**OPTIONS, "stride": (1, 1), "prefetch": prefetch}
+    forecast = plan(model, IMAGE, **options)
+    assert least < 16 / forecast.windows_per_second < most
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_memory_grows_by_the_sums_that_the_trial_did_not_get_to(monkeypatch, prefetch):
     """The process itself is left out of this: what it has had before depends on other tests."""
     monkeypatch.setattr(trials, "peak_memory", lambda: 0)
+    monkeypatch.setattr(trials, "SECONDS", -1)  # three batches
     options = {**OPTIONS, "stride": (12, 10), "aggregate_method": "mean_var"}
-    batch, width = 16 * 12 * 10 * 4, 7000
+    width = 7000
     sums = 12 * width * 3 * 2 * 8
     outputs = 90 * width * (3 * 2 + 1) * 4
     image = np.zeros((90, width), np.float32)
-    assert plan(Model(), image, **options, prefetch=0).memory_bytes == sums + outputs
-    ahead = plan(Model(), image, **options, prefetch=2).memory_bytes
-    assert ahead == sums + outputs + 2 * batch + 2 * 3 * batch
+    forecast = plan(Model(), image, **options, prefetch=prefetch)
+    assert forecast.memory_bytes == sums * (700 - 3 * 16) // 700 + outputs
+    small = plan(Model(), IMAGE, **options, prefetch=prefetch)
+    assert small.memory_bytes == IMAGE.size * (3 * 2 + 1) * 4
+
+
+def test_memory_is_read_when_predictions_have_been_folded(monkeypatch):
+    events = []
+    monkeypatch.setattr(trials, "peak_memory", lambda: events.append("peak") or 0)
+    monkeypatch.setattr(trials, "ignore", lambda _: events.append("finished"))
+    plan(Model(), IMAGE, **OPTIONS)
+    assert "finished" in events
+    assert events.index("peak") == len(events) - 1
+
+
+def test_seams_take_disk(tmp_path):
+    options = {**OPTIONS, "out_dir": tmp_path}
+    whole, halves = (plan(Model(), IMAGE, **options, cpus=cpus) for cpus in (1, 2))
+    # Both strips keep the votes for the 7 rows in which windows of both lie.
+    seams = 2 * (12 - 5) * 70 * 3 * 8
+    assert halves.disk_bytes - whole.disk_bytes == pytest.approx(seams, abs=200)
+
+
+@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.filterwarnings("ignore:no window holds a good pixel")
+def test_an_image_without_good_pixels(tmp_path, cpus):
+    mask = np.ones(IMAGE.shape)
+    forecast = plan(Model(), IMAGE, **OPTIONS, mask=mask, out_dir=tmp_path, cpus=cpus)
+    counts = (forecast.windows, forecast.batches, forecast.windows_per_second, forecast.seconds)
+    assert counts == (0, 0, 0, 0)
+
+
+def test_the_trial_is_of_a_strip_with_windows(tmp_path):
+    mask = np.ones(IMAGE.shape)
+    mask[-3:] = 0
+    forecast = plan(Model(), IMAGE, **OPTIONS, mask=mask, out_dir=tmp_path, cpus=2)
+    assert forecast.windows == 16
+    assert forecast.windows_per_second > 0
 
 
 def test_the_table():
@@ -142,16 +228,44 @@ def test_the_table():
         ({"stride": (0, 1)}, "stride must be"),
         ({"window_shape": (100, 10)}, "window"),
         ({"prefetch": -1}, "prefetch must be a whole number >= 0, got -1"),
+        ({"cpus": 2}, "cpus and gpus need out_dir"),
+        ({"resume": True}, "resume=True needs the out_dir"),
+        ({"check_wcs": "bogus"}, "check_wcs must be one of"),
+        ({"bands": "bogus"}, "bands must be one of"),
+        ({"parallel_check_interval": -1}, "parallel_check_interval must be"),
+        ({"out_dir": 5}, "out_dir must be a path, got 5"),
     ],
 )
-def test_refuses_what_predict_refuses(options, message):
+@pytest.mark.parametrize("function", [plan, predict])
+def test_refuses_what_predict_refuses(function, options, message):
     with pytest.raises(InputError, match=message):
-        plan(Model(), IMAGE, **{**OPTIONS, **options})
+        function(Model(), IMAGE, **{**OPTIONS, **options})
 
 
-def test_unknown_arguments():
-    with pytest.raises(TypeError, match="strides"):
-        plan(Model(), IMAGE, **OPTIONS, strides=(1, 1))
+@pytest.mark.parametrize("function", [plan, predict])
+def test_warns_of_what_predict_warns_of(function):
+    with pytest.warns(MorpheusWarning, match="reached by no window") as caught:
+        function(Model(), IMAGE, **{**OPTIONS, "stride": (20, 20)})
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("function", [plan, predict])
+def test_compares_the_sky_of_inputs(function):
+    images = []
+    for centre in (10.0, 11.0):
+        wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": centre, "CDELT1": 1e-4})
+        images.append(NDData(IMAGE, wcs=wcs))
+    with pytest.raises(InputError, match="inputs must show the same sky"):
+        function(Model(), images, **OPTIONS, check_wcs="error")
+    with pytest.warns(MorpheusWarning, match="inputs must show the same sky") as caught:
+        function(Model(), images, **OPTIONS)
+    assert caught[0].filename == __file__
+
+
+def test_takes_the_arguments_of_predict():
+    # As texts, since NaN, which is a default, is not equal to itself.
+    planned, predicted = (signature(function).parameters for function in (plan, predict))
+    assert list(map(str, planned.values())) == list(map(str, predicted.values()))
 
 
 def test_a_model_that_fails():

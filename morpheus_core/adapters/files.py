@@ -51,8 +51,8 @@ def load_model(
     Raises
     ------
     InputError
-        If the suffix says nothing, the file is not there, a pickle is not trusted or holds no
-        model, or an option is wrong.
+        If the suffix says nothing, the file is not there, a pickle is not trusted or cannot be
+        loaded or holds no model, or an option is wrong.
     """
     suffix = Path(path).suffix.lower()
     if suffix in ADAPTERS:
@@ -92,12 +92,14 @@ def unpickled(path: Path) -> Any:
     """Load a pickle."""
     if path.suffix.lower() == ".joblib":
         require_package("joblib", "sklearn", "a .joblib file")
-        import joblib
-
-        return joblib.load(path)
-    import dill
-
-    return dill.loads(path.read_bytes())
+        from joblib import load
+    else:
+        from dill import load
+    try:
+        with path.open("rb") as file:
+            return load(file)
+    except Exception as error:  # there is no end to what a damaged pickle may raise
+        raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def wrapped(adapter: Callable[..., Model], model: Any, options: dict[str, Any]) -> Model:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
 from morpheus_core.alignment import CHECKS
 from morpheus_core.errors import InputError
@@ -93,6 +97,14 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
 
 
+def fraction(text: str) -> Fraction:
+    """Return what a text such as "1/2" says."""
+    try:
+        return Fraction(text)
+    except ZeroDivisionError as error:
+        raise ValueError(text) from error  # which argparse explains
+
+
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add everything that `predict` can be asked for."""
     parser.add_argument(
@@ -124,7 +136,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     results.add_argument(
         "--dilation",
-        type=Fraction,
+        type=fraction,
         default=Fraction(1),
         metavar="F",
         help="output pixels per input pixel, as 2 or 1/2",
@@ -207,17 +219,18 @@ def update_map(arguments: argparse.Namespace) -> Any:
 
     from morpheus_core import update_maps
 
-    dilation = getattr(arguments, "dilation", 1)
-    height, width = arguments.window
-    shape = int(height * dilation), int(width * dilation)
+    dilation = checks.positive_fraction("dilation", getattr(arguments, "dilation", 1))
+    height, width = checks.positive_pair("window_shape", arguments.window)
+    shape = math.ceil(height * dilation), math.ceil(width * dilation)
     if arguments.crop is not None:
         return update_maps.centre_crop(shape, arguments.crop)
     named = {"gaussian": update_maps.gaussian, "hann": update_maps.hann}
     if arguments.update_map is None or arguments.update_map in named:
         return named[arguments.update_map](shape) if arguments.update_map else None
     try:
-        return np.load(arguments.update_map)
-    except (OSError, ValueError) as error:
+        with Path(arguments.update_map).open("rb") as file:  # which np.load may leave open
+            return np.load(file)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(
             f"--update-map must be gaussian, hann or a file of numpy.save, got "
             f"{arguments.update_map}: {error}"
@@ -228,5 +241,5 @@ def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what :func:`add_worker_arguments` asks for."""
     gpus = arguments.gpus
     if gpus is not None:
-        gpus = [int(gpu) if gpu.isdigit() else gpu for gpu in gpus]
+        gpus = [int(gpu) if gpu.isdecimal() else gpu for gpu in gpus]
     return {"cpus": arguments.cpus, "gpus": gpus}

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from morpheus_core import checks
-from morpheus_core.commands.arguments import add_predict_arguments, predict_options
+from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import InputError
 
@@ -44,7 +43,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "plan",
         help="say what predict would do and take",
         description="Take the arguments of predict, try the model for a moment, and say what the\n"
-        "run would do and take: windows, coverage, disk, memory, time. Nothing is written.",
+        "run would do and take: windows, coverage, disk, memory, time. Nothing is written\n"
+        "to --out-dir; --resume is planned as a whole run.",
         epilog=PLAN_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,20 +87,39 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 
 def refuse_exports(arguments: argparse.Namespace) -> None:
-    """Raise before the run if an export could not be written after it.
+    """Raise before the run if its exports could not be written after it.
 
     Raises
     ------
     InputError
-        If options do not go together, or a file is in the way.
+        If options do not go together, or thresholds do not fit the classes.
+    OutputError
+        If a file cannot be made, is in the way, or is one that is read.
     """
+    from morpheus_core.exports import checked_thresholds, refuse_export
+
     if (arguments.masks is None) != (arguments.threshold is None):
         raise InputError("--masks and --threshold need each other")
-    if arguments.masks is not None and len(arguments.aggregate or [""]) > 1:
-        raise InputError("--masks needs a single --aggregate, got two")
-    for option, path in (("--planes", arguments.planes), ("--masks", arguments.masks)):
-        if path is not None and not arguments.overwrite and Path(path).exists():
-            raise InputError(f"{option} {path} exists; pass --overwrite to replace it")
+    if arguments.masks is not None:
+        if len(arguments.aggregate or [""]) > 1:
+            raise InputError("--masks needs a single --aggregate, got two")
+        n_classes = class_count(arguments.n_classes, arguments.class_names)
+        checked_thresholds(thresholds_of(arguments.threshold), [""] * n_classes)
+    exports = [Path(path) for path in (arguments.planes, arguments.masks) if path is not None]
+    if len({path.resolve() for path in exports}) < len(exports):
+        raise InputError(f"--planes and --masks must be two files, got {exports[0]} for both")
+    for path in exports:
+        refuse_export(Path(arguments.out_dir), path, files_read(arguments), arguments.overwrite)
+
+
+def files_read(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files that the run reads, as far as they exist."""
+    from morpheus_core.fits_images import split_extension
+
+    images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
+    paths = [split_extension(image)[0] for image in images]
+    paths += [Path(arguments.model), Path(arguments.update_map or "")]
+    return [path for path in paths if path.is_file()]
 
 
 def thresholds_of(values: list[float]) -> Any:
@@ -112,5 +131,5 @@ def run_plan(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.plan`."""
     from morpheus_core import plan
 
-    checks.directory("out_dir", arguments.out_dir)
+    refuse_exports(arguments)
     print(plan(load_model(arguments), **predict_options(arguments)))

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from morpheus_core.commands.arguments import add_verbose
-from morpheus_core.errors import OutputError
 from morpheus_core.images import BANDS
 
 EXAMPLE = """example:
@@ -47,27 +46,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Delegate to :func:`morpheus_core.quicklook`.
-
-    Raises
-    ------
-    OutputError
-        If the picture exists or cannot be written.
-    """
-    from morpheus_core import quicklook
+    """Delegate to :func:`morpheus_core.quicklook`."""
+    from morpheus_core.pictures import save_quicklook
 
     path = Path(arguments.picture or Path(arguments.out_dir) / "quicklook.png")
-    if path.exists() and not arguments.overwrite:
-        raise OutputError(f"{path} exists already; pass --overwrite, or another --picture")
-    figure = quicklook(
+    save_quicklook(
+        path,
         arguments.out_dir,
         arguments.image,
+        overwrite=arguments.overwrite,
         class_names=arguments.class_names,
         bands=arguments.bands,
         max_pixels=arguments.max_pixels,
     )
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
     print(path)

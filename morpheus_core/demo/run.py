@@ -19,7 +19,7 @@ from morpheus_core.demo.sky import BANDS, CLASS_NAMES, Sky, simulate_sky
 from morpheus_core.errors import OutputError
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.outputs import refuse_to_replace
-from morpheus_core.pictures import quicklook
+from morpheus_core.pictures import save_quicklook
 
 #: None of the skies that the network was trained on has this seed.
 SEED = 3
@@ -109,8 +109,7 @@ def run_demo(
     print("  truth.fits: the true class of each pixel")
     print("  output.fits: mean and variance of each class's probability")
     print("  n.fits: how many windows saw each pixel")
-    with output_errors(directory):
-        draw(directory)
+    draw(directory, overwrite)
     return assessment
 
 
@@ -203,11 +202,11 @@ def print_assessment(assessment: Assessment) -> None:
     print("  purity: of the pixels that were given a class, those that are of it")
 
 
-def draw(directory: Path) -> None:
+def draw(directory: Path, overwrite: bool) -> None:
     """Draw the result, or say what drawing needs."""
     if find_spec("matplotlib") is None:
         print('For a picture as well: pip install "morpheus-core[plot]"')
         return
-    figure = quicklook(directory, directory / f"{BANDS[0]}.fits")
-    figure.savefig(directory / "demo.png")
+    image = directory / f"{BANDS[0]}.fits"
+    save_quicklook(directory / "demo.png", directory, image, overwrite=overwrite)
     print("  demo.png: image, classes, dispersion and number of windows side by side")

@@ -87,7 +87,7 @@ def thread_limits(n_workers: int) -> Environment:
     limits = {}
     for name in THREAD_VARIABLES:
         own = os.environ.get(name, "")
-        limits[name] = str(min(share, int(own)) if own.isdigit() and int(own) else share)
+        limits[name] = str(min(share, int(own)) if own.isdecimal() and int(own) else share)
     return limits
 
 
@@ -99,7 +99,7 @@ def available_cores() -> int:
         counts = [os.cpu_count() or 1]
     for name in SCHEDULER_VARIABLES:
         value = os.environ.get(name, "")
-        if value.isdigit() and int(value):
+        if value.isdecimal() and int(value):
             counts.append(int(value))
     counts += container_cores(Path("/sys/fs/cgroup/cpu.max"))
     return min(counts)
@@ -129,7 +129,7 @@ def visible_device(gpu: Any) -> str:
     if isinstance(gpu, str) and gpu.startswith(("GPU-", "MIG-")):
         if count == 0:
             raise InputError(f"there is no GPU {gpu}: this machine has 0")
-        if own is not None and not any(d.isdigit() or d.startswith(gpu) for d in own):
+        if own is not None and not any(d.isdecimal() or d.startswith(gpu) for d in own):
             raise InputError(f"there is no GPU {gpu} among CUDA_VISIBLE_DEVICES={visible}")
         return gpu
     try:
@@ -150,7 +150,7 @@ def visible_device(gpu: Any) -> str:
 def own_devices(visible: str) -> list[str]:
     """Return the devices that CUDA sees in a list: those before the first that is none."""
     devices = (device.strip() for device in visible.split(","))
-    return list(takewhile(lambda d: d.isdigit() or d.startswith(("GPU-", "MIG-")), devices))
+    return list(takewhile(lambda d: d.isdecimal() or d.startswith(("GPU-", "MIG-")), devices))
 
 
 def installed_gpus() -> int | None:

@@ -1,7 +1,7 @@
 """A trial in the process of a worker.
 
-``python -m morpheus_core.parallel.trial OUT_DIR RESULT PARENT_PID`` tries the first strip of a run
-and writes what it took to a file of JSON.
+``python -m morpheus_core.parallel.trial DIR RESULT PARENT_PID PREFETCH STARTED``, started at
+that time, tries the strip that is stored in a folder and writes what it took to a file of JSON.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from morpheus_core.errors import WorkerError
@@ -21,7 +19,7 @@ from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, pickle_model
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import end_group, how_it_ended, start_python, tail
-from morpheus_core.parallel.worker import end_with, open_strip
+from morpheus_core.parallel.worker import do_and_exit, open_strip
 from morpheus_core.pipeline import Job
 from morpheus_core.run_plan import Plan
 from morpheus_core.trials import Trial, try_strip
@@ -30,9 +28,14 @@ from morpheus_core.workspace import Workspace, write_whole
 
 
 def try_in_worker(
-    job: Job, stack: ImageStack, model: Model | str, strips: Sequence[Strip], slot: Environment
+    job: Job,
+    stack: ImageStack,
+    model: Model | str,
+    strip: Strip,
+    slot: Environment,
+    prefetch: int,
 ) -> Trial:
-    """Try the first strip in a process that is started and limited as a worker is.
+    """Try a strip in a process that is started and limited as a worker is.
 
     Raises
     ------
@@ -45,23 +48,20 @@ def try_in_worker(
     pickled = None if isinstance(model, str) else pickle_model(model)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         workspace = Workspace(Path(directory))
-        plan = Plan.make(job, stack, list(strips), factory)
-        workspace.create(plan, job.update_map, overwrite=False)
+        workspace.create(Plan.make(job, stack, [strip], factory), job.update_map, overwrite=False)
         workspace.store_inputs(stack)
         if pickled is not None:
             workspace.store_model(pickled, 1)
         stored = sum(path.stat().st_size for path in workspace.folder(0).iterdir())
-        start = time.perf_counter()
-        result = json.loads(run(workspace, slot))
-        started = time.perf_counter() - start - result.pop("seconds")
-    return Trial(**{**result, "start_seconds": started, "stored_bytes": stored})
+        trial = Trial(**json.loads(run(workspace, slot, prefetch)))
+    return replace(trial, stored_bytes=stored)
 
 
-def run(workspace: Workspace, slot: Environment) -> str:
+def run(workspace: Workspace, slot: Environment, prefetch: int) -> str:
     """Return what the worker found."""
     result, log_path = workspace.directory / "trial.json", workspace.log_path(0)
     with log_path.open("wb") as log:
-        arguments = [workspace.directory, result, os.getpid()]
+        arguments = [workspace.directory, result, os.getpid(), prefetch, time.time()]
         process = start_python("morpheus_core.parallel.trial", arguments, slot, log)
     try:
         code = process.wait()
@@ -72,14 +72,22 @@ def run(workspace: Workspace, slot: Environment) -> str:
     return result.read_text()
 
 
-def main(directory: str, result: str, parent: str) -> None:
-    """Try the first strip."""
-    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
-    with open_strip(Workspace(Path(directory)), 0) as (strip, model, _):
-        start = time.perf_counter()
-        trial = try_strip(strip.job, strip.strip, strip.stack, model)
-        seconds = time.perf_counter() - start
-    write_whole(Path(result), json.dumps({**asdict(trial), "seconds": seconds}))
+def main(directory: str, result: str, parent: str, prefetch: str, started: str) -> None:
+    """Try the strip."""
+    workspace = Workspace(Path(directory))
+    do_and_exit(
+        lambda: write_trial(workspace, Path(result), int(prefetch), float(started)),
+        workspace.error_path(0),
+        int(parent),
+    )
+
+
+def write_trial(workspace: Workspace, result: Path, prefetch: int, started: float) -> None:
+    """Write what the strip took, and what came before since this process was started."""
+    with open_strip(workspace, 0) as (strip, model, _):
+        start_seconds = time.time() - started
+        trial = try_strip(strip.job, strip.strip, strip.stack, model, prefetch)
+    write_whole(result, json.dumps(asdict(replace(trial, start_seconds=start_seconds))))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
@@ -35,16 +35,24 @@ PROGRESS_INTERVAL = 0.2
 
 
 def main(directory: str, index: str, parent: str, prefetch: str) -> None:
-    """Run a strip; what goes wrong is left in the strip's folder for the parent to tell."""
-    threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    """Run a strip."""
     workspace = Workspace(Path(directory))
+    do_and_exit(
+        lambda: run(workspace, int(index), int(prefetch)),
+        workspace.error_path(int(index)),
+        int(parent),
+    )
+
+
+def do_and_exit(task: Callable[[], None], error_path: Path, parent: int) -> NoReturn:
+    """Do what this process is for; what goes wrong is left in a file for the parent to tell."""
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     code = 0
     try:
-        run(workspace, int(index), int(prefetch))
+        task()
     except BaseException as error:
         traceback.print_exc()  # into the log
-        reason = traceback.format_exception_only(error)[-1]
-        workspace.error_path(int(index)).write_text(reason)
+        error_path.write_text(traceback.format_exception_only(error)[-1])
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
