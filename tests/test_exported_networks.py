@@ -549,6 +549,14 @@ class TestSklearn:
             adapters.sklearn_model(forest, features=lambda x: x.mean((1, 2)))(windows())
 
     @pytest.mark.parametrize("suffix", ["pkl", "joblib"])
+    @pytest.mark.parametrize("content", [b"", b"damaged", b"\x80\x04\x95"])
+    def test_damaged_pickles(self, tmp_path, suffix, content):
+        path = tmp_path / f"forest.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"forest.{suffix} cannot be loaded"):
+            adapters.load_model(path, trust_pickle=True)
+
+    @pytest.mark.parametrize("suffix", ["pkl", "joblib"])
     def test_pickled_estimators(self, forest, tmp_path, suffix):
         import joblib
 
