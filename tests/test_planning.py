@@ -19,7 +19,6 @@ from morpheus_core import (
     predict,
     trials,
 )
-from morpheus_core.batches import BatchReader
 
 IMAGE = np.random.default_rng(2).random((90, 70), dtype=np.float32)
 OPTIONS = {
@@ -142,27 +141,6 @@ def test_duration_and_speed(monkeypatch):
     forecast = plan(Model(), IMAGE, **OPTIONS)
     assert forecast.seconds == 272 / 2
     assert forecast.windows_per_second == 2
-
-
-@pytest.mark.parametrize(("prefetch", "least", "most"), [(0, 0.036, 0.08), (2, 0.018, 0.034)])
-def test_what_threads_hide_does_not_count(monkeypatch, prefetch, least, most):
-    """The model takes as long as the reading, 20 ms for a batch of 16 windows."""
-    monkeypatch.setattr(trials, "SECONDS", 0.3)
-    read = BatchReader.batches
-
-    def slowly(self, group):
-        for batch in read(self, group):
-            time.sleep(0.02)
-            yield batch
-
-    def model(batch):
-        time.sleep(0.02)
-        return Model()(batch)
-
-    monkeypatch.setattr(BatchReader, "batches", slowly)
-    options = {**OPTIONS, "stride": (1, 1), "prefetch": prefetch}
-    forecast = plan(model, IMAGE, **options)
-    assert least < 16 / forecast.windows_per_second < most
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
