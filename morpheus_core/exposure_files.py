@@ -94,6 +94,8 @@ def exposures_of(source: str, out_dir: Path | None) -> Iterator[Exposure]:
     path, extension = split_extension(source)
     if not path.exists():
         raise InputError("no such file")
+    if path.is_dir() and extension is not None:
+        raise InputError("a directory has no HDUs; pass the files in it, each with its brackets")
     if not path.is_dir():
         if MASKS_NAME.fullmatch(path.name):
             raise InputError("the name is that of masks, of which no masks are made")

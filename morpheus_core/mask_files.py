@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 
+from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.class_masks import MaskFormat
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, ModelError, MorpheusWarning
 from morpheus_core.expansion import expand
 from morpheus_core.exports import make_room, new_file
 from morpheus_core.exposure_files import Exposure
-from morpheus_core.finished import FinishedRun
+from morpheus_core.finished import Block, FinishedRun
 from morpheus_core.fits_blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.fits_images import (
     NAMES,
@@ -35,6 +37,8 @@ from morpheus_core.provenance import ascii_text
 
 #: The name of a table that holds a compressed image; the image itself has none then.
 COMPRESSED_IMAGE = "COMPRESSED_IMAGE"
+#: How far beyond 0 and 1 rounding may bring the mean of probabilities.
+ROUNDING = 1e-5
 #: Bytes that are copied at once.
 COPY_BYTES = 1 << 20
 
@@ -215,7 +219,19 @@ def add_masks(
     height, width = run.shape
     data_sum = 0
     for block in run.blocks():
+        refuse_scores(block)
         for plane, pixels in enumerate(mask_format.planes(block)):
             first = (plane * height + block.first) * width
             data_sum += writer.write_at(first * unit.dtype.itemsize, pixels)
     writer.seal(data_sum)
+
+
+def refuse_scores(block: Block) -> None:
+    """Raise if means are no probabilities, which is what thresholds and priors are for."""
+    means = block.shares(AGGREGATION_METHODS.MEAN_VAR)
+    lowest, highest = np.nanmin(means, initial=0.0), np.nanmax(means, initial=1.0)
+    if lowest < -ROUNDING or highest > 1 + ROUNDING:
+        raise ModelError(
+            f"masks need probabilities, from 0 to 1, got means from {lowest:.3g} to {highest:.3g}; "
+            f'does the model lack an activation, "sigmoid" or "softmax"?'
+        )

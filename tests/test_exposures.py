@@ -43,7 +43,7 @@ def model(batch):
     model.calls += 1
     if model.calls == 20:
         os.kill(os.getpid(), signal.SIGKILL)
-    return batch[0]
+    return (batch[0] > 0).astype("f4")
 
 model.calls = 0
 morpheus_core.map_exposures(model, sys.argv[1], 1, 4, (8, 8), (4, 8), progress=False)
@@ -645,3 +645,17 @@ class TestCommand:
         with pytest.raises(SystemExit, match="0"):
             main(["map", "--help"])
         assert "morpheus-core map night1 --model" in capsys.readouterr().out
+
+
+def test_scores_that_are_no_probabilities_make_no_masks(exposure):
+    (outcome,) = map_exposures(
+        lambda batch: np.concatenate([batch[0]] * 2, -1), exposure, 2, 8, (9, 9)
+    )
+    assert isinstance(outcome.error, ModelError)
+    assert "masks need probabilities, from 0 to 1, got means from" in str(outcome.error)
+    assert not list(exposure.parent.glob("*.masks*"))
+
+
+def test_a_directory_has_no_hdus(exposure):
+    (outcome,) = map_exposures(brightness, f"{exposure.parent}[1]", 2, 8, (9, 9))
+    assert "a directory has no HDUs" in str(outcome.error)

@@ -131,7 +131,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     results.add_argument(
         "--aggregate",
         action="append",
-        choices=list(AGGREGATION_METHODS),
+        choices=[method.value for method in AGGREGATION_METHODS],
         help="what becomes of overlapping predictions; twice for both (rank_vote)",
     )
     results.add_argument(
