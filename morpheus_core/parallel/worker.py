@@ -34,8 +34,14 @@ PARENT_INTERVAL = 0.5
 PROGRESS_INTERVAL = 0.2
 
 
-def main(directory: str, index: str, parent: str, prefetch: str) -> None:
-    """Run a strip; what goes wrong is left in the strip's folder for the parent to tell."""
+def main(
+    run: Callable[[Workspace, int, int], None],
+    directory: str,
+    index: str,
+    parent: str,
+    prefetch: str,
+) -> None:
+    """Run a piece; what goes wrong is left in its folder for the parent to tell."""
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
     workspace = Workspace(Path(directory))
     code = 0
@@ -180,4 +186,4 @@ def count_gpus(name: str) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(run, *sys.argv[1:])
