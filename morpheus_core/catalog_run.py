@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from morpheus_core.catalog_answers import RowPredictor
 from morpheus_core.catalog_batches import ROW, Cut, OpenSet, Status, batches_of
 from morpheus_core.catalog_journal import RecordFile, read_records
 from morpheus_core.catalog_sources import Int64, Sources, open_set
-from morpheus_core.errors import InputError, OutputError
+from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
 from morpheus_core.models import FactoryModel, Witness, pickle_model, resolve
 from morpheus_core.overlap import Ahead
@@ -28,7 +27,7 @@ from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.progress import progress_bar
 from morpheus_core.version import __version__
-from morpheus_core.workspace import Workspace, write_whole
+from morpheus_core.workspace import LOG, Workspace, clear, is_free, write_whole
 
 logger = logging.getLogger("morpheus_core")
 
@@ -128,29 +127,22 @@ class CatalogRun:
             self._run_here(self._job, self._rows, found.append, len(self._rows))
             yield from found
             return
-        workspace = Workspace(self._directory)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with workspace.lock():
-            self._begin(workspace)
-            left = self._rows[~np.isin(self._rows["row"], self._finished(workspace))]
-            try:
-                if self._request.slots and len(left):
-                    self._run_in_workers(workspace, left)
-                elif len(left):
-                    self._run_on_disk(workspace, left)
-            except BaseException as error:
-                self._clean_up(workspace, error)
-                raise
+        workspace = Workspace(self._directory)
+        try:
+            with workspace.lock():
+                self._begin(workspace)
+                self._finish(workspace)
+        finally:
+            remove_if_empty(self._directory)
         yield from self._read(workspace)
 
     def remove(self) -> None:
         """Remove the folders of the run, and the directory if nothing else is in it."""
-        if self._directory is None:
-            return
-        for folder in folders(self._directory):
-            shutil.rmtree(folder)
-        if not any(self._directory.iterdir()):
-            self._directory.rmdir()
+        if self._directory is not None:
+            for folder in folders(self._directory):
+                clear(folder, set())
+            remove_if_empty(self._directory)
 
     def _begin(self, workspace: Workspace) -> None:
         """Note what is run, or make sure that it is what was begun here."""
@@ -168,14 +160,27 @@ class CatalogRun:
                     f"a new run in another work_dir"
                 )
             return
-        if folders(workspace.directory):
+        in_the_way = [folder for folder in folders(workspace.directory) if not is_free(folder)]
+        if in_the_way:
             raise OutputError(
-                f"{folders(workspace.directory)[0]} is in the way, of a run that is going on or "
+                f"{in_the_way[0]} is in the way, of a run that is going on or "
                 f"was interrupted; pass resume=True to continue that run, or remove it, or pass "
                 f"another work_dir"
             )
-        workspace.folder(0).mkdir(mode=0o700)
+        workspace.folder(0).mkdir(mode=0o700, exist_ok=True)
         write_whole(path, json.dumps(fingerprint))
+
+    def _finish(self, workspace: Workspace) -> None:
+        """Run what is left."""
+        left = self._rows[~np.isin(self._rows["row"], self._finished(workspace))]
+        try:
+            if self._request.slots and len(left):
+                self._run_in_workers(workspace, left)
+            elif len(left):
+                self._run_on_disk(workspace, left)
+        except BaseException as error:
+            self._clean_up(workspace, error)
+            raise
 
     def _fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers, as JSON values."""
@@ -262,8 +267,9 @@ class CatalogRun:
                 f"What is finished is kept in {workspace.directory}: resume=True continues from "
                 f"there."
             )
-        elif not any(workspace.log_path(int(f.name)).exists() for f in folders(self._directory)):
-            self.remove()
+            return
+        for folder in folders(workspace.directory):
+            clear(folder, {LOG} if isinstance(error, WorkerError) else set())
 
 
 def witnessed(job: CatalogJob, workspace: Workspace) -> CatalogJob:
@@ -311,9 +317,14 @@ def shares_of(rows: NDArray[Any], n_workers: int) -> list[NDArray[Any]]:
     return [share for share in np.split(rows, cuts) if len(share)]
 
 
-def folders(directory: Path | None) -> list[Path]:
+def remove_if_empty(directory: Path) -> None:
+    """Remove a directory that holds nothing."""
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def folders(directory: Path) -> list[Path]:
     """Return the folders of a run."""
-    assert directory is not None
     return sorted(path for path in directory.iterdir() if path.name.isdigit())
 
 

@@ -49,7 +49,7 @@ class Derived:
 
         Numbers stay as they are; the others become masked arrays.
         """
-        kinds = self.kinds or ("number",) * len(self.names)
+        kinds: Sequence[Kind] = self.kinds or ["number" for _ in self.names]
         return [as_kind(*pair, class_names) for pair in zip(values.T, kinds, strict=True)]
 
 
@@ -64,7 +64,7 @@ def as_kind(values: NDArray[Any], kind: Kind, class_names: Sequence[str]) -> Any
 
 def highest(scores: Float64) -> Float64:
     """Return the index of the highest score, (rows, 1); the lowest index wins a tie."""
-    return scores.argmax(axis=1, keepdims=True).astype(np.float64)
+    return np.asarray(scores.argmax(axis=1, keepdims=True), np.float64)
 
 
 def highest_and_score(scores: Float64) -> Float64:
@@ -86,7 +86,7 @@ def mean_of(scores: Float64, centres: Float64) -> Float64:
 def std_of(scores: Float64, centres: Float64) -> Float64:
     """Return √(Σ p (c − mean)²), (rows, 1)."""
     squares = (centres - mean_of(scores, centres)) ** 2
-    return np.sqrt((probabilities(scores) * squares).sum(axis=1, keepdims=True))
+    return np.asarray(np.sqrt((probabilities(scores) * squares).sum(axis=1, keepdims=True)))
 
 
 def quantiles_of(scores: Float64, centres: Float64, shares: Sequence[float]) -> Float64:
