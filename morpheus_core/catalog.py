@@ -221,12 +221,12 @@ def predict_catalog(
         rows = in_order(sources, positions.first, positions.second)
         run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows, request)
         values, statuses = collect(run, predictor, positions, sources)
-        summarize(statuses)
         texts = np.array([status.text for status in Status])[statuses]
         result = result_table(table, predictor.names, predictor.finished(values), texts)
         if place.out is not None:
             write_table(result, place.out, overwrite)
         run.remove()
+    summarize(statuses)
     return result
 
 
