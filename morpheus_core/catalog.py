@@ -21,7 +21,6 @@ from morpheus_core.catalog_run import (
     CatalogJob,
     CatalogRequest,
     CatalogRun,
-    identity_of,
     in_order,
 )
 from morpheus_core.catalog_sources import Sources, common_images, is_template, name_files
@@ -301,7 +300,7 @@ def find_sources(
     names = [] if isinstance(bands, str) else list(bands)
     layout = checks.one_of("bands", bands, BANDS) if isinstance(bands, str) else "last"
     inputs = as_list(model_inputs)
-    templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    templates = [str(Path(source).absolute()) for source in inputs if is_template(source)]  # type: ignore[arg-type]
     if templates:
         if len(templates) < len(inputs):
             raise InputError("model_inputs must all be templates with fields, or none of them")
@@ -309,7 +308,7 @@ def find_sources(
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
     images = common_images(model_inputs, layout, opened)
-    return Sources([[]], np.zeros(len(table), np.int64), layout, identity_of(images)), images
+    return Sources([[]], np.zeros(len(table), np.int64), layout), images
 
 
 def kept(table: Table, keep: Any) -> Table:

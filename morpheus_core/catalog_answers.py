@@ -81,6 +81,8 @@ class RowPredictor:
         """Return the scores of rows, (rows, classes)."""
         try:
             answer = to_numpy(self.model(batch.windows))
+        except ModelError:  # which says it all
+            raise
         except Exception as error:
             given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
             raise ModelError(

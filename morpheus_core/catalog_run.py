@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from morpheus_core.catalog_answers import RowPredictor
 from morpheus_core.catalog_batches import ROW, Cut, OpenSet, Status, batches_of
 from morpheus_core.catalog_journal import RecordFile, read_records
 from morpheus_core.catalog_sources import Int64, Sources, open_set
-from morpheus_core.errors import InputError, OutputError, WorkerError
+from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError
 from morpheus_core.images import Image
-from morpheus_core.models import FactoryModel, Witness, pickle_model, resolve
+from morpheus_core.models import FactoryModel, Witness, pickle_model
 from morpheus_core.overlap import Ahead
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
@@ -121,21 +122,33 @@ class CatalogRun:
         self._directory = request.directory
 
     def records(self) -> Iterator[NDArray[Any]]:
-        """Finish all rows, and yield their records; later ones replace earlier ones."""
+        """Finish all rows, and yield their records; later ones replace earlier ones.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be kept.
+        """
         if self._directory is None:
             found: list[NDArray[Any]] = []
             self._run_here(self._job, self._rows, found.append, len(self._rows))
             yield from found
             return
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         workspace = Workspace(self._directory)
         try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with workspace.lock():
                 self._begin(workspace)
                 self._finish(workspace)
+        except OSError as error:
+            if isinstance(error, MorpheusError):
+                raise
+            raise OutputError(f"cannot write to {self._directory}: {error}") from error
         finally:
             remove_if_empty(self._directory)
-        yield from self._read(workspace)
+        for again in (True, False):  # what a second try has found counts, in whichever folder it is
+            for records in self._read(workspace):
+                yield records[np.isin(records["status"], TRIED_AGAIN) == again]
 
     def remove(self) -> None:
         """Remove the folders of the run, and the directory if nothing else is in it."""
@@ -184,7 +197,7 @@ class CatalogRun:
 
     def _fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers, as JSON values."""
-        job = self._job
+        job, images = self._job, self._images
         model = job.predictor.model
         return {
             "version": __version__,
@@ -195,7 +208,7 @@ class CatalogRun:
             "output_dtype": job.predictor.dtype,
             "aperture": job.predictor.aperture,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
-            "model_inputs": job.sources.identity,
+            "model_inputs": job.sources.sets if images is None else [i.identity() for i in images],
         }
 
     def _run_here(
@@ -207,9 +220,6 @@ class CatalogRun:
     ) -> None:
         images = self._images
         opener = job.open_set if images is None else lambda _: nullcontext(images)
-        model = job.predictor.model
-        if isinstance(model, FactoryModel):
-            resolve(model.factory)  # or refused
         with progress_bar(total, total - len(rows), self._request.progress, "rows") as on_rows:
             run_rows(job, rows, opener, self._request.prefetch, on_records, on_rows)
 
@@ -236,7 +246,9 @@ class CatalogRun:
             [f"{len(share)} rows of the catalogue" for share in shares],
             self._request.slots,
             self._request.prefetch,
-            lambda index: set(shares[index]["row"]) <= set(self._rows_in(workspace, index)),
+            lambda index: bool(
+                np.isin(shares[index]["row"], self._rows_in(workspace, index)).all()
+            ),
             "morpheus_core.parallel.catalog_worker",
         )
         total, done = len(self._rows), len(self._rows) - len(left)
@@ -324,8 +336,8 @@ def remove_if_empty(directory: Path) -> None:
 
 
 def folders(directory: Path) -> list[Path]:
-    """Return the folders of a run."""
-    return sorted(path for path in directory.iterdir() if path.name.isdigit())
+    """Return the folders of a run, "0", "1", ..."""
+    return list(takewhile(Path.is_dir, (directory / str(index) for index in count())))
 
 
 def rows_path(workspace: Workspace, index: int) -> Path:
@@ -336,8 +348,3 @@ def rows_path(workspace: Workspace, index: int) -> Path:
 def record_path(workspace: Workspace, index: int) -> Path:
     """Return where the records of a worker are."""
     return workspace.folder(index) / "records"
-
-
-def identity_of(images: Sequence[Image]) -> list[Any]:
-    """Return what tells images from others, as JSON values."""
-    return [image.identity() for image in images]

@@ -42,14 +42,11 @@ class Sources:
         -1 where a row names none.
     layout : {"last", "first"}
         Where the bands of files are.
-    identity : list
-        What tells these from others, as JSON values.
     """
 
     sets: Sequence[Sequence[Any]]
     set_of_row: Int64
     layout: Bands
-    identity: list[Any]
 
 
 @contextmanager
@@ -124,7 +121,7 @@ def name_files(
         raise InputError(
             f"the template must fit the values of {', '.join(names)}: {error}"
         ) from error
-    return Sources(sets, set_of_row, layout, [*templates, *bands, layout])
+    return Sources(sets, set_of_row, layout)
 
 
 def files_of(templates: Sequence[str], bands: Sequence[str]) -> list[tuple[str, str]]:

@@ -125,63 +125,62 @@ def find_positions(
     InputError
         If there are no such columns, or they do not hold numbers or text.
     """
-    asked = [pair for pair in (sky, pixels) if pair != (None, None)]
-    if len(asked) == 2:
+    if any(sky) and any(pixels):
         raise InputError(f"give ra and dec, or x and y, not both, got {sky} and {pixels}")
-    wanted = [sky] if asked == [sky] else [pixels] if asked else [("ra", "dec"), ("x", "y")]
-    found = [[column_named(table, name, bool(asked)) for name in pair] for pair in wanted]
-    on_sky = not asked or asked == [sky]
-    if on_sky:
-        centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
-        named = found[0][0] if asked else None
-        if named in centres or (not asked and len(centres) == 1 and None in found[0]):
-            return from_coordinates(table[named or centres[0]])
-    for pair, is_sky in zip(found, [on_sky, False], strict=False):
-        if None not in pair:
-            read = angles_of if is_sky else pixels_of
-            return read(table[pair[0]], table[pair[1]], origin)
+    if any(pixels):
+        column, row = (
+            table[column_named(table, name)] for name in (pixels[0] or "x", pixels[1] or "y")
+        )
+        return pixels_of(column, row, origin)
+    if any(sky):
+        longitudes = table[column_named(table, sky[0] or "ra")]
+        if hasattr(longitudes, "icrs"):
+            return from_coordinates(longitudes)
+        return angles_of(longitudes, table[column_named(table, sky[1] or "dec")])
+    names = [name.lower() for name in table.colnames]
+    centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
+    if {"ra", "dec"} <= set(names):
+        return find_positions(table, ("ra", "dec"), pixels, origin)
+    if {"x", "y"} <= set(names):
+        return find_positions(table, sky, ("x", "y"), origin)
+    if len(centres) == 1:
+        return from_coordinates(table[centres[0]])
     raise InputError(
         f"a catalogue must have the columns ra and dec, or x and y, or one of SkyCoord, got "
         f"{', '.join(table.colnames)}; say which with ra= and dec=, or x= and y="
     )
 
 
-def column_named(table: Table, name: str | None, must: bool) -> str | None:
+def column_named(table: Table, name: str) -> str:
     """Return the column of a name, in capitals or not, the exact one first."""
-    if name is None:
-        return None
     if name in table.colnames:
         return name
     same = [other for other in table.colnames if other.lower() == name.lower()]
-    if len(same) == 1:
-        return str(same[0])
-    if must or same:
+    if len(same) != 1:
         raise InputError(
             f"the catalogue must have one column {name}, got {', '.join(same or table.colnames)}"
         )
-    return None
+    return str(same[0])
 
 
 def from_coordinates(coordinates: Any) -> Positions:
     """Read a column of SkyCoord."""
     icrs = coordinates.icrs
-    return Positions(True, filled(icrs.ra.deg), filled(icrs.dec.deg))
+    return Positions(True, numbers(icrs.ra, "deg"), numbers(icrs.dec, "deg"))
 
 
-def angles_of(longitudes: Any, latitudes: Any, origin: int) -> Positions:
+def angles_of(longitudes: Any, latitudes: Any) -> Positions:
     """Read right ascensions and declinations: degrees, quantities, or text."""
-    degrees = [
-        parse_angles(text_of(column), per_hour) if is_text(column) else filled(column, "deg")
+    first, second = (
+        parse_angles(text_of(column), per_hour) if is_text(column) else numbers(column, "deg")
         for column, per_hour in ((longitudes, 15.0), (latitudes, 1.0))
-    ]
-    impossible = ~(np.abs(degrees[1]) <= 90)
-    degrees[1][impossible] = np.nan
-    return Positions(True, degrees[0], degrees[1])
+    )
+    return Positions(True, first, np.where(np.abs(second) <= 90, second, np.nan))
 
 
 def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
     """Read pixel positions."""
-    return Positions(False, filled(columns) - origin, filled(rows) - origin)
+    return Positions(False, numbers(columns) - origin, numbers(rows) - origin)
 
 
 def is_text(column: Any) -> bool:
@@ -195,17 +194,17 @@ def text_of(column: Any) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-def filled(column: Any, unit: str | None = None) -> Float64:
+def numbers(column: Any, unit: str | None = None) -> Float64:
     """Return a column as float64 of its own, in a unit if it has one, NaN where it has no value."""
     try:
-        if unit is not None and getattr(column, "unit", None) is not None:
-            mask = getattr(column, "mask", False)
-            column = np.ma.array(column.to(unit).value, mask=mask)
-        column = getattr(column, "unmasked", column) if unit is None else column
-        return np.array(np.ma.filled(np.ma.asarray(column, float), np.nan))
+        mask = getattr(column, "mask", False)
+        if unit is not None and column.unit is not None:
+            column = column.to(unit)
+        values = np.array(np.ma.getdata(getattr(column, "unmasked", column).value), float)
     except Exception as error:  # units have classes of their own
-        name = getattr(getattr(column, "info", None), "name", "of a position")
-        raise InputError(f"the column {name} must hold numbers: {error}") from error
+        raise InputError(f"the column {column.info.name} must hold numbers: {error}") from error
+    values[mask] = np.nan
+    return values
 
 
 def refuse_names(table: Table, names: Sequence[str]) -> None:

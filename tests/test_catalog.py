@@ -262,7 +262,7 @@ def test_imports_nothing_that_is_slow():
     [
         ({"edges": "wrap"}, "edges must be one of 'shift', 'pad', 'skip'"),
         ({"padding": "reflect"}, 'padding needs edges="pad"'),
-        ({"ra": "x"}, "must have the columns ra and dec"),
+        ({"ra": "x"}, "must have one column dec"),
         ({"ra": "x", "y": "Y"}, "give ra and dec, or x and y, not both"),
         ({"x": "X", "y": "height"}, "must have one column height"),
         ({"x": "name", "y": "Y"}, "the column name must hold numbers"),

@@ -188,6 +188,25 @@ class TestInterruptedRuns:
         table = predict_catalog(total, *arguments, **options, resume=True)
         assert [*table["status"]] == ["ok", "ok"]
 
+    def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
+        for number in (0, 1, 3):
+            fits.writeto(tmp_path / f"{number}.fits", np.full((9, 9), number, "f4"))
+
+        def model(batch):
+            if batch[0].max() == 3 and not (tmp_path / "2.fits").exists():
+                time.sleep(2)  # the other worker ends meanwhile
+                raise ValueError("now")
+            return total(batch)
+
+        catalog = Table({"n": np.arange(4), "x": [4] * 4, "y": [4] * 4})
+        arguments = (model, str(tmp_path / "{n}.fits"), catalog, 1, 1, (1, 1))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(WorkerError, match="now"):
+            predict_catalog(*arguments, **options, cpus=2)
+        fits.writeto(tmp_path / "2.fits", np.full((9, 9), 2, "f4"))
+        table = predict_catalog(*arguments, **options, resume=True)
+        assert [*table["class_0"]] == [0, 1, 2, 3]
+
     def test_that_finished_nothing_leave_nothing(self, path):
         interrupted(path, calls=0)
         assert [file.name for file in path.parent.iterdir()] == ["image.fits"]
