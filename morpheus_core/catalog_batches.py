@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,8 @@ def joined(batches: Sequence[RowBatch]) -> RowBatch:
 
 def pieces_of(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
     """Yield what becomes of the rows, set by set; a set that cannot be read stops no other."""
-    starts = np.flatnonzero(np.diff(rows["set"], prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+    ends = np.flatnonzero(np.diff(rows["set"], append=-1)) + 1
+    for start, stop in pairwise([0, *ends]):
         group = rows[start:stop]
         given: list[Int64] = []
         try:

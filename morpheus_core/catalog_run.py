@@ -197,8 +197,11 @@ class CatalogRun:
 
     def _fingerprint(self) -> dict[str, Any]:
         """Return what decides the numbers, as JSON values."""
-        job, images = self._job, self._images
-        model = job.predictor.model
+        job, model = self._job, self._job.predictor.model
+        if self._images is None:
+            inputs: Any = hashlib.sha256(json.dumps(job.sources.sets).encode()).hexdigest()
+        else:
+            inputs = [image.identity() for image in self._images]
         return {
             "version": __version__,
             "catalog": hashlib.sha256(self._rows.tobytes()).hexdigest(),
@@ -208,7 +211,7 @@ class CatalogRun:
             "output_dtype": job.predictor.dtype,
             "aperture": job.predictor.aperture,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
-            "model_inputs": job.sources.sets if images is None else [i.identity() for i in images],
+            "model_inputs": inputs,
         }
 
     def _run_here(

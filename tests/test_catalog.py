@@ -112,6 +112,12 @@ def test_tables_are_written_once(catalog, expected, tmp_path, name):
         predict_catalog(pixel_and_mean, catalog, out=tmp_path / name)
 
 
+def test_a_catalogue_may_be_empty(catalog):
+    table = predict_catalog(pixel_and_mean, catalog[:0], columns=["classes", "top"])
+    assert len(table) == 0
+    assert table.colnames[-5:] == ["class_0", "class_1", "top", "top_score", "status"]
+
+
 def test_quantities_and_coordinates_survive(tmp_path):
     sky = SkyCoord([10, 11], [20, 21], unit="deg")
     catalog = QTable({"x": [5.0, 6], "y": [7.0, 8], "where": sky, "flux": [1, 2] * u.mJy})
@@ -405,6 +411,24 @@ class TestFilesOfEachRow:
         predict_catalog(model, frames[np.isin(frames["run"], [94, 125])], 1,
                         str(folder / "frame-g-{run:06d}.fits.bz2"))  # fmt: skip
         assert sizes == [4, 4, 4, 1]
+
+    def test_batches_hold_windows_of_one_type(self, tmp_path):
+        """Joined with float64, float32 would be seen as such, or not, by chance."""
+        types = [["f4", "f8"], ["i2", "f4"]]
+        for (row, column), dtype in np.ndenumerate(types):
+            fits.writeto(
+                tmp_path / f"{row}-{column}.fits", np.full((3, 3), 10 * row + column, dtype)
+            )
+        catalog = Table({"b": [0, 1, 0, 1], "a": [0, 0, 1, 1], "x": [1] * 4, "y": [1] * 4})
+        seen = []
+
+        def model(batch):
+            seen.append(batch[0].dtype)
+            return batch[0][:, 0, 0]
+
+        table = predict_catalog(model, catalog, 1, str(tmp_path / "{a}-{b}.fits"))
+        assert [*table["class_0"]] == [0, 1, 10, 11]
+        assert sorted(dtype.str[1:] for dtype in seen) == ["f4", "f4", "f8", "i2"]
 
     def test_rows_that_name_no_file(self, folder, frames):
         frames = frames[np.isin(frames["run"], [94, 125])]

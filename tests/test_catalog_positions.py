@@ -6,7 +6,7 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.table import Table
-from astropy.wcs import WCS
+from astropy.wcs import WCS, DistortionLookupTable
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -14,6 +14,7 @@ from test_headers import ROTATED, SIP, TPV, sky_header
 
 from morpheus_core import InputError, MorpheusWarning, predict_catalog
 from morpheus_core.catalog_windows import corners_of
+from morpheus_core.fits_images import FitsImage
 from morpheus_core.images import ArrayImage
 from morpheus_core.sky_positions import SkyToPixels, parse_angles
 
@@ -72,6 +73,27 @@ def test_sky_positions_are_those_of_skycoord(name):
     assert_allclose(found[::-1], wcs.world_to_pixel(sky), rtol=0, atol=1e-6)
 
 
+def test_distortions_may_be_tables_in_other_hdus(tmp_path):
+    wcs = WCS(HEADERS["TAN"])
+    shifts = np.linspace(0, 3, 16, dtype="f4").reshape(4, 4)
+    wcs.cpdis1, wcs.cpdis2 = (
+        DistortionLookupTable(table, (1.0, 1.0), (1.0, 1.0), (13.0, 10.0))
+        for table in (shifts, shifts.T.copy())
+    )
+    hdus = wcs.to_fits(relax=True)
+    hdus[0].data = IMAGE
+    hdus.writeto(tmp_path / "image.fits")
+    sky = wcs.pixel_to_world([8.0, 25], [6.0, 20]).icrs
+    image = FitsImage(tmp_path / "image.fits", 0)
+    (found,) = SkyToPixels([image])(sky.ra.deg, sky.dec.deg)
+    image.close()
+    assert_allclose(found, [[6, 20], [8, 25]], rtol=0, atol=1e-6)
+    (linear,) = SkyToPixels([ArrayImage(IMAGE, "image", header=HEADERS["TAN"])])(
+        sky.ra.deg, sky.dec.deg
+    )
+    assert np.abs(linear - found).max() > 0.5
+
+
 @pytest.mark.parametrize("name", HEADERS)
 @pytest.mark.parametrize("shape", [(5, 6), (8, 3)])
 def test_windows_at_sky_positions_are_those_of_cutout2d(name, shape):
@@ -94,9 +116,9 @@ def test_windows_at_sky_positions_are_those_of_cutout2d(name, shape):
 def test_corners_are_those_of_cutout2d(shape, whole, fraction):
     position = np.array(whole) + fraction
     corner = corners_of(position[:, np.newaxis], shape)[:, 0]
-    image = np.zeros((60, 60))
-    cutout = Cutout2D(image, tuple(position[::-1] + 8), shape, mode="strict")
-    assert_array_equal(corner + 8, cutout.origin_original[::-1])
+    image = np.zeros((80, 80))
+    cutout = Cutout2D(image, tuple(position[::-1] + 12), shape, mode="strict")
+    assert_array_equal(corner + 12, cutout.origin_original[::-1])
 
 
 @pytest.mark.parametrize("shape", [(7, 8), (8, 7)])
