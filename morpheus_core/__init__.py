@@ -1,7 +1,8 @@
 """Run a trained model over astronomical images too large for it."""
 
-from morpheus_core import adapters, update_maps
+from morpheus_core import adapters, columns, update_maps
 from morpheus_core.candidates import find_candidates
+from morpheus_core.catalog import predict_catalog
 from morpheus_core.errors import (
     InputError,
     MissingPackageError,
@@ -30,12 +31,14 @@ __all__ = [
     "WorkerError",
     "__version__",
     "adapters",
+    "columns",
     "export_masks",
     "export_planes",
     "find_candidates",
     "map_exposures",
     "plan",
     "predict",
+    "predict_catalog",
     "quicklook",
     "update_maps",
 ]

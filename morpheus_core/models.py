@@ -333,8 +333,8 @@ and pass Wrapped(), or pass the name of a function that makes the model, "packag
 """
 
 
-def pickle_model(model: Model) -> bytes:
-    """Return a model as bytes that another process can load.
+def pickle_model(model: Any) -> bytes:
+    """Return a model, or what holds one, as bytes that another process can load.
 
     Raises
     ------
@@ -355,7 +355,7 @@ def pickle_model(model: Model) -> bytes:
     return pickled
 
 
-def unpickle_model(pickled: bytes) -> Model:
+def unpickle_model(pickled: bytes) -> Any:
     """Load what :func:`pickle_model` returned.
 
     Raises
@@ -366,7 +366,7 @@ def unpickle_model(pickled: bytes) -> Model:
     import dill
 
     try:
-        return dill.loads(pickled)  # type: ignore[no-any-return]
+        return dill.loads(pickled)
     except Exception as error:
         raise ModelError(
             f"the model cannot be loaded: {type(error).__name__}: {error}; {RECIPE}"

@@ -1,4 +1,4 @@
-"""One progress bar, over windows; the only module that imports tqdm."""
+"""One progress bar, over windows or rows; the only module that imports tqdm."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(windows: int, done: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    """Show a bar for `windows` windows, of which some are done before.
+def progress_bar(
+    windows: int, done: int, shown: bool, unit: str = "windows"
+) -> Iterator[Callable[[int], object]]:
+    """Show a bar for `windows` windows, of which some are done before, or of another unit.
 
     Call what is yielded with the number just finished.
     """
@@ -21,7 +23,7 @@ def progress_bar(windows: int, done: int, shown: bool) -> Iterator[Callable[[int
     bar = tqdm(
         total=windows,
         initial=done,
-        unit=" windows",
+        unit=f" {unit}",
         disable=not shown,
         # Each update is a line of its own in a log.
         mininterval=0.1 if sys.stderr.isatty() else 1.0,

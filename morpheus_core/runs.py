@@ -266,7 +266,7 @@ class Run:
             workspace.store_model(pickle_model(model), len(plan.strips))
         pool = Pool(
             workspace,
-            plan.strips,
+            [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips],
             request.slots,
             request.prefetch,
             lambda index: self._is_finished(plan, index),

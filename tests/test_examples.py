@@ -19,7 +19,9 @@ def test_readme(tmp_path, monkeypatch):
     assert outcome.failed == 0
 
 
-@pytest.mark.parametrize("name", ["morpheus_core", "update_maps", "planning", "exposure_files"])
+@pytest.mark.parametrize(
+    "name", ["morpheus_core", "catalog", "update_maps", "planning", "exposure_files"]
+)
 def test_docstrings(name):
     outcome = doctest.testmod(importlib.import_module(f"morpheus_core.{name}"))
     assert outcome.attempted > 0

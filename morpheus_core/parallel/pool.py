@@ -16,7 +16,6 @@ from typing import BinaryIO
 from morpheus_core.errors import WorkerError
 from morpheus_core.models import RECIPE
 from morpheus_core.parallel.devices import Environment
-from morpheus_core.windows import Strip
 from morpheus_core.workspace import Workspace
 
 #: How much of a worker's log an error quotes.
@@ -24,7 +23,7 @@ LOG_TAIL = 4000
 
 
 class Pool:
-    """Runs strips in fresh interpreters, one strip each, as many at a time as there are slots.
+    """Runs pieces of a run in fresh interpreters, one each, as many at a time as there are slots.
 
     They are not forked: that hangs after PyTorch has started threads and cannot use CUDA again.
 
@@ -32,27 +31,30 @@ class Pool:
     ----------
     workspace : Workspace
         Where the run is.
-    strips : sequence of Strip
-        All strips of the run.
+    pieces : sequence of str
+        What each piece is, for errors, "window rows 0 to 9".
     slots : sequence of dict
         Environment variables of each worker.
     prefetch : int
         How many batches a worker reads ahead of the model.
     is_finished : callable
-        Says of the index of a strip whether all its rows are written.
+        Says of the index of a piece whether all its rows are written.
+    module : str
+        What workers run.
     """
 
     def __init__(
         self,
         workspace: Workspace,
-        strips: Sequence[Strip],
+        pieces: Sequence[str],
         slots: Sequence[Environment],
         prefetch: int,
         is_finished: Callable[[int], bool],
+        module: str = "morpheus_core.parallel.worker",
     ) -> None:
         self._is_finished = is_finished
         self._workspace, self._prefetch = workspace, prefetch
-        self._strips = strips
+        self._pieces, self._module = pieces, module
         self._free = list(reversed(slots))
         self._running: dict[int, tuple[subprocess.Popen[bytes], Environment]] = {}
         self._ended: queue.Queue[int] = queue.Queue()
@@ -60,12 +62,12 @@ class Pool:
     def run(
         self, indices: Sequence[int], on_windows: Callable[[int], object], interval: float
     ) -> None:
-        """Run strips until all are done.
+        """Run pieces until all are done.
 
         Parameters
         ----------
         indices : sequence of int
-            Which strips.
+            Which pieces.
         on_windows : callable
             Told how many windows were just finished.
         interval : float
@@ -96,7 +98,7 @@ class Pool:
         workspace.error_path(index).unlink(missing_ok=True)
         with workspace.log_path(index).open("ab") as log:
             process = start_python(
-                "morpheus_core.parallel.worker",
+                self._module,
                 [workspace.directory.resolve(), index, os.getpid(), self._prefetch],
                 slot,
                 log,
@@ -116,7 +118,7 @@ class Pool:
             raise WorkerError(self._describe(index, process.returncode))
 
     def _describe(self, index: int, code: int) -> str:
-        strip, log = self._strips[index], self._workspace.log_path(index)
+        log = self._workspace.log_path(index)
         ending = how_it_ended(code)
         if self._workspace.error_path(index).exists():
             reason = self._workspace.error_path(index).read_text(errors="replace").strip()
@@ -124,7 +126,7 @@ class Pool:
             if "NameError" in reason:  # it was pickled without what it refers to
                 ending += f"; {RECIPE}"
         return (
-            f"the worker of window rows {strip.start} to {strip.stop - 1} {ending}; "
+            f"the worker of {self._pieces[index]} {ending}; "
             f"its log is {log}, and ends with\n{tail(log)}"
         )
 

@@ -34,8 +34,14 @@ PARENT_INTERVAL = 0.5
 PROGRESS_INTERVAL = 0.2
 
 
-def main(directory: str, index: str, parent: str, prefetch: str) -> None:
-    """Run a strip."""
+def main(
+    run: Callable[[Workspace, int, int], None],
+    directory: str,
+    index: str,
+    parent: str,
+    prefetch: str,
+) -> None:
+    """Run a piece of work."""
     workspace = Workspace(Path(directory))
     do_and_exit(
         lambda: run(workspace, int(index), int(prefetch)),
@@ -188,4 +194,4 @@ def count_gpus(name: str) -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(run, *sys.argv[1:])

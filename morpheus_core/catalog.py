@@ -1,0 +1,356 @@
+"""The entry point for catalogues: one answer per source."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from morpheus_core import checks
+from morpheus_core.catalog_answers import RowPredictor, column_names
+from morpheus_core.catalog_batches import Cut, SetReader, Status
+from morpheus_core.catalog_run import (
+    CatalogJob,
+    CatalogRequest,
+    CatalogRun,
+    in_order,
+)
+from morpheus_core.catalog_sources import Sources, common_images, is_template, name_files
+from morpheus_core.catalog_tables import (
+    Positions,
+    find_positions,
+    read_catalog,
+    refuse_names,
+    refuse_unwritable,
+    result_table,
+    write_table,
+)
+from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
+from morpheus_core.columns import Derived, derived_columns
+from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.images import BANDS, Bands, Image
+from morpheus_core.inputs import ModelInputs, as_list
+from morpheus_core.models import FactoryModel, Model
+from morpheus_core.outputs import refuse_to_replace
+from morpheus_core.parallel.devices import plan_workers, prefetch_depth
+from morpheus_core.windows import PADDINGS, Padding
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+logger = logging.getLogger("morpheus_core")
+
+
+def predict_catalog(
+    model: Model | str,
+    model_inputs: ModelInputs,
+    catalog: Any,
+    n_classes: int,
+    batch_size: int,
+    window_shape: tuple[int, int],
+    out: str | os.PathLike[str] | None = None,
+    gpus: Sequence[int | str] | None = None,
+    cpus: int | None = None,
+    *,
+    ra: str | None = None,
+    dec: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    origin: Literal[0, 1] = 0,
+    bands: Bands | Sequence[str] = "last",
+    edges: CatalogEdges = "shift",
+    padding: Padding | None = None,
+    aperture: float | None = None,
+    columns: Sequence[str | Derived] | None = None,
+    class_names: Sequence[str] | None = None,
+    keep: Sequence[str] | None = None,
+    output_dtype: DTypeLike = "float32",
+    work_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    prefetch: int | None = None,
+) -> Table:
+    """Ask a model about a window around each position of a catalogue.
+
+    Parameters
+    ----------
+    model : callable or str
+        As for :func:`morpheus_core.predict`: called with a list that holds one (batch, height,
+        width, bands) array per input. Returns (batch, n_classes), or (batch, height, width,
+        n_classes), of which the pixel at the position counts; without the last axis if `n_classes`
+        is 1.
+    model_inputs : array, path, HDU, NDData, or list of these
+        The images of all rows, as for `predict`; masks are not heeded. Each sky position goes
+        through the world coordinates of each image, with all distortions, so images may differ in
+        pointing and size; their pixel scales must agree to 1 %. Or paths that name columns of the
+        catalogue in braces, as `str.format` takes them, one set of files per row:
+        ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``. Each file is opened once, the
+        files of one row at a time.
+    catalog : Table, DataFrame or path
+        An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
+        .vot, .votable, or .parquet (needs pyarrow).
+    n_classes, batch_size, window_shape
+        As for `predict`. Batches are filled from several files where these have few rows.
+    out : path, optional
+        Write the table there, when it is complete: .csv, .ecsv, .fits or .parquet.
+    gpus, cpus
+        As for `predict`; need `out` or `work_dir`.
+    ra, dec : str, optional
+        Columns of sky positions (ICRS): numbers in degrees, quantities, or text. Text with colons,
+        blanks or units is sexagesimal, ``"00:00:00.41"`` and ``"-10:22:25.7"``: right ascensions in
+        hours unless they say "d", declinations in degrees. `ra` alone may be a column of SkyCoord,
+        of any frame.
+    x, y : str, optional
+        Columns of pixel positions: column and row of the image, pixel centres being whole numbers.
+        If no column is named, those called ra and dec are taken, else x and y, in capitals or not,
+        else the only column of SkyCoord.
+    origin : {0, 1}
+        What `x` and `y` are at the centre of the first pixel; FITS and SExtractor say 1.
+    bands : {"last", "first"} or list of str
+        As for `predict`; or what ``{band}`` stands for in a template, which gives one input per
+        band.
+    edges : {"shift", "pad", "skip"}
+        What becomes of windows that reach beyond an image: they are moved inside, or the image is
+        continued as `padding` says, or the row has no result.
+    padding : {"reflect", "symmetric", "edge", "constant"}, optional
+        As for `predict`, with ``edges="pad"``; "constant" by default, which is 0.
+    aperture : float, optional
+        Of models that score pixels, the mean over the pixels whose centres are at most this far
+        from the position, in pixels, and over the nearest one.
+    columns : list of str or of :mod:`morpheus_core.columns`, optional
+        What is kept of the scores: ``["argmax", "entropy"]``,
+        ``[columns.expected_value(bin_centres)]``. By default one column for each class.
+    class_names : list of str, optional
+        What classes are called; "class_0", "class_1", ... by default.
+    keep : list of str, optional
+        Which columns of the catalogue the result has; all by default.
+    output_dtype : {"float32", "float64"}
+        Of the results.
+    work_dir : path, optional
+        Where finished rows are kept until the table is complete; ``<out>.morpheus`` by default.
+        Without that and `out` they are kept in memory.
+    resume : bool, default False
+        Continue the run that was interrupted, with the same arguments, catalogue and inputs, or
+        begin one. Rows whose files were missing or unreadable are tried again.
+    overwrite : bool, default False
+        Replace an existing `out`, once the new one is complete.
+    progress : bool, default True
+        Show a progress bar.
+    prefetch : int, optional
+        As for `predict`.
+
+    Returns
+    -------
+    Table
+        The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
+        "no position", "missing file", "unreadable file" (damaged, without a sky position, or of
+        another pixel scale), "off image", "at the edge" (``edges="skip"``), "blank" (NaN in every
+        pixel of every input) or "not finite" (what the model returned). Results of all but "ok" are
+        NaN, or masked if they are no floats.
+
+    Raises
+    ------
+    InputError
+        If an argument, the catalogue, or an image of all rows cannot be used.
+    ModelError, OutputError, WorkerError
+        As `predict`.
+
+    Warns
+    -----
+    MorpheusWarning
+        If some rows have no result, with counts.
+
+    Notes
+    -----
+    The first row of a window of n rows around the row p is ``ceil(p - n / 2)``, and so for columns:
+    the convention of `astropy.nddata.Cutout2D`. A position half-way between two pixels is on the
+    lower one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import Table
+    >>> from morpheus_core import predict_catalog
+    >>> def brightest(batch):
+    ...     (image,) = batch  # (batch, height, width, 1)
+    ...     return image.max(axis=(1, 2))  # (batch, 1)
+    >>> image = np.arange(100.0).reshape(10, 10)
+    >>> catalog = Table({"x": [4.0, 7.2], "y": [4.0, 0.9]})
+    >>> print(predict_catalog(brightest, image, catalog, 1, 8, (3, 3), progress=False))
+     x   y  class_0 status
+    --- --- ------- ------
+    4.0 4.0    55.0     ok
+    7.2 0.9    28.0     ok
+    """
+    place = places_of(out, work_dir)
+    slots = plan_workers(cpus, gpus)
+    if (slots or resume) and place.directory is None:
+        raise InputError("cpus, gpus and resume need out or work_dir, where finished rows are kept")
+    request = CatalogRequest(
+        place.directory,
+        slots,
+        checks.flag("resume", resume),
+        progress,
+        prefetch_depth(prefetch, len(slots), gpus is not None),
+    )
+    predictor = make_predictor(
+        model, n_classes, window_shape, aperture, columns, class_names, output_dtype
+    )
+    table = read_catalog(catalog)
+    if origin not in (0, 1):
+        raise InputError(f"origin must be 0 or 1, got {origin!r}")
+    positions = find_positions(table, (ra, dec), (x, y), origin)
+    cut = make_cut(positions, window_shape, batch_size, edges, padding)
+    with ExitStack() as opened:
+        sources, images = find_sources(model_inputs, bands, table, opened)
+        if images is not None:
+            SetReader(images, cut)  # or refused
+        table = kept(table, keep)
+        refuse_names(table, [*predictor.names, "status"])
+        place.check(table, [image.path for image in images or () if image.path], overwrite)
+        rows = in_order(sources, positions.first, positions.second)
+        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows, request)
+        values, statuses = collect(run, predictor, positions, sources)
+        texts = np.array([status.text for status in Status])[statuses]
+        result = result_table(table, predictor.names, predictor.finished(values), texts)
+        if place.out is not None:
+            write_table(result, place.out, overwrite)
+        run.remove()
+    summarize(statuses)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a table is written, and where finished rows are kept."""
+
+    out: Path | None
+    directory: Path | None
+
+    def check(self, table: Table, inputs: Sequence[Path], overwrite: bool) -> None:
+        """Raise if the table cannot be written."""
+        if self.out is None:
+            return
+        if not self.out.parent.is_dir():
+            raise InputError(f"out must be in a folder that exists, got {self.out}")
+        refuse_to_replace([self.out], inputs, overwrite)
+        refuse_unwritable(table, self.out)
+
+
+def places_of(out: Any, work_dir: Any) -> Places:
+    """Return the places that users have asked for."""
+    path = None if out is None else checks.directory("out", out)
+    if work_dir is not None:
+        return Places(path, checks.directory("work_dir", work_dir))
+    return Places(path, None if path is None else path.with_name(f"{path.name}.morpheus"))
+
+
+def make_predictor(
+    model: Model | str,
+    n_classes: Any,
+    window_shape: Any,
+    aperture: Any,
+    columns: Any,
+    class_names: Any,
+    output_dtype: Any,
+) -> RowPredictor:
+    """Check what decides the answers."""
+    checks.model(model)
+    count = checks.whole_number("n_classes", n_classes)
+    names = column_names(count, checks.class_names(class_names, count))
+    return RowPredictor(
+        FactoryModel(model) if isinstance(model, str) else model,
+        names,
+        derived_columns(columns, names),
+        checks.positive_pair("window_shape", window_shape),
+        None if aperture is None else checks.positive_number("aperture", aperture),
+        checks.output_dtype(output_dtype),
+    )
+
+
+def make_cut(
+    positions: Positions, window_shape: Any, batch_size: Any, edges: Any, padding: Any
+) -> Cut:
+    """Check what decides the windows."""
+    edges = checks.one_of("edges", edges, CATALOG_EDGES)
+    if padding is not None and edges != "pad":
+        raise InputError(f'padding needs edges="pad", got padding={padding!r} and {edges=!s}')
+    return Cut(
+        positions.on_sky,
+        checks.positive_pair("window_shape", window_shape),
+        checks.whole_number("batch_size", batch_size),
+        edges,
+        checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
+    )
+
+
+def find_sources(
+    model_inputs: ModelInputs, bands: Any, table: Table, opened: ExitStack
+) -> tuple[Sources, list[Image] | None]:
+    """Return the images of the rows, open if all rows have the same."""
+    names = [] if isinstance(bands, str) else list(bands)
+    layout = checks.one_of("bands", bands, BANDS) if isinstance(bands, str) else "last"
+    inputs = as_list(model_inputs)
+    templates = [str(Path(source).absolute()) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    if templates:
+        if len(templates) < len(inputs):
+            raise InputError("model_inputs must all be templates with fields, or none of them")
+        return name_files(templates, names, layout, table), None
+    if names:
+        raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
+    images = common_images(model_inputs, layout, opened)
+    return Sources([[]], np.zeros(len(table), np.int64), layout), images
+
+
+def kept(table: Table, keep: Any) -> Table:
+    """Return the columns of the catalogue that the result has."""
+    if keep is None:
+        return table
+    missing = [name for name in keep if name not in table.colnames]
+    if missing or isinstance(keep, str):
+        raise InputError(
+            f"keep must be a list of columns of the catalogue, {', '.join(table.colnames)}, got "
+            f"{keep!r}"
+        )
+    return table[list(keep)]
+
+
+def collect(
+    run: CatalogRun, predictor: RowPredictor, positions: Positions, sources: Sources
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Run, and return values, (rows, columns), and statuses, (rows,), in the catalogue's order."""
+    count = len(positions.first)
+    values = np.full((count, len(predictor.names)), np.nan, predictor.dtype)
+    statuses = np.full(count, Status.NO_POSITION, np.uint8)
+    placed = np.isfinite(positions.first) & np.isfinite(positions.second)
+    statuses[placed & (sources.set_of_row < 0)] = Status.MISSING_FILE
+    for records in run.records():
+        values[records["row"]] = records["values"]
+        statuses[records["row"]] = records["status"]
+    return values, statuses
+
+
+def summarize(statuses: NDArray[np.uint8]) -> None:
+    """Log how many rows have which status, and warn if some have no result."""
+    counts = [
+        f"{count} {Status(status).text}"
+        for status, count in zip(*np.unique(statuses, return_counts=True), strict=True)
+    ]
+    logger.info("%d rows: %s", len(statuses), ", ".join(counts))
+    without = int(np.count_nonzero(statuses))
+    if without:
+        warnings.warn(
+            f"{without} of {len(statuses)} rows have no result: {', '.join(counts)}; see the "
+            f"column status",
+            MorpheusWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,126 @@
+"""What a model says of windows → the values of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.catalog_batches import RowBatch, Skipped, Status
+from morpheus_core.catalog_journal import record_type
+from morpheus_core.columns import Derived
+from morpheus_core.errors import ModelError
+from morpheus_core.models import Model, as_float, to_numpy
+from morpheus_core.sky_positions import Float64
+
+
+@dataclass(frozen=True)
+class RowPredictor:
+    """Makes records of finished rows.
+
+    Attributes
+    ----------
+    model : callable
+        The user's model.
+    class_names : tuple of str
+        One per class.
+    columns : tuple of Derived
+        What is kept of the scores.
+    window_shape : tuple of int
+        Height and width.
+    aperture : float or None
+        Radius in pixels of what is averaged of predictions of pixels.
+    dtype : str
+        Of the values.
+    """
+
+    model: Model
+    class_names: tuple[str, ...]
+    columns: tuple[Derived, ...]
+    window_shape: tuple[int, int]
+    aperture: float | None
+    dtype: str
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the values."""
+        return [name for column in self.columns for name in column.names]
+
+    @property
+    def record_type(self) -> np.dtype[Any]:
+        """The type of the records."""
+        return record_type(len(self.names), self.dtype)
+
+    def records(self, batch: RowBatch | Skipped) -> NDArray[Any]:
+        """Return the records of rows, after a call of the model if it is to see them."""
+        records = np.zeros(len(batch), self.record_type)
+        records["row"], records["values"] = batch.rows, np.nan
+        if isinstance(batch, Skipped):
+            records["status"] = batch.status
+            return records
+        scores = self._scores(batch)
+        finite = np.isfinite(scores).all(axis=1)
+        records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
+        values = [column.of_scores(scores[finite]) for column in self.columns]
+        records["values"][finite] = np.hstack(values)
+        return records
+
+    def finished(self, values: NDArray[Any]) -> list[Any]:
+        """Return the columns of the table of values, (rows, columns)."""
+        columns, start = [], 0
+        for column in self.columns:
+            stop = start + len(column.names)
+            columns += column.finished(values[:, start:stop], self.class_names)
+            start = stop
+        return columns
+
+    def _scores(self, batch: RowBatch) -> Float64:
+        """Return the scores of rows, (rows, classes)."""
+        try:
+            answer = to_numpy(self.model(batch.windows))
+        except ModelError:  # which says it all
+            raise
+        except Exception as error:
+            given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
+            raise ModelError(
+                f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
+                f"rows {batch.rows.min()} to {batch.rows.max()} of the catalogue"
+            ) from error
+        predictions = as_float(answer)
+        size, count = len(batch), len(self.class_names)
+        if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):
+            predictions = predictions[..., np.newaxis]
+        if predictions.shape == (size, *self.window_shape, count):
+            return self._at_positions(predictions, batch.offsets).astype(np.float64)
+        if predictions.shape != (size, count):
+            raise ModelError(
+                f"model returned {predictions.shape} for n_classes={count}; expected "
+                f"{(size, count)}, or {(size, *self.window_shape, count)} for pixels"
+            )
+        if self.aperture is not None:
+            raise ModelError(
+                f"aperture={self.aperture:g} needs a model of pixels, and this one scores whole "
+                f"windows; leave it out"
+            )
+        return predictions.astype(np.float64)
+
+    def _at_positions(self, predictions: NDArray[Any], offsets: Float64) -> NDArray[Any]:
+        """Return the prediction of the pixel at each position, or the mean around it."""
+        nearest = np.ceil(offsets - 0.5).astype(np.int64)
+        if self.aperture is None:
+            return np.asarray(predictions[np.arange(len(predictions)), *nearest])
+        rows, columns = (np.arange(length) for length in self.window_shape)
+        away_rows = (rows - offsets[0][:, np.newaxis])[:, :, np.newaxis]
+        away_columns = (columns - offsets[1][:, np.newaxis])[:, np.newaxis, :]
+        within = away_rows**2 + away_columns**2 <= self.aperture**2
+        within[np.arange(len(within)), *nearest] = True
+        sums = np.where(within[..., np.newaxis], predictions, 0).sum(axis=(1, 2), dtype=float)
+        return np.asarray(sums / within.sum(axis=(1, 2))[:, np.newaxis])
+
+
+def column_names(n_classes: int, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return what the classes are called, "class_0" where they have no names."""
+    return tuple(class_names) or tuple(f"class_{k}" for k in range(n_classes))

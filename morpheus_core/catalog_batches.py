@@ -1,0 +1,261 @@
+"""From rows of a catalogue to batches of windows, each file opened once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.catalog_sources import MissingFileError
+from morpheus_core.catalog_windows import (
+    CatalogEdges,
+    Int64,
+    WindowReader,
+    corners_of,
+    is_inside,
+    is_on,
+    shifted,
+)
+from morpheus_core.errors import InputError
+from morpheus_core.images import Image
+from morpheus_core.sky_positions import Float64, SkyToPixels
+from morpheus_core.windows import Padding
+
+logger = logging.getLogger("morpheus_core")
+
+#: A row that is to be run: its number, its set of images, and its position.
+ROW = np.dtype([("row", np.int64), ("set", np.int64), ("first", float), ("second", float)])
+#: Rows that are put in order at once, so that memory does not grow with the catalogue.
+CHUNK = 1 << 18
+
+
+class Status(IntEnum):
+    """What became of a row."""
+
+    OK = 0
+    NO_POSITION = 1
+    MISSING_FILE = 2
+    UNREADABLE_FILE = 3
+    OFF_IMAGE = 4
+    AT_THE_EDGE = 5
+    BLANK = 6
+    NOT_FINITE = 7
+
+    @property
+    def text(self) -> str:
+        """What the table says."""
+        return "ok" if self is Status.OK else self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rows that the model does not see."""
+
+    rows: Int64
+    status: Status
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RowBatch:
+    """Windows of rows that the model sees together.
+
+    Attributes
+    ----------
+    windows : list of ndarray, each (rows, height, width, bands)
+        One per input, as the model gets them.
+    rows : ndarray of int64, (rows,)
+        Their numbers in the catalogue.
+    offsets : ndarray, (2, rows)
+        Row and column of the position in the window of the first input.
+    """
+
+    windows: list[NDArray[Any]]
+    rows: Int64
+    offsets: Float64
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice | NDArray[np.bool_]) -> RowBatch:
+        windows = [window[part] for window in self.windows]
+        return RowBatch(windows, self.rows[part], self.offsets[:, part])
+
+    @property
+    def kind(self) -> list[Any]:
+        """What batches must have in common to be joined."""
+        return [(windows.shape[1:], windows.dtype) for windows in self.windows]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How windows are cut.
+
+    Attributes
+    ----------
+    on_sky : bool
+        Whether positions are angles, not pixels.
+    window_shape, batch_size, edges, padding
+        As in :func:`morpheus_core.predict_catalog`.
+    """
+
+    on_sky: bool
+    window_shape: tuple[int, int]
+    batch_size: int
+    edges: CatalogEdges
+    padding: Padding | None
+
+
+OpenSet = Callable[[int], AbstractContextManager[Sequence[Image]]]
+
+
+def batches_of(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
+    """Yield full batches, of rows that may be of several sets, and rows that have none.
+
+    Parameters
+    ----------
+    rows : ndarray of ROW
+        Rows of the same set must follow each other.
+    cut : Cut
+        How windows are cut.
+    open_set : callable
+        Opens the images of a set, of which one is open at a time.
+    """
+    waiting: list[RowBatch] = []
+    for piece in pieces_of(rows, cut, open_set):
+        if isinstance(piece, Skipped):
+            yield piece
+            continue
+        if waiting and waiting[0].kind != piece.kind:
+            yield joined(waiting)
+            waiting = []
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= cut.batch_size:
+            batch = joined(waiting)
+            yield batch[: cut.batch_size]
+            waiting = [batch[cut.batch_size :]] if len(batch) > cut.batch_size else []
+    if waiting:
+        yield joined(waiting)
+
+
+def joined(batches: Sequence[RowBatch]) -> RowBatch:
+    """Return batches as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return RowBatch(
+        [np.concatenate(windows) for windows in zip(*(b.windows for b in batches), strict=True)],
+        np.concatenate([batch.rows for batch in batches]),
+        np.concatenate([batch.offsets for batch in batches], axis=1),
+    )
+
+
+def pieces_of(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
+    """Yield what becomes of the rows, set by set; a set that cannot be read stops no other."""
+    ends = np.flatnonzero(np.diff(rows["set"], append=-1)) + 1
+    for start, stop in pairwise([0, *ends]):
+        group = rows[start:stop]
+        given: list[Int64] = []
+        try:
+            with open_set(int(group["set"][0])) as images:
+                for piece in SetReader(images, cut).pieces(group):
+                    given.append(piece.rows)
+                    yield piece
+        except InputError as error:
+            left = np.setdiff1d(group["row"], np.concatenate([np.empty(0, np.int64), *given]))
+            logger.warning("%d rows of the catalogue have no result: %s", len(left), error)
+            missing = isinstance(error, MissingFileError)
+            yield Skipped(left, Status.MISSING_FILE if missing else Status.UNREADABLE_FILE)
+
+
+class SetReader:
+    """Cuts the windows of one set of images.
+
+    Raises
+    ------
+    InputError
+        If the images do not fit each other, or the window.
+    """
+
+    def __init__(self, images: Sequence[Image], cut: Cut) -> None:
+        self._images, self._cut = images, cut
+        self._to_pixels = SkyToPixels(images) if cut.on_sky else None
+        if not cut.on_sky and len({image.shape[:2] for image in images}) > 1:
+            raise InputError(
+                "positions in pixels need inputs of the same height and width, got "
+                + " and ".join(f"{image.shape[:2]} for {image.name}" for image in images)
+            )
+        if cut.edges == "shift":
+            for image in images:
+                shifted(np.zeros((2, 0), np.int64), image, cut.window_shape)  # or refused
+        padding = cut.padding if cut.edges == "pad" else None
+        self._readers = [WindowReader(image, cut.window_shape, padding) for image in images]
+
+    def pieces(self, rows: NDArray[Any]) -> Iterator[RowBatch | Skipped]:
+        """Yield batches, in the order of the image, and the rows that are in none."""
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            positions = self._positions(chunk)
+            there = np.all([is_on(*pair) for pair in zip(positions, self._images, strict=True)], 0)
+            yield Skipped(chunk["row"][~there], Status.OFF_IMAGE)
+            yield from self._windows(chunk["row"][there], [one[:, there] for one in positions])
+
+    def _positions(self, rows: NDArray[Any]) -> list[Float64]:
+        """Return row and column of each position in each image, (2, rows)."""
+        if self._to_pixels is not None:
+            return self._to_pixels(rows["first"], rows["second"])
+        return [np.array([rows["second"], rows["first"]])] * len(self._images)
+
+    def _windows(self, rows: Int64, positions: Sequence[Float64]) -> Iterator[RowBatch | Skipped]:
+        cut = self._cut
+        corners = [corners_of(one, cut.window_shape) for one in positions]
+        if cut.edges == "shift":
+            corners = [
+                shifted(one, image, cut.window_shape)
+                for one, image in zip(corners, self._images, strict=True)
+            ]
+        order = np.lexsort((corners[0][1], corners[0][0]))
+        if cut.edges == "skip":
+            inside = np.all(
+                [
+                    is_inside(one, image, cut.window_shape)
+                    for one, image in zip(corners, self._images, strict=True)
+                ],
+                axis=0,
+            )
+            yield Skipped(rows[~inside], Status.AT_THE_EDGE)
+            order = order[inside[order]]
+        for start in range(0, len(order), cut.batch_size):
+            part = order[start : start + cut.batch_size]
+            windows = [
+                reader.windows(one[:, part])
+                for reader, one in zip(self._readers, corners, strict=True)
+            ]
+            offsets = positions[0][:, part] - corners[0][:, part]
+            yield from without_blank(RowBatch(windows, rows[part], offsets))
+
+
+def without_blank(batch: RowBatch) -> Iterator[RowBatch | Skipped]:
+    """Yield the rows whose windows are not NaN in every pixel, and the others apart."""
+    blank = np.all([is_blank(windows) for windows in batch.windows], axis=0)
+    if not blank.any():
+        yield batch
+        return
+    yield Skipped(batch.rows[blank], Status.BLANK)
+    if not blank.all():
+        yield batch[~blank]
+
+
+def is_blank(windows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Say which windows are NaN in every pixel."""
+    blank = np.asarray(np.isnan(windows[:, 0, 0, 0]))  # few are, and only those are looked at
+    blank[blank] = np.isnan(windows[blank]).all(axis=(1, 2, 3))
+    return blank

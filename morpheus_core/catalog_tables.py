@@ -1,0 +1,261 @@
+"""Catalogues as users have them → an astropy Table and positions; tables → files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import InputError, OutputError
+from morpheus_core.extras import require_package
+from morpheus_core.outputs import give_name
+from morpheus_core.sky_positions import Float64, parse_angles
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+#: What astropy calls the formats that catalogues are read from, by the end of the file's name.
+READABLE = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".xml": "votable",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".parquet": "parquet",
+}
+WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where the rows of a catalogue are.
+
+    Attributes
+    ----------
+    on_sky : bool
+        Whether these are angles, else pixels.
+    first, second : ndarray of float64, (rows,)
+        ICRS right ascension and declination in degrees, or column and row from 0, pixel centres
+        being whole numbers. NaN where there is none.
+    """
+
+    on_sky: bool
+    first: Float64
+    second: Float64
+
+
+def read_catalog(catalog: Any) -> Table:
+    """Return a catalogue as a table of its own, whose columns are shared with what was passed.
+
+    Raises
+    ------
+    InputError
+        If it is no table, or a file that cannot be read.
+    MissingPackageError
+        If the format needs a package that is not installed.
+    """
+    from astropy.table import Table
+
+    if isinstance(catalog, (str, os.PathLike)):
+        return read_file(Path(catalog))
+    if isinstance(catalog, Table):
+        return catalog.copy(copy_data=False)
+    if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
+        return Table.from_pandas(catalog)
+    raise InputError(
+        f"catalog must be an astropy Table, a pandas DataFrame or a path, got "
+        f"{type(catalog).__name__}"
+    )
+
+
+def read_file(path: Path) -> Table:
+    """Read a table; whole numbers stay whole, whatever their length."""
+    from astropy.table import Table
+    from astropy.utils.exceptions import AstropyWarning
+
+    file_format = format_of(path, "catalog", READABLE)
+    try:
+        with warnings.catch_warnings():
+            # Whole numbers of more than 64 bits become text.
+            warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
+            return Table.read(path, format=file_format)
+    except Exception as error:  # every format has classes of its own
+        raise InputError(f"the catalogue {path} cannot be read: {error}") from error
+
+
+def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
+    """Return what astropy calls the format of a file."""
+    end = path.suffix.lower()
+    if end not in formats:
+        raise InputError(f"{name} must end in one of {', '.join(formats)}, got {path}")
+    if end == ".parquet":
+        require_package("pyarrow", "catalog", f"{name}={path}")
+    return formats[end]
+
+
+def find_positions(
+    table: Table,
+    sky: tuple[str | None, str | None],
+    pixels: tuple[str | None, str | None],
+    origin: Literal[0, 1],
+) -> Positions:
+    """Find and read the columns of positions.
+
+    Parameters
+    ----------
+    table : Table
+        The catalogue.
+    sky, pixels : tuple of str or None
+        Names of the columns, as users gave them. Where they gave none, columns called ra and dec,
+        else x and y, in capitals or not, or the only column of `SkyCoord`.
+    origin : int
+        The number of the first pixel, 0 or 1.
+
+    Raises
+    ------
+    InputError
+        If there are no such columns, or they do not hold numbers or text.
+    """
+    if any(sky) and any(pixels):
+        raise InputError(f"give ra and dec, or x and y, not both, got {sky} and {pixels}")
+    if any(pixels):
+        column, row = (
+            table[column_named(table, name)] for name in (pixels[0] or "x", pixels[1] or "y")
+        )
+        return pixels_of(column, row, origin)
+    if any(sky):
+        longitudes = table[column_named(table, sky[0] or "ra")]
+        if hasattr(longitudes, "icrs"):
+            return from_coordinates(longitudes)
+        return angles_of(longitudes, table[column_named(table, sky[1] or "dec")])
+    names = [name.lower() for name in table.colnames]
+    centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
+    if {"ra", "dec"} <= set(names):
+        return find_positions(table, ("ra", "dec"), pixels, origin)
+    if {"x", "y"} <= set(names):
+        return find_positions(table, sky, ("x", "y"), origin)
+    if len(centres) == 1:
+        return from_coordinates(table[centres[0]])
+    raise InputError(
+        f"a catalogue must have the columns ra and dec, or x and y, or one of SkyCoord, got "
+        f"{', '.join(table.colnames)}; say which with ra= and dec=, or x= and y="
+    )
+
+
+def column_named(table: Table, name: str) -> str:
+    """Return the column of a name, in capitals or not, the exact one first."""
+    if name in table.colnames:
+        return name
+    same = [other for other in table.colnames if other.lower() == name.lower()]
+    if len(same) != 1:
+        raise InputError(
+            f"the catalogue must have one column {name}, got {', '.join(same or table.colnames)}"
+        )
+    return str(same[0])
+
+
+def from_coordinates(coordinates: Any) -> Positions:
+    """Read a column of SkyCoord."""
+    icrs = coordinates.icrs
+    return Positions(True, numbers(icrs.ra, "deg"), numbers(icrs.dec, "deg"))
+
+
+def angles_of(longitudes: Any, latitudes: Any) -> Positions:
+    """Read right ascensions and declinations: degrees, quantities, or text."""
+    first, second = (
+        parse_angles(text_of(column), per_hour) if is_text(column) else numbers(column, "deg")
+        for column, per_hour in ((longitudes, 15.0), (latitudes, 1.0))
+    )
+    return Positions(True, first, np.where(np.abs(second) <= 90, second, np.nan))
+
+
+def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
+    """Read pixel positions."""
+    return Positions(False, numbers(columns) - origin, numbers(rows) - origin)
+
+
+def is_text(column: Any) -> bool:
+    """Say whether a column holds text."""
+    return getattr(column, "dtype", np.dtype(float)).kind in "USO"
+
+
+def text_of(column: Any) -> list[str]:
+    """Return a column as text, empty where a value is missing."""
+    values = column.filled("") if np.ma.isMaskedArray(column) else column
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+
+def numbers(column: Any, unit: str | None = None) -> Float64:
+    """Return a column as float64 of its own, in a unit if it has one, NaN where it has no value."""
+    try:
+        mask = getattr(column, "mask", False)
+        if unit is not None and column.unit is not None:
+            column = column.to(unit)
+        values = np.array(np.ma.getdata(getattr(column, "unmasked", column).value), float)
+    except Exception as error:  # units have classes of their own
+        raise InputError(f"the column {column.info.name} must hold numbers: {error}") from error
+    values[mask] = np.nan
+    return values
+
+
+def refuse_names(table: Table, names: Sequence[str]) -> None:
+    """Raise if the result would have two columns of the same name, in capitals or not."""
+    seen: dict[str, str] = {name.lower(): name for name in table.colnames}
+    for name in names:
+        if name.lower() in seen:
+            raise InputError(
+                f"columns of the result must differ, got {name} beside {seen[name.lower()]}; "
+                f"rename it in the catalogue, or leave it out with keep="
+            )
+        seen[name.lower()] = name
+
+
+def refuse_unwritable(table: Table, path: Path) -> None:
+    """Raise if the columns of a catalogue cannot be written in the format that a path asks for."""
+    file_format = format_of(path, "out", WRITABLE)
+    with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
+        try:
+            table[:1].write(Path(directory) / path.name, format=file_format)
+        except Exception as error:  # every format has classes of its own
+            raise InputError(
+                f"the catalogue cannot be written to {path.name}: {error}; leave out columns with "
+                f"keep=, or choose another format"
+            ) from error
+
+
+def write_table(table: Table, path: Path, overwrite: bool) -> None:
+    """Write a table, which has its name only when it is complete.
+
+    Raises
+    ------
+    OutputError
+        If that is not possible.
+    """
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        table.write(part, format=format_of(path, "out", WRITABLE), overwrite=True)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {part}: {error}") from error
+    give_name(part, path, overwrite)
+
+
+def result_table(
+    table: Table, names: Sequence[str], columns: Sequence[NDArray[Any]], statuses: NDArray[Any]
+) -> Table:
+    """Return a catalogue with columns of results and the status."""
+    from astropy.table import MaskedColumn
+
+    for name, column in zip(names, columns, strict=True):
+        table[name] = MaskedColumn(column) if np.ma.isMaskedArray(column) else column
+    table["status"] = statuses
+    return table

@@ -1,0 +1,50 @@
+"""A worker that runs rows of a catalogue.
+
+``python -m morpheus_core.parallel.catalog_worker WORK_DIR INDEX PARENT_PID PREFETCH``; as `worker`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from morpheus_core.catalog_journal import RecordFile
+from morpheus_core.catalog_run import (
+    CatalogJob,
+    record_path,
+    rows_path,
+    run_rows,
+    witnessed,
+)
+from morpheus_core.models import unpickle_model
+from morpheus_core.parallel.worker import OnOneGpu, WindowCounter, main
+from morpheus_core.workspace import Workspace
+
+
+def run(workspace: Workspace, index: int, prefetch: int) -> None:
+    """Run the rows of a worker."""
+    job = open_job(workspace)
+    if index == 0:
+        job = witnessed(job, workspace)
+    with (
+        RecordFile(record_path(workspace, index), job.predictor.record_type) as file,
+        WindowCounter(workspace.progress_path(index)) as count,
+    ):
+        rows = np.load(rows_path(workspace, index))
+        run_rows(job, rows, job.open_set, prefetch, file.append, count)
+
+
+def open_job(workspace: Workspace) -> CatalogJob:
+    """Load what was stored for all workers."""
+    job = unpickle_model(workspace.stored_model() or b"")
+    assert isinstance(job, CatalogJob)
+    if os.environ["CUDA_VISIBLE_DEVICES"]:
+        job = replace(job, predictor=replace(job.predictor, model=OnOneGpu(job.predictor.model)))
+    return job
+
+
+if __name__ == "__main__":
+    main(run, *sys.argv[1:])

@@ -1,0 +1,447 @@
+"""Catalogues of all kinds in, tables of all kinds out, and rows that have no result."""
+
+import bz2
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import MaskedColumn, QTable, Table
+from conftest import require
+from numpy.testing import assert_allclose, assert_array_equal
+
+from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, columns
+from morpheus_core import predict_catalog as package_predict_catalog
+from morpheus_core.fits_images import FitsImage
+
+DOCUMENTATION = Path(__file__).parent.parent / "docs" / "catalogs.rst"
+IMAGE = np.arange(30 * 41.0, dtype="f4").reshape(30, 41)
+
+
+def pixel_and_mean(batch):
+    """Score whole windows: their first pixel and their mean."""
+    pixels = batch[0][..., 0]
+    return np.stack([pixels[:, 0, 0], pixels.mean(axis=(1, 2))], axis=1)
+
+
+def predict_catalog(model, catalog, n_classes=2, inputs=IMAGE, shape=(3, 3), **options):
+    options = {"progress": False, **options}
+    return package_predict_catalog(model, inputs, catalog, n_classes, 4, shape, **options)
+
+
+@pytest.fixture
+def catalog():
+    random = np.random.default_rng(4)
+    return Table(
+        {
+            "OBJID": 587722981736120347 + np.arange(23),
+            "x": random.uniform(2, 38, 23),
+            "Y": random.uniform(2, 27, 23),
+            "name": [f"NGC {k}" for k in range(23)],
+        }
+    )
+
+
+@pytest.fixture
+def expected(catalog):
+    tops, lefts = (np.ceil(catalog[name] - 1.5).astype(int) for name in ("Y", "x"))
+    return IMAGE[tops, lefts]
+
+
+def test_rows_keep_their_order_and_columns(catalog, expected):
+    table = predict_catalog(pixel_and_mean, catalog, class_names=["first", "mean"])
+    assert table.colnames == ["OBJID", "x", "Y", "name", "first", "mean", "status"]
+    assert_array_equal(table["first"], expected)
+    assert table["first"].dtype == np.float32
+    for name in catalog.colnames:
+        assert_array_equal(table[name], catalog[name])
+    assert catalog.colnames == ["OBJID", "x", "Y", "name"]
+
+
+def test_fits_counts_pixels_from_one(catalog, expected):
+    catalog["x"] += 1
+    catalog["Y"] += 1
+    assert_array_equal(predict_catalog(pixel_and_mean, catalog, origin=1)["class_0"], expected)
+
+
+def test_only_some_columns_are_kept(catalog):
+    assert predict_catalog(pixel_and_mean, catalog, keep=["OBJID"]).colnames == [
+        "OBJID",
+        "class_0",
+        "class_1",
+        "status",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.xml", "a.parquet"])
+def test_catalogues_are_read_from_files(catalog, expected, tmp_path, name):
+    if name.endswith("parquet"):
+        require("pyarrow")
+    written = {"csv": "ascii.csv", "xml": "votable"}.get(name.split(".")[1])
+    catalog.write(tmp_path / name, format=written)
+    table = predict_catalog(pixel_and_mean, tmp_path / name)
+    assert_array_equal(table["class_0"], expected)
+    assert_array_equal(table["OBJID"], catalog["OBJID"])
+
+
+def test_catalogues_are_data_frames(catalog, expected):
+    require("pandas")
+    assert_array_equal(predict_catalog(pixel_and_mean, catalog.to_pandas())["class_0"], expected)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.parquet"])
+def test_tables_are_written_once(catalog, expected, tmp_path, name):
+    if name.endswith("parquet"):
+        require("pyarrow")
+    catalog["x"] = MaskedColumn(catalog["x"], mask=np.arange(23) == 7)
+    with pytest.warns(MorpheusWarning, match="1 of 23 rows have no result: 22 ok, 1 no position"):
+        predict_catalog(pixel_and_mean, catalog, out=tmp_path / name, columns=["classes", "top"])
+    found = Table.read(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    there = np.arange(23) != 7
+    assert_array_equal(found["class_0"][there], expected[there])
+    assert np.isnan(np.ma.filled(found["class_0"], np.nan)[7])
+    assert [*found["OBJID"]] == [*catalog["OBJID"]]
+    assert found["status"][7] == "no position"
+    with pytest.raises(OutputError, match="exists already; pass overwrite=True"):
+        predict_catalog(pixel_and_mean, catalog, out=tmp_path / name)
+
+
+def test_a_catalogue_may_be_empty(catalog):
+    table = predict_catalog(pixel_and_mean, catalog[:0], columns=["classes", "top"])
+    assert len(table) == 0
+    assert table.colnames[-5:] == ["class_0", "class_1", "top", "top_score", "status"]
+
+
+def test_quantities_and_coordinates_survive(tmp_path):
+    sky = SkyCoord([10, 11], [20, 21], unit="deg")
+    catalog = QTable({"x": [5.0, 6], "y": [7.0, 8], "where": sky, "flux": [1, 2] * u.mJy})
+    table = predict_catalog(pixel_and_mean, catalog, x="x", y="y", out=tmp_path / "a.ecsv")
+    assert isinstance(table, QTable)
+    found = QTable.read(tmp_path / "a.ecsv")
+    assert_array_equal(found["where"].ra, sky.ra)
+    assert_array_equal(found["flux"], catalog["flux"])
+
+
+class TestRowsWithoutResult:
+    @pytest.fixture
+    def table(self):
+        image = IMAGE.copy()
+        image[20:, :10] = np.nan
+        image[5, 30] = np.nan
+        catalog = Table({"x": [3.0, 99, np.nan, 4, 30, 12], "y": [3.0, 3, 3, 25, 5, 12]})
+        with pytest.warns(MorpheusWarning, match="4 of 6 rows have no result"):
+            return predict_catalog(
+                pixel_and_mean, catalog, inputs=image, columns=["classes", "top"]
+            )
+
+    def test_they_say_why(self, table):
+        assert [*table["status"]] == [
+            "ok", "off image", "no position", "blank", "not finite", "ok",
+        ]  # fmt: skip
+
+    def test_they_have_no_values(self, table):
+        without = np.array(table["status"]) != "ok"
+        for name in ("class_0", "class_1", "top_score"):
+            assert_array_equal(np.isnan(table[name]), without)
+        assert_array_equal(table["top"].mask, without)
+
+    def test_the_model_does_not_see_blank_windows(self):
+        image = IMAGE.copy()
+        image[:, :20] = np.nan
+        catalog = Table({"x": np.arange(2.0, 38), "y": np.full(36, 9.0)})
+        seen = []
+
+        def model(batch):
+            seen.append(len(batch[0]))
+            return batch[0][:, 2, 2]
+
+        with pytest.warns(MorpheusWarning, match="17 blank"):
+            predict_catalog(model, catalog, 1, image)
+        assert sum(seen) == 19
+
+
+class TestModelsOfPixels:
+    catalog = Table({"x": [10.2, 0.0, 40.3, 20.5], "y": [10.9, 0.0, 29.4, 12.0]})
+
+    @staticmethod
+    def same(batch):
+        return np.concatenate([batch[0], -batch[0]], axis=-1)
+
+    @pytest.mark.parametrize("edges", ["shift", "pad"])
+    def test_the_pixel_at_the_position_counts(self, edges):
+        table = predict_catalog(self.same, self.catalog, shape=(6, 5), edges=edges)
+        expected = IMAGE[[11, 0, 29, 12], [10, 0, 40, 20]]
+        assert_array_equal(table["class_0"], expected)
+        assert_array_equal(table["class_1"], -expected)
+
+    def test_the_mean_in_an_aperture(self):
+        table = predict_catalog(self.same, self.catalog, shape=(9, 8), aperture=2.2)
+        rows, columns = np.indices(IMAGE.shape)
+        for x, y, mean in table.iterrows("x", "y", "class_0"):
+            assert mean == pytest.approx(
+                IMAGE[(rows - y) ** 2 + (columns - x) ** 2 <= 2.2**2].mean()
+            )
+
+    def test_a_small_aperture_holds_the_nearest_pixel(self):
+        table = predict_catalog(self.same, self.catalog, shape=(6, 5), aperture=0.01)
+        assert_array_equal(table["class_0"], IMAGE[[11, 0, 29, 12], [10, 0, 40, 20]])
+
+    def test_models_of_windows_have_no_aperture(self):
+        with pytest.raises(ModelError, match="aperture=2 needs a model of pixels"):
+            predict_catalog(pixel_and_mean, self.catalog, aperture=2)
+
+    @pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)])
+    def test_one_class_needs_no_axis(self, axes):
+        def model(batch):
+            whole = batch[0][:, 1, 1, 0]
+            return {1: whole, 2: whole[:, None], 3: batch[0][..., 0], 4: batch[0]}[len(axes)]
+
+        table = predict_catalog(model, self.catalog[:1], 1)
+        assert table["class_0"][0] == IMAGE[11, 10]
+
+
+class TestDerivedColumns:
+    centres = np.linspace(0, 0.4, 100, endpoint=False) + 0.002
+    random = np.random.default_rng(5)
+    scores = random.dirichlet(np.full(100, 0.2), 8)
+
+    def values(self, *wanted, scores=None, **options):
+        scores = self.scores if scores is None else scores
+        catalog = Table({"x": np.arange(len(scores)), "y": np.zeros(len(scores))})
+        return predict_catalog(
+            lambda batch: scores[batch[0][:, 0, 0, 0].astype(int)],
+            catalog, scores.shape[1], np.arange(50.0)[None], (1, 1), columns=wanted,
+            output_dtype="float64", **options,
+        )  # fmt: skip
+
+    def test_argmax_top_and_entropy(self):
+        scores = np.array([[0.2, 0.8, 0.0], [2.0, 1.0, 1.0]])
+        table = self.values("argmax", columns.top, "entropy", scores=scores, class_names=[*"abc"])
+        assert [*table["argmax"]] == [1, 0]
+        assert [*table["top"]] == ["b", "a"]
+        assert [*table["top_score"]] == [0.8, 2.0]
+        expected = [-0.2 * np.log(0.2) - 0.8 * np.log(0.8), 1.5 * np.log(2)]
+        assert_allclose(table["entropy"], expected)
+
+    def test_moments_of_a_distribution(self):
+        table = self.values(columns.expected_value(self.centres), columns.std(self.centres))
+        mean = self.scores @ self.centres
+        assert_allclose(table["expected_value"], mean)
+        square = self.scores @ self.centres**2
+        assert_allclose(table["std"], np.sqrt(square - mean**2), rtol=1e-9)
+
+    def test_quantiles_are_those_of_a_sample(self):
+        table = self.values(columns.quantiles(0.16, 0.5, 0.84, bin_centres=self.centres))
+        for row, scores in zip(table, self.scores, strict=True):
+            bins = self.random.choice(100, 400_000, p=scores)
+            sample = self.centres[bins] + self.random.uniform(-0.002, 0.002, len(bins))
+            below = [(sample < row[name]).mean() for name in ("q0.16", "q0.5", "q0.84")]
+            assert_allclose(below, [0.16, 0.5, 0.84], atol=0.004)
+
+    def test_the_ends_of_the_outer_bins(self):
+        table = self.values(columns.quantiles(0, 1, bin_centres=self.centres))
+        assert_allclose([table["q0"][0], table["q1"][0]], [0, 0.4], atol=1e-12)
+
+    def test_scores_that_are_no_distribution_have_no_moments(self):
+        scores = np.array([[0.0, 0.0], [-1.0, 2.0]])
+        table = self.values("argmax", columns.std([0, 1]), scores=scores)
+        assert np.isnan(table["std"]).all()
+        assert [*table["argmax"]] == [0, 1]
+
+
+def test_imports_nothing_that_is_slow():
+    code = (
+        "import sys, morpheus_core; "
+        "assert not {'astropy.table', 'pandas', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"edges": "wrap"}, "edges must be one of 'shift', 'pad', 'skip'"),
+        ({"padding": "reflect"}, 'padding needs edges="pad"'),
+        ({"ra": "x"}, "must have one column dec"),
+        ({"ra": "x", "y": "Y"}, "give ra and dec, or x and y, not both"),
+        ({"x": "X", "y": "height"}, "must have one column height"),
+        ({"x": "name", "y": "Y"}, "the column name must hold numbers"),
+        ({"origin": 2}, "origin must be 0 or 1, got 2"),
+        ({"aperture": -1}, "aperture must be a finite number > 0"),
+        ({"columns": ["best"]}, "columns must be of classes, argmax, top, entropy"),
+        ({"columns": []}, "columns must be at least one"),
+        ({"columns": [columns.std([1, 2, 3])]}, "bin_centres must be 2 numbers"),
+        ({"class_names": ["x", "z"]}, "columns of the result must differ, got x beside x"),
+        ({"class_names": ["a", "Status"]}, "must differ, got status beside Status"),
+        ({"keep": ["y"]}, "keep must be a list of columns of the catalogue"),
+        ({"cpus": 2}, "need out or work_dir"),
+        ({"resume": True}, "need out or work_dir"),
+        ({"out": "a.txt"}, "out must end in one of .csv"),
+        ({"out": "/nowhere/a.csv"}, "out must be in a folder that exists"),
+        ({"bands": ["u", "g"]}, 'bands must be "last" or "first" without a template'),
+        ({"inputs": "frame-{run}.fits"}, "must name columns of the catalogue, got run"),
+        ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
+        ({"inputs": "{name:06d}.fits"}, "must fit the values of name"),
+        ({"inputs": ["{OBJID}.fits", IMAGE]}, "must all be templates"),
+        ({"inputs": IMAGE[:2]}, "must not be smaller than a window"),
+        ({"inputs": [IMAGE, IMAGE[1:]]}, "positions in pixels need inputs of the same height"),
+        ({"x": "x", "y": "Y", "inputs": "a.fits"}, "no such file"),
+    ],
+)
+def test_arguments_that_cannot_be(catalog, options, message, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        predict_catalog(pixel_and_mean, catalog, **options)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_sky_positions_need_world_coordinates():
+    with pytest.raises(InputError, match="celestial world coordinates, and model_inputs"):
+        predict_catalog(pixel_and_mean, Table({"ra": [1.0], "dec": [2.0]}))
+
+
+@pytest.mark.parametrize("catalog", ["a.csv", "a.dat", 5, "damaged.fits"])
+def test_catalogues_that_cannot_be_read(catalog, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.fits").write_bytes(b"SIMPLE  = nothing else" * 500)
+    with pytest.raises(InputError, match=r"catalog(ue)? .*(cannot be read|must)"):
+        predict_catalog(pixel_and_mean, catalog)
+
+
+def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_path):
+    catalog["image"] = np.zeros((23, 2, 2))
+    with pytest.raises(InputError, match=r"cannot be written to a\.csv"):
+        predict_catalog(pixel_and_mean, catalog, out=tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            lambda batch: batch[0][:, 0, 0, :],
+            r"returned \(4, 1\) for n_classes=2; expected \(4, 2\)",
+        ),
+        (lambda batch: 1 / 0, r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*of the catalogue"),
+        ("no_such_module:make", "no_such_module:make failed"),
+    ],
+)
+def test_models_that_fail(catalog, model, message):
+    with pytest.raises(ModelError, match=message):
+        predict_catalog(model, catalog)
+
+
+class TestFilesOfEachRow:
+    """Templates, of frames with two bands."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for run in (94, 125):
+            for band in "gr":
+                path = tmp_path / f"frame-{band}-{run:06d}.fits.bz2"
+                hdu = fits.PrimaryHDU(IMAGE + 10_000 * run + (0.5 if band == "r" else 0))
+                hdu.writeto(path)
+        (tmp_path / "frame-g-000007.fits.bz2").write_bytes(b"")
+        (tmp_path / "frame-r-000007.fits.bz2").write_bytes(b"")
+        whole = (tmp_path / "frame-g-000094.fits.bz2").read_bytes()
+        (tmp_path / "frame-g-000008.fits.bz2").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "frame-r-000008.fits.bz2").write_bytes(whole)
+        short = bz2.compress(bz2.decompress(whole)[:4000])
+        (tmp_path / "frame-g-000009.fits.bz2").write_bytes(short)
+        (tmp_path / "frame-r-000009.fits.bz2").write_bytes(whole)
+        return tmp_path
+
+    @pytest.fixture
+    def frames(self):
+        random = np.random.default_rng(6)
+        runs = random.permutation([94] * 7 + [125] * 6 + [7, 8, 9, 10])
+        return Table(
+            {"run": runs, "x": random.integers(2, 38, 17), "y": random.integers(2, 28, 17)}
+        )
+
+    def run(self, folder, frames, **options):
+        template = str(folder / "frame-{band}-{run:06d}.fits.bz2")
+        options = {"bands": ["g", "r"], "shape": (1, 1), **options}
+        return predict_catalog(
+            lambda batch: np.concatenate([window[:, 0, 0, :] for window in batch], -1),
+            frames, 2, template, output_dtype="float64", **options,
+        )  # fmt: skip
+
+    def test_each_row_is_cut_from_its_files(self, folder, frames):
+        with pytest.warns(MorpheusWarning, match="13 ok, 1 missing file, 3 unreadable file"):
+            table = self.run(folder, frames)
+        good = np.isin(frames["run"], [94, 125])
+        values = IMAGE[frames["y"], frames["x"]] + 10_000.0 * frames["run"]
+        assert_array_equal(table["class_0"][good], values[good])
+        assert_array_equal(table["class_1"][good], values[good] + 0.5)
+        statuses = dict(zip(frames["run"], table["status"], strict=True))
+        assert statuses == {94: "ok", 125: "ok", 7: "unreadable file", 8: "unreadable file",
+                            9: "unreadable file", 10: "missing file"}  # fmt: skip
+
+    def test_each_file_is_opened_once_and_closed(self, folder, frames, monkeypatch):
+        opened, most = [], []
+
+        class Image(FitsImage):
+            def __init__(self, path, *arguments):
+                opened.append(path.name)
+                most.append(path.name)
+                super().__init__(path, *arguments)
+
+            def close(self):
+                most.append(None)
+                super().close()
+
+        monkeypatch.setattr("morpheus_core.catalog_sources.FitsImage", Image)
+        self.run(folder, frames[np.isin(frames["run"], [94, 125])], prefetch=0)
+        assert len(opened) == len(set(opened)) == 4
+        assert [name is None for name in most] == [False, False, True, True] * 2
+
+    def test_batches_are_filled_from_several_files(self, folder, frames):
+        sizes = []
+
+        def model(batch):
+            sizes.append(len(batch[0]))
+            return batch[0][:, 0, 0]
+
+        predict_catalog(model, frames[np.isin(frames["run"], [94, 125])], 1,
+                        str(folder / "frame-g-{run:06d}.fits.bz2"))  # fmt: skip
+        assert sizes == [4, 4, 4, 1]
+
+    def test_batches_hold_windows_of_one_type(self, tmp_path):
+        """Joined with float64, float32 would be seen as such, or not, by chance."""
+        types = [["f4", "f8"], ["i2", "f4"]]
+        for (row, column), dtype in np.ndenumerate(types):
+            fits.writeto(
+                tmp_path / f"{row}-{column}.fits", np.full((3, 3), 10 * row + column, dtype)
+            )
+        catalog = Table({"b": [0, 1, 0, 1], "a": [0, 0, 1, 1], "x": [1] * 4, "y": [1] * 4})
+        seen = []
+
+        def model(batch):
+            seen.append(batch[0].dtype)
+            return batch[0][:, 0, 0]
+
+        table = predict_catalog(model, catalog, 1, str(tmp_path / "{a}-{b}.fits"))
+        assert [*table["class_0"]] == [0, 1, 10, 11]
+        assert sorted(dtype.str[1:] for dtype in seen) == ["f4", "f4", "f8", "i2"]
+
+    def test_rows_that_name_no_file(self, folder, frames):
+        frames = frames[np.isin(frames["run"], [94, 125])]
+        frames["run"] = MaskedColumn(frames["run"], mask=np.arange(13) == 2)
+        with pytest.warns(MorpheusWarning, match="12 ok, 1 missing file"):
+            assert self.run(folder, frames)["status"][2] == "missing file"
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 rows have no result")
+def test_documentation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the examples write files
+    outcome = doctest.testfile(
+        str(DOCUMENTATION), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert outcome.attempted > 10
+    assert outcome.failed == 0

@@ -1,0 +1,243 @@
+"""Runs of catalogues that are interrupted, resumed, and done by other processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from numpy.testing import assert_array_equal
+
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    OutputError,
+    WorkerError,
+    predict_catalog,
+)
+from morpheus_core.catalog_journal import RecordFile, read_records, record_type
+
+IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
+CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
+ARGUMENTS = (CATALOG, 1, 16, (5, 6))
+
+
+def total(batch):
+    return batch[0].sum(axis=(1, 2), dtype="f8")
+
+
+class Stopping:
+    """Sums windows; fails once at a call, and counts the windows it has seen."""
+
+    def __init__(self, calls):
+        self.calls, self.windows = calls, 0
+
+    def __call__(self, batch):
+        if self.calls == 0:
+            raise KeyboardInterrupt
+        self.calls -= 1
+        self.windows += len(batch[0])
+        return total(batch)
+
+
+@pytest.fixture
+def path(tmp_path):
+    fits.writeto(tmp_path / "image.fits", IMAGE)
+    return tmp_path / "image.fits"
+
+
+@pytest.fixture
+def expected():
+    return np.array(run(IMAGE)["class_0"])
+
+
+def run(image, model=total, **options):
+    return predict_catalog(model, image, *ARGUMENTS, progress=False, **options)
+
+
+def interrupted(path, calls=9, **options):
+    """Interrupt a run after some calls of the model."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(path, Stopping(calls), out=path.with_name("out.csv"), **options)
+    return caught.value
+
+
+def test_the_order_of_rows_does_not_matter(expected):
+    order = np.random.default_rng(3).permutation(len(CATALOG))
+    table = predict_catalog(total, IMAGE, CATALOG[order], *ARGUMENTS[1:], progress=False)
+    assert_array_equal(table["class_0"], expected[order])
+
+
+@pytest.mark.parametrize(("kind", "n"), [("array", 1), ("file", 3)])
+def test_workers_give_what_one_process_gives(path, expected, kind, n):
+    out = path.with_name("out.csv")
+    table = run(path if kind == "file" else IMAGE, cpus=n, out=out)
+    assert_array_equal(table["class_0"], expected)
+    assert_array_equal(Table.read(out)["class_0"].astype("f4"), expected)
+    assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv"}
+
+
+def test_workers_share_files_of_each_row(tmp_path):
+    for number in range(6):
+        fits.writeto(tmp_path / f"{number}.fits", np.full((20, 20), number, "f4"))
+    catalog = Table({"number": np.arange(40) % 7, "x": np.full(40, 9), "y": np.full(40, 9)})
+    with pytest.warns(MorpheusWarning, match="5 missing file"):
+        table = predict_catalog(
+            total, str(tmp_path / "{number}.fits"), catalog, 1, 4, (1, 1), cpus=2,
+            work_dir=tmp_path / "work", progress=False,
+        )  # fmt: skip
+    assert_array_equal(
+        table["class_0"], np.where(catalog["number"] == 6, np.nan, catalog["number"])
+    )
+    assert not (tmp_path / "work").exists()
+
+
+class TestInterruptedRuns:
+    @pytest.mark.parametrize(("first", "second"), [({}, {"cpus": 2}), ({"cpus": 2}, {})])
+    def test_go_on(self, path, expected, first, second):
+        if first:
+            with pytest.raises(WorkerError, match="KeyboardInterrupt"):
+                run(path, Stopping(9), out=path.with_name("out.csv"), **first)
+        else:
+            interrupted(path)
+        table = run(path, out=path.with_name("out.csv"), resume=True, **second)
+        assert_array_equal(table["class_0"], expected)
+        assert not path.with_name("out.csv.morpheus").exists()
+
+    def test_lose_no_finished_row(self, path, expected):
+        note = interrupted(path, 9).__notes__[0]
+        assert "resume=True continues" in note
+        model = Stopping(-1)
+        table = run(path, model, out=path.with_name("out.csv"), resume=True)
+        assert_array_equal(table["class_0"], expected)
+        assert model.windows == 500 - 9 * 16 + 16  # once more the first batch, to know the model
+
+    def test_survive_a_kill(self, path, expected):
+        code = """if True:
+            import sys, time
+            from test_catalog_runs import predict_catalog, total, ARGUMENTS
+            def slow(batch):
+                time.sleep(0.05)
+                return total(batch)
+            predict_catalog(slow, sys.argv[1], *ARGUMENTS, out=sys.argv[2], progress=False)
+        """
+        out = path.with_name("out.csv")
+        records = path.with_name("out.csv.morpheus") / "0" / "records"
+        search = os.pathsep.join([os.environ.get("PYTHONPATH", ""), os.path.dirname(__file__)])  # noqa: PTH120
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, path, out], env={**os.environ, "PYTHONPATH": search}
+        )
+        deadline = time.monotonic() + 60
+        while not (records.exists() and records.stat().st_size > 500):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists()
+        model = Stopping(-1)
+        assert_array_equal(run(path, model, out=out, resume=True)["class_0"], expected)
+        assert model.windows < 500
+
+    def test_are_not_begun_anew_by_accident(self, path):
+        interrupted(path)
+        with pytest.raises(OutputError, match="in the way, of a run"):
+            run(path, out=path.with_name("out.csv"))
+
+    def test_need_the_same_model(self, path):
+        interrupted(path)
+        with pytest.raises(ModelError, match="does not predict what it did"):
+            run(path, lambda batch: 2 * total(batch), out=path.with_name("out.csv"), resume=True)
+
+    @pytest.mark.parametrize(
+        ("options", "names"),
+        [
+            ({"edges": "skip"}, "arguments"),
+            ({"columns": ["entropy"]}, "columns, derived"),
+            ({"output_dtype": "float64"}, "output_dtype"),
+        ],
+    )
+    def test_need_the_same_arguments(self, path, options, names):
+        interrupted(path)
+        with pytest.raises(InputError, match=f"got other {names}; give those"):
+            run(path, out=path.with_name("out.csv"), resume=True, **options)
+
+    def test_need_the_same_inputs_and_catalogue(self, path):
+        interrupted(path)
+        out = path.with_name("out.csv")
+        with pytest.raises(InputError, match="got other catalog"):
+            predict_catalog(total, path, CATALOG[1:], 1, 16, (5, 6), out=out, resume=True)
+        os.utime(path, (1, 1))
+        with pytest.raises(InputError, match="got other model_inputs"):
+            run(path, out=out, resume=True)
+
+    def test_try_missing_files_again(self, tmp_path):
+        catalog = Table({"n": [0, 1], "x": [4, 4], "y": [4, 4]})
+        arguments = (str(tmp_path / "{n}.fits"), catalog, 1, 1, (3, 3))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        fits.writeto(tmp_path / "1.fits", IMAGE)
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(0), *arguments, **options)
+        fits.writeto(tmp_path / "0.fits", IMAGE)
+        table = predict_catalog(total, *arguments, **options, resume=True)
+        assert [*table["status"]] == ["ok", "ok"]
+
+    def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
+        for number in (0, 1, 3):
+            fits.writeto(tmp_path / f"{number}.fits", np.full((9, 9), number, "f4"))
+
+        def model(batch):
+            if batch[0].max() == 3 and not (tmp_path / "2.fits").exists():
+                time.sleep(2)  # the other worker ends meanwhile
+                raise ValueError("now")
+            return total(batch)
+
+        catalog = Table({"n": np.arange(4), "x": [4] * 4, "y": [4] * 4})
+        arguments = (model, str(tmp_path / "{n}.fits"), catalog, 1, 1, (1, 1))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(WorkerError, match="now"):
+            predict_catalog(*arguments, **options, cpus=2)
+        fits.writeto(tmp_path / "2.fits", np.full((9, 9), 2, "f4"))
+        table = predict_catalog(*arguments, **options, resume=True)
+        assert [*table["class_0"]] == [0, 1, 2, 3]
+
+    def test_that_finished_nothing_leave_nothing(self, path):
+        interrupted(path, calls=0)
+        assert [file.name for file in path.parent.iterdir()] == ["image.fits"]
+
+
+def test_workers_that_fail_say_why(path, expected):
+    def model(batch):
+        raise ValueError("no such layer")
+
+    with pytest.raises(WorkerError, match=r"(?s)rows of the catalogue failed: .*no such layer"):
+        run(path, model, out=path.with_name("out.csv"), cpus=2)
+    with pytest.raises(ModelError, match="cannot be sent"):
+        run(path, partial(next, (n for n in ())), out=path.with_name("b.csv"), cpus=2)
+    assert not list(path.parent.glob("b.csv*"))
+    assert_array_equal(run(path, out=path.with_name("out.csv"))["class_0"], expected)
+
+
+def test_a_block_that_was_cut_short_ends_what_is_read(tmp_path):
+    dtype = record_type(2, "float32")
+    records = np.zeros(5, dtype)
+    records["row"] = np.arange(5)
+    with RecordFile(tmp_path / "records", dtype) as file:
+        file.append(records[:2])
+        file.append(records[2:])
+    whole = (tmp_path / "records").read_bytes()
+    for damaged in (whole[:-1], whole[:-3] + b"abc", whole[: len(whole) // 2], whole + bytes(99)):
+        (tmp_path / "records").write_bytes(damaged)
+        assert_array_equal(
+            read_records(tmp_path / "records", dtype)["row"],
+            np.arange(5 if len(damaged) > len(whole) else 2),
+        )
+    with RecordFile(tmp_path / "records", dtype) as file:
+        file.append(records[:1])
+    assert_array_equal(read_records(tmp_path / "records", dtype)["row"], [0, 1, 2, 3, 4, 0])
