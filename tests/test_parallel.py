@@ -253,7 +253,7 @@ def test_workers_read_ahead_when_asked(tmp_path, prefetch):
         import threading
 
         names = [thread.name for thread in threading.enumerate()]
-        assert any(name.startswith("morpheus-read") for name in names) == (prefetch > 0), names
+        assert any(name.startswith("morpheus") for name in names) == (prefetch > 0), names
         return two_classes(batch)
 
     predict(model, out_dir=tmp_path, cpus=1, prefetch=prefetch)
