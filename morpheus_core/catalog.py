@@ -36,6 +36,7 @@ from morpheus_core.catalog_tables import (
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.fits_images import split_extension
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
@@ -140,7 +141,8 @@ def predict_catalog(
         Without that and `out` they are kept in memory.
     resume : bool, default False
         Continue the run that was interrupted, with the same arguments, catalogue and inputs, or
-        begin one. Rows whose files were missing or unreadable are tried again.
+        begin one. Rows whose files were missing or unreadable are tried again; files of a template
+        are told apart by their names alone.
     overwrite : bool, default False
         Replace an existing `out`, once the new one is complete.
     progress : bool, default True
@@ -154,7 +156,8 @@ def predict_catalog(
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
         "no position", "missing file", "unreadable file" (damaged, without a sky position, or of
         another pixel scale), "off image", "at the edge" (``edges="skip"``), "blank" (NaN in every
-        pixel of every input) or "not finite" (what the model returned). Results of all but "ok" are
+        pixel of every input) or "not finite" (what the model returned, or what is derived of it,
+        such as the entropy of scores that are no probabilities). Results of all but "ok" are
         NaN, or masked if they are no floats.
 
     Raises
@@ -216,7 +219,7 @@ def predict_catalog(
             SetReader(images, cut)  # or refused
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
-        place.check(table, [image.path for image in images or () if image.path], overwrite)
+        place.check(table, input_paths(catalog, sources, images or ()), overwrite)
         rows = in_order(sources, positions.first, positions.second)
         run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows, request)
         values, statuses = collect(run, predictor, positions, sources)
@@ -242,8 +245,17 @@ class Places:
             return
         if not self.out.parent.is_dir():
             raise InputError(f"out must be in a folder that exists, got {self.out}")
-        refuse_to_replace([self.out], inputs, overwrite)
+        if self.out.exists():
+            refuse_to_replace([self.out], [path for path in inputs if path.exists()], overwrite)
         refuse_unwritable(table, self.out)
+
+
+def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list[Path]:
+    """Return all files that are read."""
+    paths = [Path(catalog)] if isinstance(catalog, (str, os.PathLike)) else []
+    paths += [image.path for image in images if image.path is not None]
+    named = {place for places in sources.sets for place in places if isinstance(place, str)}
+    return paths + [split_extension(place)[0] for place in named]
 
 
 def places_of(out: Any, work_dir: Any) -> Places:

@@ -63,9 +63,14 @@ class RowPredictor:
             return records
         scores = self._scores(batch)
         finite = np.isfinite(scores).all(axis=1)
-        records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
         values = [column.of_scores(scores[finite]) for column in self.columns]
-        records["values"][finite] = np.hstack(values)
+        with np.errstate(over="ignore"):
+            records["values"][finite] = np.hstack(values)
+        finite = np.isfinite(records["values"]).all(
+            axis=1
+        )  # neither logarithms nor float32 spoil it
+        records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
+        records["values"][~finite] = np.nan
         return records
 
     def finished(self, values: NDArray[Any]) -> list[Any]:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +175,9 @@ class CatalogRun:
         in_the_way = [folder for folder in folders(workspace.directory) if not is_free(folder)]
         if in_the_way:
             raise OutputError(
-                f"{in_the_way[0]} is in the way, of a run that is going on or "
-                f"was interrupted; pass resume=True to continue that run, or remove it, or pass "
-                f"another work_dir"
+                f"{workspace.directory} is in the way, of a run that is going on or was "
+                f"interrupted: it holds {in_the_way[0].name}; pass resume=True to continue that "
+                f"run, or remove all of it, or pass another work_dir"
             )
         workspace.folder(0).mkdir(mode=0o700, exist_ok=True)
         write_whole(path, json.dumps(fingerprint))
@@ -212,6 +211,7 @@ class CatalogRun:
             "aperture": job.predictor.aperture,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
             "model_inputs": inputs,
+            "bands": job.sources.layout,
         }
 
     def _run_here(
@@ -340,7 +340,9 @@ def remove_if_empty(directory: Path) -> None:
 
 def folders(directory: Path) -> list[Path]:
     """Return the folders of a run, "0", "1", ..."""
-    return list(takewhile(Path.is_dir, (directory / str(index) for index in count())))
+    found = directory.iterdir() if directory.is_dir() else ()
+    numbers = sorted(int(path.name) for path in found if path.name.isdecimal() and path.is_dir())
+    return [directory / str(number) for number in numbers]
 
 
 def rows_path(workspace: Workspace, index: int) -> Path:

@@ -72,7 +72,11 @@ def open_set(places: Sequence[Any], layout: Bands) -> Iterator[list[Image]]:
 def open_file(source: str, layout: Bands) -> Image:
     """Open a file, perhaps with an extension in brackets."""
     path, extension = split_extension(source)
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError:  # a name too long, for instance
+        exists = False
+    if not exists:
         raise MissingFileError(f"no such file: {path}")
     return FitsImage(path, extension, layout)
 
@@ -105,7 +109,7 @@ def name_files(
     InputError
         If a template names what the catalogue does not have, or does not fit its values.
     """
-    fields = [name for one in templates for _, name, *_ in Formatter().parse(one) if name]
+    fields = [name for one in templates for name in fields_of(one)]
     names = sorted(set(fields) - {"band"})
     refuse_fields(names, table, "band" in fields, bands)
     set_of_row, values = distinct(table, names)
@@ -124,12 +128,20 @@ def name_files(
     return Sources(sets, set_of_row, layout)
 
 
+def fields_of(template: str) -> list[str]:
+    """Return the names in braces."""
+    try:
+        return [name for _, name, *_ in Formatter().parse(template) if name]
+    except ValueError as error:
+        raise InputError(f"the template {template} must have names in braces: {error}") from error
+
+
 def files_of(templates: Sequence[str], bands: Sequence[str]) -> list[tuple[str, str]]:
     """Return each template with each of its bands."""
     return [
         pair
         for template in templates
-        for pair in product([template], bands if "{band" in template else [""])
+        for pair in product([template], bands if "band" in fields_of(template) else [""])
     ]
 
 
@@ -155,7 +167,11 @@ def distinct(table: Table, names: Sequence[str]) -> tuple[Int64, list[tuple[Any,
     for name in names:
         column = table[name]
         missing |= np.asarray(getattr(column, "mask", False))
-        _, values = np.unique(np.ma.getdata(column), return_inverse=True)
+        data = np.ma.getdata(column)
+        if data.dtype.kind == "O":  # as pandas leaves it: text beside None and NaN
+            missing |= np.array([value is None or value != value for value in data], bool)
+            data = np.array([str(value) for value in data])
+        _, values = np.unique(data, return_inverse=True)
         # Few numbers stand for the combinations so far, so products stay small.
         _, codes = np.unique(codes * (values.max(initial=0) + 1) + values, return_inverse=True)
     codes[missing] = -1

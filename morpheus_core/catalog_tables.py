@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -224,7 +225,10 @@ def refuse_unwritable(table: Table, path: Path) -> None:
     file_format = format_of(path, "out", WRITABLE)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         try:
-            table[:1].write(Path(directory) / path.name, format=file_format)
+            table[:1].write(Path(directory) / f"first{path.suffix}", format=file_format)
+            texts = [name for name in table.colnames if is_text(table[name])]
+            if texts:  # of which any row may hold what the format cannot
+                table[texts].write(Path(directory) / f"texts{path.suffix}", format=file_format)
         except Exception as error:  # every format has classes of its own
             raise InputError(
                 f"the catalogue cannot be written to {path.name}: {error}; leave out columns with "
@@ -240,12 +244,15 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     OutputError
         If that is not possible.
     """
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")  # nobody else's name
     try:
-        table.write(part, format=format_of(path, "out", WRITABLE), overwrite=True)
-    except OSError as error:
+        table.write(part, format=format_of(path, "out", WRITABLE))
+    except Exception as error:  # every format has classes of its own
         part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {part}: {error}") from error
+        raise OutputError(
+            f"cannot write {path}: {error}; finished rows are kept: pass resume=True and the same "
+            f"work_dir (by default {path.name}.morpheus) with another out"
+        ) from error
     give_name(part, path, overwrite)
 
 

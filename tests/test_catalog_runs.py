@@ -150,6 +150,17 @@ class TestInterruptedRuns:
         with pytest.raises(OutputError, match="in the way, of a run"):
             run(path, out=path.with_name("out.csv"))
 
+    @pytest.mark.parametrize("number", [1, 7])
+    def test_folders_with_a_number_are_in_the_way(self, path, number):
+        """Records of another run would be taken for those of this one, and files lost."""
+        folder = path.parent / "work" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "mine.txt").write_text("precious")
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=f"in the way, .* it holds {number};"):
+                run(path, work_dir=folder.parent, resume=resume)
+        assert (folder / "mine.txt").read_text() == "precious"
+
     def test_need_the_same_model(self, path):
         interrupted(path)
         with pytest.raises(ModelError, match="does not predict what it did"):

@@ -148,7 +148,7 @@ def test_view(folder, capsys):
     [
         (["--window", "70"], "window"),
         (["--model", "cli_network:broken"], "RuntimeError: no weights"),
-        (["--model", "net.onnx"], "net.onnx"),
+        (["--model", "net.onnx"], "onnx"),
         (["--model", "net.pkl"], "net.pkl"),
         (["--model", "net.h5"], "a model must be a file with one of the suffixes"),
         (["--model", "damaged.pkl", "--trust-pickle"], "damaged.pkl cannot be loaded"),
