@@ -13,7 +13,7 @@ from morpheus_core.catalog_batches import RowBatch, Skipped, Status
 from morpheus_core.catalog_journal import record_type
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
-from morpheus_core.models import Model, as_float, to_numpy
+from morpheus_core.models import Model, as_float, failure, given, to_numpy
 from morpheus_core.sky_positions import Float64
 
 
@@ -89,11 +89,8 @@ class RowPredictor:
         except ModelError:  # which says it all
             raise
         except Exception as error:
-            given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
-            raise ModelError(
-                f"the model failed with {type(error).__name__}: {error}; it was given [{given}], "
-                f"rows {batch.rows.min()} to {batch.rows.max()} of the catalogue"
-            ) from error
+            place = f"rows {batch.rows.min()} to {batch.rows.max()} of the catalogue"
+            raise failure(error, f"{given(batch.windows)}, {place}") from error
         predictions = as_float(answer)
         size, count = len(batch), len(self.class_names)
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):

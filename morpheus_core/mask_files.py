@@ -32,13 +32,12 @@ from morpheus_core.fits_images import (
     quiet,
 )
 from morpheus_core.headers import with_planes
+from morpheus_core.models import ROUNDING
 from morpheus_core.outputs import Results, give_name, refuse_to_replace
 from morpheus_core.provenance import ascii_text
 
 #: The name of a table that holds a compressed image; the image itself has none then.
 COMPRESSED_IMAGE = "COMPRESSED_IMAGE"
-#: How far beyond 0 and 1 rounding may bring the mean of probabilities.
-ROUNDING = 1e-5
 #: Bytes that are copied at once.
 COPY_BYTES = 1 << 20
 

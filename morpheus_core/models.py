@@ -18,6 +18,9 @@ from morpheus_core.kernels import Predictions
 
 Model = Callable[[list[NDArray[Any]]], Any]
 
+#: How far beyond 0 and 1 rounding may bring a probability, or a mean of some.
+ROUNDING = 1e-5
+
 
 class CheckedModel:
     """A model whose answers are sure to be predictions of every pixel and class.
@@ -62,23 +65,21 @@ class CheckedModel:
             If the model raises, or its result has another shape or is not real numbers. Of a
             result on a GPU the returned callable says so.
         """
-        size, context = len(batch), describe(batch)
+        size = len(batch)
         try:
             answer = self._model(batch.windows)
             if self._buffers is not None and is_on_gpu(answer):
-                arriving = copy_from_gpu(answer)
+                arriving, context = copy_from_gpu(answer), describe(batch)
                 return lambda: self._arrived(arriving, size, context)
             array = to_numpy(answer)
             del answer  # which would count as another holder of the memory
         except Exception as error:
-            raise failure(error, context) from error
-        is_safe = self._buffers is None or is_unshared(array)  # asked before there are more names
+            raise failure(error, describe(batch)) from error
+        # The model may return the same memory each time. Asked before there are more names for it.
+        buffers = None if self._buffers is None or is_unshared(array) else self._buffers
         predictions = self._checked(array, size)
-        if self._buffers is None or is_safe:
-            predictions = np.ascontiguousarray(predictions)
-        else:  # the model may return the same memory each time
-            predictions = self._buffers.copy(predictions)
-        return lambda: predictions
+        copied = np.ascontiguousarray(predictions) if buffers is None else buffers.copy(predictions)
+        return lambda: copied
 
     def _arrived(
         self, arriving: Callable[[], NDArray[Any]], size: int, context: str
@@ -112,9 +113,13 @@ class CheckedModel:
 
 
 def describe(batch: Batch) -> str:
+    """Say what a model is given, and where that lies."""
+    return f"{given(batch.windows)}, window rows {batch.rows[0]} to {batch.rows[-1]}"
+
+
+def given(windows: list[NDArray[Any]]) -> str:
     """Say what a model is given."""
-    given = ", ".join(f"{windows.shape} {windows.dtype}" for windows in batch.windows)
-    return f"it was given [{given}], window rows {batch.rows[0]} to {batch.rows[-1]}"
+    return f"it was given [{', '.join(f'{one.shape} {one.dtype}' for one in windows)}]"
 
 
 def failure(error: Exception, context: str) -> ModelError:

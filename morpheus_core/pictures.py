@@ -211,8 +211,7 @@ def dilation_of(image: Image, outputs: Outputs) -> Fraction:
     height, width = (
         Fraction(mine, its) for mine, its in zip(outputs.shape, image.shape[:2], strict=True)
     )
-    known = outputs.n.header.get("DILATION") if outputs.n.header is not None else None
-    if height != width or (known is not None and Fraction(known) != height):
+    if height != width or Fraction(outputs.n.header.get("DILATION", height)) != height:
         raise InputError(
             f"image must show the sky of the result, {outputs.shape} divided by the dilation, got "
             f"{image.shape[:2]} for {image.name}"

@@ -13,10 +13,7 @@ from morpheus_core import checks
 from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.kernels import Predictions
-from morpheus_core.models import Model, as_float, to_numpy
-
-#: How far beyond 0 and 1 rounding may bring a probability.
-ROUNDING = 1e-5
+from morpheus_core.models import ROUNDING, Model, as_float, to_numpy
 
 
 @dataclass(frozen=True, repr=False, eq=False)
