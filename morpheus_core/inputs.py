@@ -157,6 +157,12 @@ def reopen(places: dict[str, Any]) -> ImageStack:
     return stack
 
 
+def stored_paths(places: dict[str, Any]) -> list[Path]:
+    """Return the files of a stack whose :meth:`ImageStack.store` returned these places."""
+    parts = [*places["images"], *(places["mask"]["parts"] if places["mask"] else ())]
+    return [Path(part["array"] if "array" in part else part["path"]) for part in parts]
+
+
 def reopen_image(place: dict[str, Any]) -> Image:
     """Open an image whose :meth:`Image.store` returned this place."""
     if "array" in place:

@@ -131,6 +131,24 @@ def wait_for_lock(descriptor: int, path: Path) -> None:
         time.sleep(0.1)
 
 
+def wait_until_free(path: Path) -> None:
+    """Wait until no process holds a journal.
+
+    Raises
+    ------
+    OutputError
+        If that takes too long.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        wait_for_lock(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 def read_journal(path: Path) -> Entry | None:
     """Return the last entry of a journal that may be trusted, if there is one."""
     try:

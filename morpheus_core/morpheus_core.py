@@ -24,6 +24,7 @@ from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_input
 from morpheus_core.models import Model, resolve
 from morpheus_core.outputs import MemoryOutputs, Product, Results
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
+from morpheus_core.parallel.engines import Engine, engine_of, strips_for
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
@@ -64,6 +65,8 @@ def predict(
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
     prefetch: int | None = None,
+    executor: Any = None,
+    strips: int | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -173,8 +176,17 @@ def predict(
     prefetch : int, optional
         How many batches are read ahead of the model, in a thread of their own, while another one
         folds the predictions before. 0 does everything in the caller's thread, in which the model
-        is called in any case. By default 2 where there is a core or a GPU for it, else 0. Each
-        batch takes memory; the results do not depend on it.
+        is called in any case. By default 2 where there is a core or a GPU for it and with
+        `executor`, else 0. Each batch takes memory; the results do not depend on it.
+    executor : executor, optional
+        Run strips of the image where this has its workers, on other machines perhaps: anything with
+        a ``submit`` that returns futures, such as `concurrent.futures.ProcessPoolExecutor`, a
+        `dask.distributed.Client`, `mpi4py.futures.MPIPoolExecutor`. Needs `out_dir`, on a file
+        system that all workers share, as the inputs are. It is not shut down.
+    strips : int, optional
+        Into how many strips the image is cut; no worker has more than one at a time. By default
+        one per process of `cpus` or `gpus`, and several per worker of `executor`. Needs `out_dir`.
+        A run that is resumed keeps those that it began with.
 
     Returns
     -------
@@ -196,7 +208,8 @@ def predict(
     OutputError
         If an output exists, would replace an input, or cannot be written.
     WorkerError
-        If another process failed or was killed; the others are ended then.
+        If another process failed or was killed, or does not see the files of the run; the others
+        are ended then.
 
     Warns
     -----
@@ -255,6 +268,8 @@ def predict(
         class_names=class_names,
         output_dtype=output_dtype,
         prefetch=prefetch,
+        executor=executor,
+        strips=strips,
     ) as ready:
         job, stack, products = ready.job, ready.stack, ready.products
         if ready.directory is None:
@@ -265,6 +280,8 @@ def predict(
         request = Request(
             ready.directory,
             ready.slots,
+            ready.engine,
+            ready.n_strips,
             resume,
             overwrite,
             progress,
@@ -289,7 +306,12 @@ class Prepared:
     directory : Path or None
         The users' `out_dir`.
     slots : list of dict
-        Environment variables of each worker; empty to run in this process.
+        Environment variables of each worker that is started; empty to run in this process or on
+        the engine.
+    engine : Engine or None
+        The executor to run on.
+    n_strips : int
+        Into how many strips to cut the image, at most.
     interval : float
         Seconds between two looks at the progress of workers.
     prefetch : int
@@ -301,6 +323,8 @@ class Prepared:
     products: list[Product]
     directory: Path | None
     slots: list[Environment]
+    engine: Engine | None
+    n_strips: int
     interval: float
     prefetch: int
 
@@ -309,29 +333,52 @@ class Prepared:
 def prepare(**arguments: Any) -> Iterator[Prepared]:
     """Check arguments of :func:`predict`, all but `overwrite` and `progress`; open the inputs."""
     cpus, gpus, model = arguments["cpus"], arguments["gpus"], arguments["model"]
+    engine = chosen_engine(arguments["executor"], cpus, gpus)
     slots = plan_workers(cpus, gpus)
-    ahead = prefetch_depth(arguments["prefetch"], len(slots), gpus is not None)
+    elsewhere = gpus is not None or engine is not None
+    ahead = prefetch_depth(arguments["prefetch"], len(slots), elsewhere)
     name = "parallel_check_interval"
     interval = checks.positive_number(name, arguments[name])
-    directory = run_directory(arguments["out_dir"], slots, arguments["resume"])
+    directory = run_directory(**arguments)
     layout = checks.one_of("bands", arguments["bands"], BANDS)
     check = checks.one_of("check_wcs", arguments["check_wcs"], CHECKS)
     bits = checks.mask_bits(arguments["mask_bits"])
     with open_inputs(arguments["model_inputs"], layout, arguments["mask"], bits) as stack:
         job = make_job(stack, **arguments)
+        n_strips = count_strips(arguments["strips"], job, slots, engine)
         checks.model(model)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, model))
-        yield Prepared(job, stack, products, directory, slots, interval, ahead)
+        yield Prepared(job, stack, products, directory, slots, engine, n_strips, interval, ahead)
 
 
-def run_directory(out_dir: object, slots: Sequence[Environment], resume: bool) -> Path | None:
+def chosen_engine(executor: Any, cpus: Any, gpus: Any) -> Engine | None:
+    """Return the executor to run on, if there is one."""
+    if executor is None:
+        return None
+    if cpus is not None or gpus is not None:
+        raise InputError(
+            f"give one of cpus, gpus and executor, got cpus={cpus!r}, gpus={gpus!r} and "
+            f"executor={executor!r}"
+        )
+    return engine_of(executor)
+
+
+def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: Engine | None) -> int:
+    """Return into how many strips a new run is cut, at most."""
+    if strips is not None:
+        return checks.whole_number("strips", strips)
+    return max(1, len(slots)) if engine is None else strips_for(engine, job.grid)
+
+
+def run_directory(out_dir: object, resume: bool, **arguments: Any) -> Path | None:
     """Return where a run works, if that is not in memory."""
     if out_dir is not None:
         return checks.directory("out_dir", out_dir)
-    if slots:
-        raise InputError("cpus and gpus need out_dir: workers write their rows to files there")
+    for name in ("cpus", "gpus", "executor", "strips"):
+        if arguments[name] is not None:
+            raise InputError(f"{name} needs out_dir: strips are written to files there")
     if resume:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
     return None

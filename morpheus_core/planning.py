@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -32,7 +34,7 @@ class Forecast:
     windows, batches : int
         How many the model would get.
     strips : list of tuple of int
-        First window row, and the one after the last, of each strip; one per worker.
+        First window row, and the one after the last, of each strip.
     workers : int
         Processes beside this one; 0 runs in this one.
     output_pixels, unreached_pixels : int
@@ -115,12 +117,15 @@ def plan(
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
     prefetch: int | None = None,
+    executor: Any = None,
+    strips: int | None = None,
 ) -> Forecast:
     """Say what :func:`morpheus_core.predict` would do and take, and write nothing there.
 
     Takes the arguments of `predict`; with ``resume=True`` it tells of the whole run. The model is
-    tried for about two seconds, with the first batches of the strip that has most windows, in this
-    process or in one that is started as a worker would be. For the latter, inputs that are arrays
+    tried for about two seconds, with the first batches of the strip that has most windows: for
+    `cpus` and `gpus` in a process that is started as a worker would be, otherwise, also for
+    `executor`, in this one. For the former, inputs that are arrays
     are written to the folder for temporary files, and removed. The duration supposes that all
     windows take as long, and that workers do not slow each other down. Memory is that of whole
     processes; of the model's own memory only what it took in the trial is known. What compressed
@@ -180,15 +185,18 @@ def plan(
         class_names=class_names,
         output_dtype=output_dtype,
         prefetch=prefetch,
+        executor=executor,
+        strips=strips,
     ) as ready:
         return forecast(ready, model)
 
 
 def forecast(ready: Prepared, model: Model | str) -> Forecast:
     """Count what the geometry says, and try the model for the rest."""
-    job, slots = ready.job, ready.slots
+    job, workers = ready.job, count_workers(ready)
     windows = count_windows(job, ready.stack)
-    strips = job.grid.strips(job.batch_size, max(1, len(slots)), windows)
+    strips = job.grid.strips(job.batch_size, ready.n_strips, windows)
+    at_a_time = min(len(strips), max(1, workers))
     busiest = max(strips, key=lambda strip: windows_of(strip, windows))
     untried = Trial(0.0, 0, 0, peak_memory())
     trial = try_model(ready, model, busiest) if windows.any() else untried
@@ -199,23 +207,36 @@ def forecast(ready: Prepared, model: Model | str) -> Forecast:
     memory = trial.peak_bytes + growth(job, busiest, windows, trial)
     if in_memory:
         memory += outputs
-    seconds = windows_of(busiest, windows) * trial.seconds_per_window
+    most = most_windows([windows_of(strip, windows) for strip in strips], at_a_time)
     height, width = job.grid.output_shape
     return Forecast(
         windows=int(windows.sum()),
         batches=count_batches(job, windows),
         strips=[(strip.start, strip.stop) for strip in strips],
-        workers=len(slots),
+        workers=workers,
         output_pixels=height * width,
         unreached_pixels=job.visits.count_unreached(),
         outputs={product.name: product.unit.shape for product in ready.products},
         output_bytes=outputs,
         disk_bytes=0 if in_memory else outputs + seams + trial.stored_bytes,
         memory_bytes=memory,
-        total_memory_bytes=memory * len(strips) + (peak_memory() if slots else 0),
-        windows_per_second=len(strips) / trial.seconds_per_window if trial.windows else 0.0,
-        seconds=trial.start_seconds + seconds,
+        total_memory_bytes=memory * at_a_time + (peak_memory() if workers else 0),
+        windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
+        seconds=trial.start_seconds + most * trial.seconds_per_window,
     )
+
+
+def count_workers(ready: Prepared) -> int:
+    """Return how many processes there are beside this one; an executor may not know its own."""
+    return len(ready.slots) if ready.engine is None else ready.engine.count_workers() or 1
+
+
+def most_windows(strips: Sequence[int], workers: int) -> int:
+    """Return the windows of the busiest worker, where each takes a strip whenever it has none."""
+    busy = [0] * workers
+    for windows in strips:
+        heapq.heapreplace(busy, busy[0] + windows)
+    return max(busy)
 
 
 def try_model(ready: Prepared, model: Model | str, strip: Strip) -> Trial:

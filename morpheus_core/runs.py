@@ -36,7 +36,9 @@ from morpheus_core.outputs import (
     refuse_to_replace,
 )
 from morpheus_core.parallel.devices import Environment
+from morpheus_core.parallel.engines import Engine
 from morpheus_core.parallel.pool import Pool
+from morpheus_core.parallel.submissions import Submissions
 from morpheus_core.pipeline import Job, count_windows
 from morpheus_core.products import OUTPUT_NAMES
 from morpheus_core.progress import progress_bar
@@ -57,7 +59,12 @@ class Request:
     directory : Path
         The users' `out_dir`.
     slots : list of dict
-        Environment variables of each worker; empty to run in this process.
+        Environment variables of each worker that is started; empty to run in this process or on
+        the engine.
+    engine : Engine or None
+        The executor to run on.
+    n_strips : int
+        Into how many strips to cut the image, at most.
     resume, overwrite, progress : bool
         As in :func:`morpheus_core.predict`.
     interval : float
@@ -68,11 +75,18 @@ class Request:
 
     directory: Path
     slots: Sequence[Environment]
+    engine: Engine | None
+    n_strips: int
     resume: bool
     overwrite: bool
     progress: bool
     interval: float
     prefetch: int
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether strips run in other processes."""
+        return bool(self.slots) or self.engine is not None
 
 
 class Run:
@@ -117,7 +131,7 @@ class Run:
         request, workspace = self._request, self._workspace
         resuming = request.resume and workspace.holds_a_run()
         pickled = None
-        if request.slots and not isinstance(self._model, str) and not resuming:
+        if request.has_workers and not isinstance(self._model, str) and not resuming:
             pickled = pickle_model(self._model)  # or refused, before anything is made
         with self._output_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -192,7 +206,7 @@ class Run:
     def _begin(self, pickled: bytes | None) -> Plan:
         """Make room for a new run; nothing is left if that fails."""
         job, products, workspace = self._job, self._products, self._workspace
-        slots, overwrite = self._request.slots, self._request.overwrite
+        overwrite, n_strips = self._request.overwrite, self._request.n_strips
         paths = [output_path(product, self._directory) for product in products]
         if self._request.resume and not overwrite and all(path.exists() for path in paths):
             raise OutputError(
@@ -201,11 +215,10 @@ class Run:
             )
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
-        n_strips = max(1, len(slots))
         workspace.refuse_what_is_in_the_way(products, n_strips)
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)
         if len(strips) < n_strips:
-            logger.info("%d workers have nothing to do", n_strips - len(strips))
+            logger.info("the image can be cut into %d strips, not %d", len(strips), n_strips)
         plan = Plan.make(job, self._stack, strips, self._factory)
         try:
             workspace.create(plan, job.update_map, overwrite)
@@ -220,20 +233,17 @@ class Run:
 
     def _compute(self, plan: Plan) -> None:
         """Run what is left of every strip."""
+        self._workspace.close_session()  # of an executor that may still be at it
         indices = [index for index in range(len(plan.strips)) if not self._is_finished(plan, index)]
-        left = [self._windows_left(plan, index) for index in indices]
-        total = int(self._windows.sum())
+        left = {index: self._windows_left(plan, index) for index in indices}
+        to_do, total = sum(left.values()), int(self._windows.sum())
         logger.info(
-            "%d of %d windows in %d strips, into %s",
-            sum(left),
-            total,
-            len(indices),
-            self._directory,
+            "%d of %d windows in %d strips, into %s", to_do, total, len(left), self._directory
         )
         try:
-            with progress_bar(total, total - sum(left), self._request.progress) as on_windows:
-                if self._request.slots:
-                    self._run_in_workers(plan, indices, on_windows)
+            with progress_bar(total, total - to_do, self._request.progress) as on_windows:
+                if self._request.has_workers:
+                    self._run_in_workers(plan, left, on_windows)
                 else:
                     self._run_here(plan, indices, on_windows)
         except BaseException as error:
@@ -254,24 +264,34 @@ class Run:
         return is_finished(self._job, plan.strips[index], entry)
 
     def _run_in_workers(
-        self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
+        self, plan: Plan, left: dict[int, int], on_windows: Callable[[int], object]
     ) -> None:
-        """Run strips in other processes, which a run that began in one is made ready for."""
+        """Run strips, of which so many windows are left, in other processes."""
         workspace, request = self._workspace, self._request
+        self._store_for_workers(plan, list(left))
+
+        def is_finished(index: int) -> bool:
+            return self._is_finished(plan, index)
+
+        if request.engine is not None:
+            submissions = Submissions(
+                request.engine, workspace, plan, request.prefetch, is_finished
+            )
+            submissions.run(left, on_windows, request.interval)
+        else:
+            pieces = [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips]
+            pool = Pool(workspace, pieces, request.slots, request.prefetch, is_finished)
+            pool.run(list(left), on_windows, request.interval)
+
+    def _store_for_workers(self, plan: Plan, indices: Sequence[int]) -> None:
+        """Store what workers need, which a run that began in one process has not."""
+        workspace = self._workspace
         workspace.store_inputs(self._stack)
         if plan.factory is None and workspace.stored_model() is None:
             model = resolve(self._model)
             for index in indices:
                 self._open_strip(plan, index).check(model)
             workspace.store_model(pickle_model(model), len(plan.strips))
-        pool = Pool(
-            workspace,
-            [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips],
-            request.slots,
-            request.prefetch,
-            lambda index: self._is_finished(plan, index),
-        )
-        pool.run(indices, on_windows, request.interval)
 
     def _run_here(
         self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]

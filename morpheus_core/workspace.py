@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.inputs import ImageStack, reopen
+from morpheus_core.inputs import ImageStack, reopen, stored_paths
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.run_plan import Plan
 
@@ -50,6 +51,7 @@ class Workspace:
         self._plan_path = self._shared / "run.json"
         self._stitched_path = self._shared / "stitched.json"
         self._inputs_path = self._shared / "inputs.json"
+        self._session_path = self._shared / "session"
 
     def folder(self, index: int) -> Path:
         """Return the folder of a strip."""
@@ -82,6 +84,37 @@ class Workspace:
     def first_batch_path(self, index: int) -> Path:
         """Return where the predictions of a strip's first batch are, if the model is not."""
         return self.folder(index) / "first_batch.npy"
+
+    def open_session(self) -> str:
+        """Return a name for one going of this process at the run; those before it end here.
+
+        Executors cannot be made to end a strip that they are running. It ends by itself when it
+        sees that its session is over.
+        """
+        session = uuid.uuid4().hex
+        self._write_session(session)
+        return session
+
+    def close_session(self) -> None:
+        """End whatever session there was."""
+        if self._session_path.exists():
+            self._write_session("0" * 32)
+
+    def session(self) -> str | None:
+        """Return the name of the session that was opened last."""
+        try:
+            return self._session_path.read_text("ascii")
+        except FileNotFoundError:
+            return None
+
+    def _write_session(self, session: str) -> None:
+        # In place: of a file that is renamed, network file systems may show the old one for long.
+        descriptor = os.open(self._session_path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, session.encode("ascii"), 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
@@ -170,6 +203,10 @@ class Workspace:
     def open_inputs(self) -> ImageStack:
         """Open the images, as a worker does."""
         return reopen(json.loads(self._inputs_path.read_text()))
+
+    def input_paths(self) -> list[Path]:
+        """Return the files that a worker has to open."""
+        return stored_paths(json.loads(self._inputs_path.read_text()))
 
     def store_model(self, pickled: bytes, n_strips: int) -> None:
         """Store a pickled model for every strip, once on disk."""

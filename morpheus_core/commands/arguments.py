@@ -152,6 +152,9 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     results.add_argument("--resume", action="store_true", help="continue an interrupted run")
     add_worker_arguments(parser)
     parser.add_argument(
+        "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
+    )
+    parser.add_argument(
         "--parallel-check-interval",
         type=float,
         default=1.0,
@@ -187,6 +190,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,
+        "strips": arguments.strips,
     }
 
 

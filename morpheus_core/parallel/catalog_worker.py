@@ -20,7 +20,8 @@ from morpheus_core.catalog_run import (
     witnessed,
 )
 from morpheus_core.models import unpickle_model
-from morpheus_core.parallel.worker import OnOneGpu, WindowCounter, main
+from morpheus_core.parallel.counters import WindowCounter
+from morpheus_core.parallel.worker import OnOneGpu, main
 from morpheus_core.workspace import Workspace
 
 

@@ -65,8 +65,10 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
     return []
 
 
-def prefetch_depth(prefetch: Any, n_workers: int, gpus: bool) -> int:
-    """Return how many batches are read ahead, which users may leave to the cores and GPUs.
+def prefetch_depth(prefetch: Any, n_workers: int, elsewhere: bool) -> int:
+    """Return how many batches are read ahead, which users may leave to the cores.
+
+    Models that run `elsewhere`, on GPUs or other machines, leave a core for it.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def prefetch_depth(prefetch: Any, n_workers: int, gpus: bool) -> int:
         If it is no whole number.
     """
     if prefetch is None:
-        return PREFETCH if gpus or available_cores() // max(1, n_workers) > 1 else 0
+        return PREFETCH if elsewhere or available_cores() // max(1, n_workers) > 1 else 0
     return checks.whole_number("prefetch", prefetch, least=0)
 
 

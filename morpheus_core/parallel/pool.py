@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from morpheus_core.errors import WorkerError
 from morpheus_core.models import RECIPE
+from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.workspace import Workspace
 
@@ -79,8 +80,6 @@ class Pool:
             As soon as one worker fails; all others are ended then.
         """
         waiting = list(reversed(indices))
-        for index in indices:
-            self._workspace.progress_path(index).unlink(missing_ok=True)
         progress = Progress(self._workspace, indices)
         try:
             while waiting or self._running:
@@ -136,25 +135,6 @@ class Pool:
         for process, _ in self._running.values():
             process.wait()
         self._running.clear()
-
-
-class Progress:
-    """Adds up the windows that workers say they have finished."""
-
-    def __init__(self, workspace: Workspace, indices: Sequence[int]) -> None:
-        self._paths = [workspace.progress_path(index) for index in indices]
-        self._seen = 0
-
-    def news(self) -> int:
-        """Return how many windows were finished since the last time."""
-        total = 0
-        for path in self._paths:
-            try:
-                total += int(path.read_text() or 0)
-            except FileNotFoundError:
-                continue
-        news, self._seen = total - self._seen, total
-        return news
 
 
 def start_python(

@@ -19,7 +19,7 @@ from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model, pickle_model
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import end_group, how_it_ended, start_python, tail
-from morpheus_core.parallel.worker import do_and_exit, open_strip
+from morpheus_core.parallel.worker import do_and_exit, open_run, open_strip
 from morpheus_core.pipeline import Job
 from morpheus_core.run_plan import Plan
 from morpheus_core.trials import Trial, try_strip
@@ -84,7 +84,8 @@ def main(directory: str, result: str, parent: str, prefetch: str, started: str) 
 
 def write_trial(workspace: Workspace, result: Path, prefetch: int, started: float) -> None:
     """Write what the strip took, and what came before since this process was started."""
-    with open_strip(workspace, 0) as (strip, model, _):
+    plan, model = open_run(workspace)
+    with open_strip(workspace, plan, 0) as strip:
         start_seconds = time.time() - started
         trial = try_strip(strip.job, strip.strip, strip.stack, model, prefetch)
     write_whole(result, json.dumps(asdict(replace(trial, start_seconds=start_seconds))))

@@ -22,16 +22,14 @@ from numpy.typing import NDArray
 from morpheus_core.errors import ModelError
 from morpheus_core.models import Model, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
+from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.products import Origin, products_of
-from morpheus_core.resources import Resource
 from morpheus_core.run_plan import Plan
 from morpheus_core.strips import StoredStrip
-from morpheus_core.workspace import Workspace, write_whole
+from morpheus_core.workspace import Workspace
 
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 0.5
-#: Seconds between two notes of the progress.
-PROGRESS_INTERVAL = 0.2
 
 
 def main(
@@ -74,49 +72,47 @@ def end_with(parent: int) -> None:
 
 def run(workspace: Workspace, index: int, prefetch: int) -> None:
     """Run what is left of a strip."""
+    plan, model = open_run(workspace)
+    with WindowCounter(workspace.progress_path(index)) as count:
+        run_stored_strip(workspace, plan, index, model, prefetch, count)
+
+
+def open_run(workspace: Workspace) -> tuple[Plan, Model]:
+    """Return the plan and the model of a run, as they were stored."""
+    plan = workspace.load()
+    workspace.check_folders(plan)
+    model = load_model(workspace, plan)
+    return plan, OnOneGpu(model) if os.environ["CUDA_VISIBLE_DEVICES"] else model
+
+
+def load_model(workspace: Workspace, plan: Plan) -> Model:
+    """Return the model of a run: what was pickled, or what its factory makes."""
+    pickled = workspace.stored_model()
+    return resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
+
+
+def run_stored_strip(
+    workspace: Workspace,
+    plan: Plan,
+    index: int,
+    model: Model,
+    prefetch: int,
+    on_windows: Callable[[int], object],
+) -> None:
+    """Run what is left of a strip, from its stored inputs into the files of the run."""
     with (
-        open_strip(workspace, index) as (strip, model, plan),
+        open_strip(workspace, plan, index) as strip,
         FitsOutputs(products_of(strip.job, Origin()), workspace.directory, plan.run) as outputs,
-        WindowCounter(workspace.progress_path(index)) as count,
     ):
-        strip.run(model, outputs, count, prefetch)
+        strip.run(model, outputs, on_windows, prefetch)
 
 
 @contextmanager
-def open_strip(workspace: Workspace, index: int) -> Iterator[tuple[StoredStrip, Model, Plan]]:
-    """Open a strip and its model, as they were stored."""
-    plan = workspace.load()
-    workspace.check_folders(plan)
+def open_strip(workspace: Workspace, plan: Plan, index: int) -> Iterator[StoredStrip]:
+    """Open a strip with its inputs, as they were stored."""
     job = plan.job(workspace.update_map())
-    pickled = workspace.stored_model()
-    model = resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
-    if os.environ["CUDA_VISIBLE_DEVICES"]:
-        model = OnOneGpu(model)
     with workspace.open_inputs() as stack:
-        yield StoredStrip(workspace, index, job, plan.strips[index], stack), model, plan
-
-
-class WindowCounter(Resource):
-    """Notes for the parent how many windows are finished."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._windows = 0
-        self._noted = 0.0
-
-    def close(self) -> None:
-        """Note the last windows."""
-        self._note()
-
-    def __call__(self, windows: int) -> None:
-        """Count windows."""
-        self._windows += windows
-        if time.monotonic() - self._noted > PROGRESS_INTERVAL:
-            self._note()
-
-    def _note(self) -> None:
-        write_whole(self._path, str(self._windows))
-        self._noted = time.monotonic()
+        yield StoredStrip(workspace, index, job, plan.strips[index], stack)
 
 
 def count_torch() -> int:

@@ -1,0 +1,75 @@
+"""How many windows are finished: noted by workers, added up by the process that waits for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from morpheus_core.resources import Resource
+from morpheus_core.workspace import Workspace, write_whole
+
+#: Seconds between two notes of the progress.
+PROGRESS_INTERVAL = 0.2
+
+
+class WindowCounter(Resource):
+    """Notes for the parent how many windows are finished."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._windows = 0
+        self._noted = 0.0
+
+    def close(self) -> None:
+        """Note the last windows."""
+        self._note()
+
+    def __call__(self, windows: int) -> None:
+        """Count windows."""
+        self._windows += windows
+        if time.monotonic() - self._noted > PROGRESS_INTERVAL:
+            self._note()
+
+    def _note(self) -> None:
+        write_whole(self._path, str(self._windows))
+        self._noted = time.monotonic()
+
+
+class Progress:
+    """Adds up the windows that workers say they have finished.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where the run is.
+    indices : iterable of int
+        Which pieces of it are run; none of them has finished any window yet.
+    """
+
+    def __init__(self, workspace: Workspace, indices: Iterable[int]) -> None:
+        self._paths = {index: workspace.progress_path(index) for index in indices}
+        self._seen = dict.fromkeys(self._paths, 0)
+        for path in self._paths.values():
+            path.unlink(missing_ok=True)
+
+    def news(self) -> int:
+        """Return how many windows were finished since the last time."""
+        return sum(self.reaches(index, read_count(path)) for index, path in self._paths.items())
+
+    def reaches(self, index: int, windows: int) -> int:
+        """Note how far a piece is, and return how many windows of it are news.
+
+        One that was lost and begun anew is none until it is farther than before.
+        """
+        news = max(0, windows - self._seen[index])
+        self._seen[index] += news
+        return news
+
+
+def read_count(path: Path) -> int:
+    """Return the windows that were noted in a file."""
+    try:
+        return int(path.read_text() or 0)
+    except OSError:  # there is none so far, or it was replaced just now, on a network file system
+        return 0

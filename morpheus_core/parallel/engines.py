@@ -1,0 +1,132 @@
+"""Executors that users already have: how many workers they have, and how work is given to them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from morpheus_core.errors import InputError, MorpheusWarning, WorkerError
+from morpheus_core.windows import WindowGrid
+
+#: Strips per worker, so that the last ones do not keep all workers waiting for one.
+STRIPS_PER_WORKER = 4
+#: Strips for an executor that does not say how many workers it has.
+STRIPS_OF_UNKNOWN = 32
+#: Least height of a strip, in windows: the rows that two strips share are written and read once
+#: more, and are less than one window's height.
+LEAST_WINDOWS_HIGH = 4
+#: How often Dask runs a strip again that raised, beside those whose worker it has lost.
+RETRIES = 2
+
+
+class Submitted(Protocol):
+    """A future, whoever's."""
+
+    def add_done_callback(self, function: Callable[[Any], object]) -> object:
+        """Call a function with the future when it has a result."""
+
+    def cancel(self) -> object:
+        """Do not begin."""
+
+    def result(self) -> Any:
+        """Return the result, or raise."""
+
+
+class Engine:
+    """Any executor in the manner of `concurrent.futures`.
+
+    Parameters
+    ----------
+    executor : object
+        Has ``submit(function, argument)``, which returns a future.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+
+    def count_workers(self) -> int | None:
+        """Return how many strips can run at a time, if that is known."""
+        # Standard executors, loky and mpi4py agree on the name.
+        count = getattr(self._executor, "_max_workers", None)
+        return count if isinstance(count, int) and count > 0 else None
+
+    def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
+        """Have a function called; `name` tells the call from others."""
+        future: Submitted = self._executor.submit(function, argument)
+        return future
+
+    def check_workers(self, check: Callable[[], str | None]) -> None:
+        """Ask all workers at once for what stands in the way, where an executor can do that.
+
+        Raises
+        ------
+        WorkerError
+            If there is anything.
+        """
+
+
+class DaskEngine(Engine):
+    """A client of a Dask cluster, or the executor that it makes of itself."""
+
+    def __init__(self, executor: Any) -> None:
+        super().__init__(executor)
+        self._client = getattr(executor, "_client", executor)
+        if self._client.asynchronous:
+            raise InputError(
+                "executor is an asynchronous Dask client; pass one made with asynchronous=False"
+            )
+
+    def count_workers(self) -> int | None:
+        """Return how many worker processes there are; a cluster may have none so far."""
+        threads = self._client.nthreads().values()
+        if threads and max(threads) > 1:
+            warnings.warn(
+                f"Dask workers with up to {max(threads)} threads run one strip at a time each; "
+                f"start more workers with threads_per_worker=1 instead",
+                MorpheusWarning,
+                stacklevel=5,
+            )
+        return len(threads) or None
+
+    def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
+        """Have a function called under a name that the dashboard shows."""
+        options: dict[str, Any] = {"key": name, "pure": False}
+        if self._executor is self._client:  # an executor has options of its own
+            options["retries"] = RETRIES
+        future: Submitted = self._executor.submit(function, argument, **options)
+        return future
+
+    def check_workers(self, check: Callable[[], str | None]) -> None:
+        """Ask all workers that are there."""
+        for address, hindrance in self._client.run(check).items():
+            if hindrance is not None:
+                raise WorkerError(f"Dask worker {address}: {hindrance}")
+
+
+def engine_of(executor: Any) -> Engine:
+    """Return an executor as an engine.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise InputError(
+            f"executor must have a method submit that returns futures, as "
+            f"concurrent.futures.ProcessPoolExecutor(4) or a Dask client has, got {executor!r}"
+        )
+    is_dask = type(executor).__module__.partition(".")[0] == "distributed"
+    return DaskEngine(executor) if is_dask else Engine(executor)
+
+
+def strips_for(engine: Engine, grid: WindowGrid) -> int:
+    """Return into how many strips to cut a grid: several per worker, if they are not too low."""
+    workers = engine.count_workers()
+    if workers is None:
+        wanted, least = STRIPS_OF_UNKNOWN, 1
+    else:
+        wanted, least = STRIPS_PER_WORKER * workers, workers
+    high = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
+    return max(least, min(wanted, high))

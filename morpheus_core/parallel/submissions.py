@@ -1,0 +1,122 @@
+"""Strips of a run on an executor: submitted, waited for, and made to end."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+
+from morpheus_core.errors import OutputError, WorkerError
+from morpheus_core.journal import wait_until_free
+from morpheus_core.models import RECIPE
+from morpheus_core.parallel.counters import Progress
+from morpheus_core.parallel.engines import Engine, Submitted
+from morpheus_core.parallel.strip_task import StripTask, run_task
+from morpheus_core.run_plan import Plan
+from morpheus_core.workspace import Workspace
+
+logger = logging.getLogger("morpheus_core")
+
+
+class Submissions:
+    """Runs the strips of a run on an engine, which may be on other machines.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where they run.
+    workspace : Workspace
+        Where the run is; all workers see it.
+    plan : Plan
+        The run.
+    prefetch : int
+        How many batches a worker reads ahead of the model.
+    is_finished : callable
+        Says of the index of a strip whether all its rows are written.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        workspace: Workspace,
+        plan: Plan,
+        prefetch: int,
+        is_finished: Callable[[int], bool],
+    ) -> None:
+        self._engine, self._workspace, self._plan = engine, workspace, plan
+        self._prefetch, self._is_finished = prefetch, is_finished
+        self._running: dict[int, Submitted] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def run(
+        self, windows: Mapping[int, int], on_windows: Callable[[int], object], interval: float
+    ) -> None:
+        """Run strips until all are done.
+
+        Parameters
+        ----------
+        windows : mapping of int to int
+            How many windows are left of each strip that is to be run.
+        on_windows : callable
+            Told how many windows were just finished.
+        interval : float
+            Seconds between two looks at the progress.
+
+        Raises
+        ------
+        WorkerError
+            As soon as one strip fails; all others are ended then.
+        """
+        progress = Progress(self._workspace, windows)
+        session = self._workspace.open_session()
+        try:
+            self._submit(session, list(windows))
+            while self._running:
+                with suppress(queue.Empty):
+                    index = self._ended.get(timeout=min(interval, threading.TIMEOUT_MAX))
+                    self._finish(index)
+                    on_windows(progress.reaches(index, windows[index]))
+                on_windows(progress.news())
+        finally:
+            self._end_all()
+
+    def _submit(self, session: str, indices: Sequence[int]) -> None:
+        directory = str(self._workspace.directory.resolve())
+        tasks = [StripTask(directory, session, index, self._prefetch) for index in indices]
+        self._engine.check_workers(tasks[0].hindrance)
+        for index, task in zip(indices, tasks, strict=True):
+            strip = self._plan.strips[index]
+            name = f"strip-rows-{strip.start}-{strip.stop - 1}-{session}"
+            self._running[index] = self._engine.submit(run_task, task, name)
+            self._running[index].add_done_callback(self._note_end(index))
+
+    def _note_end(self, index: int) -> Callable[[object], None]:
+        return lambda future: self._ended.put(index)
+
+    def _finish(self, index: int) -> None:
+        """Raise unless a strip that has ended is whole."""
+        strip = self._plan.strips[index]
+        place = f"the worker of window rows {strip.start} to {strip.stop - 1}"
+        try:
+            self._running.pop(index).result()
+        except (Exception, CancelledError) as error:
+            text = f"{place} failed: {type(error).__name__}: {error}"
+            if isinstance(error, NameError) or "NameError" in str(error):
+                text += f"; {RECIPE}"
+            raise WorkerError(text) from error
+        if not self._is_finished(index):
+            raise WorkerError(f"{place} ended before they were finished")
+
+    def _end_all(self) -> None:
+        """End what is still running, and wait for that: nothing may write to the run after it."""
+        self._workspace.close_session()
+        for future in self._running.values():
+            future.cancel()
+        for index in self._running:
+            try:
+                wait_until_free(self._workspace.journal_path(index))
+            except OutputError as error:
+                logger.warning("%s", error)
