@@ -120,3 +120,4 @@ class Submissions:
                 wait_until_free(self._workspace.journal_path(index))
             except OutputError as error:
                 logger.warning("%s", error)
+                return

@@ -1,0 +1,454 @@
+"""Strips on executors give what one process gives, whatever happens to a worker."""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from conftest import require
+from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
+
+import morpheus_core as package
+from morpheus_core import InputError, MorpheusWarning, WorkerError
+from morpheus_core.parallel.counters import Progress
+from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
+from morpheus_core.parallel.strip_task import StripTask, heeding, run_task
+from morpheus_core.windows import WindowGrid
+from morpheus_core.workspace import Workspace
+
+MODEL = Model()
+
+
+class Recording:
+    """Notes which process was shown which windows, of the first image."""
+
+    def __init__(self, model, path, delay=0.0):
+        self.model, self.path, self.delay = model, path, delay
+
+    def __call__(self, batch):
+        lines = [f"{os.getpid()} {identify(window)}\n" for window in batch[0]]
+        with Path(self.path).open("a") as file:
+            file.write("".join(lines))
+        time.sleep(self.delay)
+        return self.model(batch)
+
+    def notes(self):
+        """Return process and window, in the order of the notes."""
+        if not Path(self.path).exists():
+            return []
+        return [tuple(line.split()) for line in Path(self.path).read_text().splitlines()]
+
+
+class Failing:
+    """Does something else where a pixel is marked."""
+
+    def __init__(self, action, delay=0.0):
+        self.action, self.delay = action, delay
+
+    def __call__(self, batch):
+        time.sleep(self.delay)
+        if (batch[0] > 2).any():
+            self.action()
+        return MODEL(batch)
+
+
+class Until:
+    """Stops after 50 windows as long as there is a flag."""
+
+    def __init__(self, flag):
+        self.flag, self.windows = flag, 0
+
+    def __call__(self, batch):
+        self.windows += len(batch[0])
+        if self.windows > 50 and self.flag.exists():
+            raise RuntimeError("stopped by a flag")
+        return MODEL(batch)
+
+
+def identify(window):
+    return hashlib.md5(np.ascontiguousarray(window).tobytes()).hexdigest()
+
+
+def windows_of(image, grid):
+    """Return each window's identity, with its row."""
+    height, width = grid.window_shape
+    return [
+        (identify(image[top : top + height, left : left + width, np.newaxis]), row)
+        for row, top in enumerate(grid.tops)
+        for left in grid.lefts
+    ]
+
+
+def marked(row):
+    image = IMAGE.copy()
+    image[row] = 3
+    return image
+
+
+def stop():
+    raise RuntimeError("a model of no use")
+
+
+@contextlib.contextmanager
+def dask_cluster(**options):
+    distributed = require("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", **options}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A scheduler and two workers with their nannies, each a process of its own."""
+    with dask_cluster() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What one process gives."""
+    directory = tmp_path_factory.mktemp("whole")
+    predict(MODEL, directory)
+    return data_bytes(directory)
+
+
+class TestEveryExecutor:
+    @pytest.fixture(params=["threads", "processes", "loky", "dask client", "dask executor"])
+    def executor(self, request):
+        name = request.param
+        if name == "threads":
+            with ThreadPoolExecutor(3) as threads:
+                yield threads
+        elif name == "processes":
+            yield request.getfixturevalue("processes")
+        elif name == "loky":
+            loky = require("loky")
+            yield loky.get_reusable_executor(2)
+            loky.get_reusable_executor().shutdown(wait=True)
+        else:
+            client = request.getfixturevalue("client")
+            yield client if name == "dask client" else client.get_executor()
+
+    @pytest.mark.parametrize("options", [{}, {"strips": 5}, {"strips": 1}])
+    def test_gives_what_one_process_gives(self, executor, options, tmp_path, whole):
+        predict(MODEL, tmp_path, executor=executor, **options)
+        assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+        assert data_bytes(tmp_path) == whole
+
+    def test_tells_of_a_model_that_fails(self, executor, tmp_path):
+        with pytest.raises(WorkerError, match=r"window rows \d+ to \d+ .*a model of no use"):
+            predict(Failing(stop), tmp_path, IMAGE + 3, executor=executor, strips=3)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestLostWorkers:
+    def run_and_kill(self, directory, recording, options, when):
+        """Predict, and kill the worker that was last heard of after so many windows."""
+        killed, over = [], threading.Event()
+
+        def kill():
+            while len(recording.notes()) < when:
+                if over.wait(0.01):
+                    return
+            killed.append(recording.notes()[-1][0])
+            os.kill(int(killed[0]), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            predict(recording, directory, **options)
+        finally:
+            over.set()
+            killer.join()
+        return killed[0]
+
+    def check_that_one_strip_was_repeated(self, recording, image, grid, strips):
+        windows = windows_of(image, grid)
+        seen = Counter(name for _, name in recording.notes())
+        assert set(seen) == {name for name, _ in windows}
+        repeated = seen - Counter(name for name, _ in windows)
+        rows = {row for name, row in windows if name in repeated}
+        touched = [k for k, strip in enumerate(strips) if rows & set(range(*strip))]
+        assert len(touched) <= 1
+
+    def test_dask_runs_the_strip_again(self, tmp_path, whole):
+        recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
+        with dask_cluster() as client:
+            self.run_and_kill(tmp_path / "out", recording, {"executor": client, "strips": 6}, 60)
+        assert data_bytes(tmp_path / "out") == whole
+        grid = WindowGrid(IMAGE.shape, OPTIONS["window_shape"], OPTIONS["stride"])
+        counts = np.full(len(grid.tops), len(grid.lefts))
+        strips = grid.strips(OPTIONS["batch_size"], 6, counts)
+        self.check_that_one_strip_was_repeated(recording, IMAGE, grid, strips)
+
+    def test_processes_are_resumed_on_dask(self, tmp_path, whole, client):
+        recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
+        with ProcessPoolExecutor(2) as processes:
+            options = {"executor": processes, "strips": 6}
+            with pytest.raises(WorkerError) as error:
+                self.run_and_kill(tmp_path / "out", recording, options, 150)
+        assert "BrokenProcessPool" in str(error.value)
+        assert "resume=True continues from there" in error.value.__notes__[0]
+        before = len(recording.notes())
+        predict(recording, tmp_path / "out", executor=client, resume=True)
+        assert data_bytes(tmp_path / "out") == whole
+        grid = WindowGrid(IMAGE.shape, OPTIONS["window_shape"], OPTIONS["stride"])
+        assert before < len(grid)
+        assert len(recording.notes()) < before + len(grid)
+
+    @pytest.mark.parametrize("first", [{"cpus": 2}, {}])
+    def test_other_runs_are_resumed_on_executors(self, tmp_path, whole, first, processes):
+        flag = tmp_path / "flag"
+        flag.touch()
+        model = Until(flag)
+        with pytest.raises(package.MorpheusError, match="stopped by a flag"):
+            predict(model, tmp_path / "out", strips=4, **first)
+        flag.unlink()
+        predict(model, tmp_path / "out", resume=True, executor=processes)
+        assert data_bytes(tmp_path / "out") == whole
+
+    @pytest.mark.slow
+    @pytest.mark.filterwarnings("ignore:.*reached by no window:UserWarning")
+    def test_published_morpheus_over_goods(self, tmp_path, data, monkeypatch):
+        require("torch")
+        monkeypatch.syspath_prepend(str(data / "morpheus"))
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        import morpheus_callable
+
+        files = [data / "goodss" / f"{band}.fits" for band in "hjvz"]
+        options = {
+            "inputs": files,
+            "n_classes": 5,
+            "batch_size": 20,
+            "window_shape": (40, 40),
+            "stride": (12, 12),
+        }
+        model = morpheus_callable.Morpheus(backend="torch")
+        predict(model, tmp_path / "whole", **options)
+        expected = data_bytes(tmp_path / "whole")
+
+        image = fits.getdata(files[0]).astype(np.float32)
+        grid = WindowGrid(image.shape, (40, 40), (12, 12))
+        counts = np.full(len(grid.tops), len(grid.lefts))
+        strips = grid.strips(20, 8, counts)
+        on_dask = Recording(model, tmp_path / "on_dask")
+        with dask_cluster() as client:
+            dask = {**options, "executor": client, "strips": 8}
+            killed = self.run_and_kill(tmp_path / "dask", on_dask, dask, len(grid) // 2)
+            assert data_bytes(tmp_path / "dask") == expected
+            assert len({pid for pid, _ in on_dask.notes()} - {killed}) >= 1
+            self.check_that_one_strip_was_repeated(on_dask, image, grid, strips)
+
+            on_both = Recording(model, tmp_path / "on_both")
+            # A process that is forked after PyTorch has started threads may crash.
+            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
+                here = {**options, "executor": processes, "strips": 8}
+                with pytest.raises(WorkerError, match="BrokenProcessPool"):
+                    self.run_and_kill(tmp_path / "both", on_both, here, len(grid) // 2)
+            predict(on_both, tmp_path / "both", executor=client, resume=True, **options)
+        assert data_bytes(tmp_path / "both") == expected
+
+
+class TestStripTasks:
+    @pytest.fixture
+    def stored(self, tmp_path):
+        """A run whose strips are kept from running."""
+
+        class Idle:
+            def __init__(self):
+                self.tasks = []
+
+            def submit(self, function, task):
+                assert function is run_task
+                self.tasks.append(task)
+                if task.index == 2:
+                    raise KeyboardInterrupt
+                return Future()
+
+        # What was finished keeps the run from being cleaned away.
+        predict_until_strip_1(tmp_path)
+        idle = Idle()
+        with pytest.raises(KeyboardInterrupt):
+            predict(MODEL, tmp_path, executor=idle, resume=True)
+        session = Workspace(tmp_path).open_session()
+        return [replace(task, session=session) for task in idle.tasks]
+
+    def test_are_small_and_importable(self, stored):
+        assert len(pickle.dumps(stored[0])) < 1000
+        assert Path(stored[0].directory).is_absolute()
+
+    def test_may_run_twice_or_at_once(self, stored, tmp_path, whole):
+        with ThreadPoolExecutor(4) as threads:
+            for future in [threads.submit(run_task, task) for task in stored * 2]:
+                future.result()
+        predict(MODEL, tmp_path, resume=True)
+        assert data_bytes(tmp_path) == whole
+
+    def test_say_that_out_dir_is_not_seen(self, stored, tmp_path):
+        blind = replace(stored[0], directory=str(tmp_path / "elsewhere"))
+        with pytest.raises(
+            WorkerError, match=r"cannot see the run in .*elsewhere; out_dir must be"
+        ):
+            run_task(blind)
+
+    def test_say_that_the_run_has_ended(self, stored, tmp_path):
+        Workspace(tmp_path).close_session()
+        with pytest.raises(WorkerError, match="strip of a run that has ended"):
+            run_task(stored[0])
+
+    def test_say_that_the_version_differs(self, stored, monkeypatch):
+        monkeypatch.setattr("morpheus_core.parallel.strip_task.__version__", "0.1")
+        with pytest.raises(WorkerError, match=r"has version 0\.1 of morpheus_core; the run is of"):
+            run_task(stored[0])
+
+    def test_say_that_an_input_is_not_seen(self, stored, tmp_path):
+        (tmp_path / "0" / "input_0.npy").unlink()
+        with pytest.raises(WorkerError, match=r"cannot see the input .*input_0\.npy; inputs must"):
+            run_task(stored[0])
+
+    def test_end_with_their_session(self, tmp_path):
+        (tmp_path / "0").mkdir()
+        workspace = Workspace(tmp_path)
+        session, counted = workspace.open_session(), []
+        heeding(workspace, session, counted.append)(3)
+        assert counted == [3]
+        workspace.open_session()
+        with pytest.raises(WorkerError, match="has ended or is resumed"):
+            heeding(workspace, session, counted.append)(4)
+
+
+def predict_until_strip_1(directory):
+    """Begin a run of four strips, the first of which is finished."""
+    model = Model(fail_after=80)
+    with pytest.raises(package.ModelError, match="stopped here"):
+        predict(model, directory, strips=4)
+
+
+class TestBlindWorkers:
+    def test_are_told_of_before_dask_runs_anything(self, client):
+        task = StripTask("/nowhere", "0", 0, 0)
+        with pytest.raises(WorkerError, match=r"Dask worker tcp://\S+: process \d+ on .* /nowhere"):
+            DaskEngine(client).check_workers(task.hindrance)
+
+    def test_end_the_run(self, tmp_path):
+        class Elsewhere(ThreadPoolExecutor):
+            def submit(self, function, task):
+                return super().submit(function, replace(task, directory="/elsewhere"))
+
+        with Elsewhere(2) as executor, pytest.raises(WorkerError, match="cannot see the run in /e"):
+            predict(MODEL, tmp_path, executor=executor)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_writes_after_an_error(tmp_path):
+    slow = Failing(stop, delay=0.1)
+    with ProcessPoolExecutor(2) as executor:
+        with pytest.raises(WorkerError, match="a model of no use"):
+            predict(slow, tmp_path, marked(59), executor=executor, strips=4)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        time.sleep(0.5)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_dashboard_names_rows(client, tmp_path):
+    keys = []
+
+    class Listening:
+        asynchronous = False
+
+        def __getattr__(self, name):
+            return getattr(client, name)
+
+        def submit(self, *arguments, key, **options):
+            keys.append(key)
+            return client.submit(*arguments, key=key, **options)
+
+    Listening.__module__ = "distributed.client"
+    predict(MODEL, tmp_path, executor=Listening(), strips=2)
+    assert [key.rpartition("-")[0] for key in keys] == ["strip-rows-0-12", "strip-rows-13-25"]
+
+
+def test_progress_counts_a_lost_strip_once(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.folder(0).mkdir()
+    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
+    news = []
+    for count in ("10", "25", "5", "20", "30"):
+        path.write_text(count)
+        news.append(progress.news())
+    assert news == [10, 15, 0, 0, 5]
+    assert progress.reaches(0, 40) == 10
+    assert progress.news() == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "height", "strips"),
+    [(3, 10_000, 12), (3, 500, 3), (3, 1000, 6), (1, 50, 1), (None, 10_000, 32), (None, 500, 3)],
+)
+def test_default_strips(workers, height, strips):
+    class Executor:
+        _max_workers = workers
+
+        def submit(self):
+            """Do nothing."""
+
+    grid = WindowGrid((height, 100), (40, 40), (1, 1))
+    assert strips_for(engine_of(Executor()), grid) == strips
+
+
+def test_workers_with_threads_are_warned_of():
+    with (
+        dask_cluster(n_workers=1, threads_per_worker=3, processes=False) as client,
+        pytest.warns(MorpheusWarning, match="with up to 3 threads run one strip at a time"),
+    ):
+        assert DaskEngine(client).count_workers() == 1
+
+
+@pytest.mark.parametrize("executor", [7, ProcessPoolExecutor, "processes"])
+def test_what_is_no_executor(executor, tmp_path):
+    with pytest.raises(InputError, match="executor must have a method submit"):
+        predict(MODEL, tmp_path, executor=executor)
+
+
+def test_executors_need_a_folder_and_no_others(tmp_path, processes):
+    with pytest.raises(InputError, match="executor needs out_dir"):
+        predict(MODEL, None, executor=processes)
+    with pytest.raises(InputError, match="strips needs out_dir"):
+        predict(MODEL, None, strips=2)
+    with pytest.raises(InputError, match="give one of cpus, gpus and executor, got cpus=2"):
+        predict(MODEL, tmp_path, executor=processes, cpus=2)
+    with pytest.raises(InputError, match=r"strips must be .*>= 1, got 0"):
+        predict(MODEL, tmp_path, executor=processes, strips=0)
+
+
+def test_plan_takes_an_executor(tmp_path, processes):
+    options = {**OPTIONS, "executor": processes, "strips": 6, "out_dir": tmp_path}
+    forecast = package.plan(MODEL, IMAGE, **options)
+    assert (len(forecast.strips), forecast.workers) == (6, 2)
+    assert "6, run by 2 workers" in str(forecast)
+
+
+@pytest.mark.parametrize(("options", "strips"), [({"cpus": 2}, 5), ({}, 3)])
+def test_strips_without_an_executor(tmp_path, whole, options, strips, caplog):
+    with caplog.at_level("INFO", "morpheus_core"):
+        predict(MODEL, tmp_path, strips=strips, **options)
+    assert f"in {strips} strips" in caplog.text
+    assert data_bytes(tmp_path) == whole
