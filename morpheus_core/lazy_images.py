@@ -85,6 +85,8 @@ class LazyImage:
         What errors call it.
     bands : {"last", "first"}
         Where its bands are, if it has three axes.
+    scheduler : str, optional
+        What computes slices of Dask, as `dask.compute` takes it; by default what Dask would use.
 
     Raises
     ------
@@ -96,8 +98,10 @@ class LazyImage:
     header: fits.Header | None = None
     primary: fits.Header | None = None
 
-    def __init__(self, source: LazyArray, name: str, bands: Bands = "last") -> None:
-        self.name, self._source, self._bands = name, source, bands
+    def __init__(
+        self, source: LazyArray, name: str, bands: Bands, scheduler: str | None = None
+    ) -> None:
+        self.name, self._source, self._bands, self._scheduler = name, source, bands, scheduler
         self.layout = Layout.of(known_shape(source, name), bands, name)
         self.shape = self.layout.shape
         self.dtype = checked_dtype(known_dtype(source, name), name)
@@ -141,14 +145,21 @@ class LazyImage:
         index = self.layout.rows(start, stop)
         try:
             # What can be sliced need not know of tuples.
-            stored = np.asanyarray(self._source[index if len(index) > 1 else index[0]])
+            sliced = self._source[index if len(index) > 1 else index[0]]
+            if hasattr(sliced, "__dask_graph__"):
+                sliced = sliced.compute(scheduler=self._scheduler)
+            stored = np.asanyarray(sliced)
         except Exception as error:
             raise InputError(
                 f"{self.name}: rows {start} to {stop - 1} cannot be read: "
                 f"{type(error).__name__}: {error}"
             ) from error
         if isinstance(stored, np.ma.MaskedArray):
-            raise masked(self.name)
+            raise InputError(
+                f"{self.name} gives masked arrays, whose mask a model cannot see; pass them "
+                f"filled, as da.ma.filled(array, value) does it, and "
+                f"mask=da.ma.getmaskarray(array)"
+            )
         expected = self.layout.stored_shape(stop - start)
         if stored.shape != expected or stored.dtype.newbyteorder("=") != self.dtype:
             raise InputError(
@@ -242,7 +253,8 @@ def reopen_lazy(place: dict[str, Any]) -> LazyImage:
         raise InputError(
             f"{place['name']} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    return LazyImage(source, place["name"], place["bands"])
+    # A worker of a cluster must not wait for tasks that wait for its own one to end.
+    return LazyImage(source, place["name"], place["bands"], scheduler="threads")
 
 
 def known_shape(source: LazyArray, name: str) -> tuple[int, ...]:
@@ -258,22 +270,14 @@ def known_shape(source: LazyArray, name: str) -> tuple[int, ...]:
 
 def known_dtype(source: LazyArray, name: str) -> np.dtype[Any]:
     """Return the dtype of what is sliced."""
-    # Slices of masked arrays of Dask come without their mask.
-    if isinstance(getattr(source, "_meta", None), np.ma.MaskedArray):
-        raise masked(name)
     try:
         dtype: np.dtype[Any] = np.dtype("O" if source.dtype is None else source.dtype)
     except TypeError as error:
-        raise InputError(f"dtype must be one of numpy, got {source.dtype} for {name}") from error
+        raise InputError(
+            f"dtype must be one of numpy, got {source.dtype} for {name}; pass what numpy.asarray "
+            f"makes of it"
+        ) from error
     return dtype
-
-
-def masked(name: str) -> InputError:
-    """Return the error of masked arrays."""
-    return InputError(
-        f"{name} gives masked arrays, whose mask a model cannot see; pass them filled, as "
-        f"da.ma.filled(array, value) does it, and mask=da.ma.getmaskarray(array)"
-    )
 
 
 def chunk_edges(source: LazyArray, axis: int, height: int) -> NDArray[np.int64] | None:

@@ -122,7 +122,8 @@ def plan(
     tried for about two seconds, with the first batches of the strip that has most windows, in this
     process or in one that is started as a worker would be. For the latter, inputs that are arrays
     are written to the folder for temporary files, and removed. The duration supposes that all
-    windows take as long, and that workers do not slow each other down. Memory is that of whole
+    windows take as long, and that workers do not slow each other down. It leaves out what inputs in
+    large chunks (Dask, Zarr) take to read beyond the first of them. Memory is that of whole
     processes; of the model's own memory only what it took in the trial is known. What compressed
     files unpack to in the folder for temporary files is not counted.
 

@@ -10,6 +10,7 @@ from test_runs import IMAGE, OPTIONS, Model, data_bytes, predict
 
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError
+from morpheus_core.aggregators import RowRing
 from morpheus_core.inputs import open_inputs, reopen
 from morpheus_core.slabs import SlabReader
 
@@ -168,12 +169,15 @@ def test_rows_that_are_asked_for_at_once_do_not_grow_with_the_height(tmp_path, c
     assert most == [1747, 1747] if chunks is None else most[0] == most[1] <= 1747 + 2 * 64
 
 
-def test_a_mask_that_two_threads_read_is_not_read_back_and_forth(tmp_path):
+def test_a_mask_that_two_threads_read_is_not_read_back_and_forth(monkeypatch):
+    # As few rows at a time as of a wide image.
+    monkeypatch.setattr(SlabReader, "_READ_BYTES", 3 * 30)
+    monkeypatch.setattr(RowRing, "_BLOCK_VALUES", 2 * 30)
     mask = Lazy(np.zeros((600, 30), np.uint8), (50, 30))
     image = np.zeros((600, 30), np.float32)
-    predict(Model(), tmp_path, image, mask=mask, prefetch=2)
-    # One pass to count windows, one to choose them, and one for output pixels, each at most.
-    assert len(mask.asked) <= 1 + 3 * 12 + 5
+    predict(Model(), None, image, mask=mask, stride=(1, 3))
+    # A pass to count windows, and one to choose them and to know bad output pixels.
+    assert len(mask.asked) == 2 * 12
 
 
 @pytest.mark.parametrize("kind", TRAVELLERS)
@@ -203,6 +207,21 @@ def test_reopening_reads_nothing(tmp_path):
     with reopen(places) as again:
         (image,) = again.images
         assert image._source.asked == [(0, 6)]  # by the process that opened it first
+
+
+def test_workers_compute_by_themselves(tmp_path):
+    dask = require("dask")
+
+    def cluster(*_, **__):
+        raise RuntimeError("has no free thread")
+
+    with open_inputs(of_dask(IMAGE, tmp_path)) as stack:
+        places = stack.store(tmp_path)
+        with dask.config.set(scheduler=cluster):
+            with reopen(places) as again:
+                np.testing.assert_array_equal(again.images[0].read(3, 9)[..., 0], IMAGE[3:9])
+            with pytest.raises(InputError, match="RuntimeError: has no free thread"):
+                stack.images[0].read(30, 40)
 
 
 class OpenedWhereItIsRead:
