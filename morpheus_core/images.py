@@ -113,6 +113,13 @@ class Layout:
         before = (slice(None),) if self.bands_first else ()
         return (*[0] * self.leading, *before, slice(start, stop))
 
+    def stored_shape(self, rows: int) -> tuple[int, ...]:
+        """Return the shape that some rows have in the stored array."""
+        _, width, bands = self.shape
+        if self.flat:
+            return rows, width
+        return (bands, rows, width) if self.bands_first else (rows, width, bands)
+
     def arrange(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Return stored rows as (rows, width, bands)."""
         if self.bands_first:

@@ -17,6 +17,7 @@ from morpheus_core.errors import InputError, MorpheusWarning
 from morpheus_core.fits_images import FitsImage, describe_hdu, is_image, quiet, split_extension
 from morpheus_core.headers import OBSERVATION
 from morpheus_core.images import ArrayImage, Bands, Image
+from morpheus_core.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
 from morpheus_core.masks import PixelMask
 from morpheus_core.resources import Resource
 
@@ -31,7 +32,7 @@ HDU_CLASSES = (
     fits.BinTableHDU,
     fits.TableHDU,
 )
-ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData"
+ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
 ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
 #: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
@@ -85,6 +86,18 @@ class ImageStack(Resource):
             "images": [image.identity() for image in self.images],
             "mask": None if self.mask is None else self.mask.identity(),
         }
+
+    def check_portable(self) -> None:
+        """Make sure that the stack can be stored for other processes.
+
+        Raises
+        ------
+        InputError
+            If one of its parts holds what cannot be sent, an open file for one.
+        """
+        for part in self.images_and_masks:
+            if isinstance(part, LazyImage):
+                part.pickled()
 
     def store(self, folder: Path) -> dict[str, Any]:
         """Make sure that other processes can open the stack, with files in a folder if need be.
@@ -165,6 +178,8 @@ def stored_paths(places: dict[str, Any]) -> list[Path]:
 
 def reopen_image(place: dict[str, Any]) -> Image:
     """Open an image whose :meth:`Image.store` returned this place."""
+    if "pickle" in place:
+        return reopen_lazy(place)
     if "array" in place:
         array = np.load(place["array"], mmap_mode="r")
         return ArrayImage(array, Path(place["array"]).name, "first")
@@ -193,10 +208,14 @@ def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
     from astropy.nddata import NDData
 
     if isinstance(source, NDData):
-        return ArrayImage(np.asarray(source.data), name, bands, header_of(source, name))
+        image = open_image(source.data, name, bands)
+        image.header = header_of(source, name)
+        return image
+    if is_lazy(source):
+        return open_lazy(source, name, bands)
     raise InputError(
-        f"{name} must be an array, the path of a FITS file, an image HDU, or an NDData, got "
-        f"{type(source).__name__}"
+        f"{name} must be an array, the path of a FITS file, an image HDU, an NDData, or have "
+        f"shape, dtype and slices, got {type(source).__name__}"
     )
 
 
@@ -269,9 +288,14 @@ def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
 
 def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
     """Return the mask that an NDData brings along."""
-    if isinstance(source, (np.ndarray, str, os.PathLike)) or getattr(source, "mask", None) is None:
+    from astropy.nddata import NDData
+
+    if not isinstance(source, NDData) or source.mask is None:
         return []
-    flags, name = np.asarray(source.mask) != 0, "the mask of an NDData"
+    name = "the mask of an NDData"
+    if is_lazy(source.mask):
+        return [open_lazy(source.mask, name, bands)]
+    flags = np.asarray(source.mask) != 0
     if flags.ndim == 0:
         flags = np.broadcast_to(flags, source.data.shape)
     return [ArrayImage(flags, name, bands)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core import pickles
 from morpheus_core.batches import Batch
 from morpheus_core.errors import ModelError
 from morpheus_core.kernels import Predictions
@@ -346,18 +347,13 @@ def pickle_model(model: Any) -> bytes:
     ModelError
         If it cannot be pickled, or not be loaded again.
     """
-    import dill
-
     try:
-        # Without `recurse` a function loads fine and then misses its globals when it is called.
-        pickled: bytes = dill.dumps(model, recurse=True)
-        dill.loads(pickled)
+        return pickles.dump(model)
     except Exception as error:
         raise ModelError(
             f"the model cannot be sent to other processes: {type(error).__name__}: {error}; "
             f"{RECIPE}"
         ) from error
-    return pickled
 
 
 def unpickle_model(pickled: bytes) -> Any:
@@ -368,10 +364,8 @@ def unpickle_model(pickled: bytes) -> Any:
     ModelError
         If it cannot be loaded here.
     """
-    import dill
-
     try:
-        return dill.loads(pickled)
+        return pickles.load(pickled)
     except Exception as error:
         raise ModelError(
             f"the model cannot be loaded: {type(error).__name__}: {error}; {RECIPE}"

@@ -87,14 +87,16 @@ def predict(
         that scores whole windows, whose scores then hold for each pixel of the window. Arrays of
         numpy, PyTorch, TensorFlow, JAX and CuPy are understood. Or the name of a function without
         arguments that makes such a callable, ``"package.module:factory"``.
-    model_inputs : array, path, HDU, NDData, or list of these
+    model_inputs : array, path, HDU, NDData, lazy array, or list of these
         The images, (height, width) or (height, width, bands), all of the same height and width:
         numpy arrays, paths of FITS files, image HDUs or `astropy.nddata.NDData` objects, whose own
         mask counts like `mask`. Leading axes of length one are left out. Where a file holds several
         images, the path says which in brackets: ``"file.fits[1]"``, ``"file.fits[SCI]"``,
         ``"file.fits[SCI,2]"``. Scaled integers become what they stand for. Tile-compressed files
         are read a few rows at a time; files that are compressed as a whole (gzip, bzip2, xz) are
-        unpacked once, to the folder for temporary files.
+        unpacked once, to the folder for temporary files. Arrays of Dask and Zarr, and anything else
+        that has shape and dtype and gives rows when it is sliced, are read slab by slab, in rows of
+        whole chunks.
     n_classes : int
         Classes that the model scores.
     batch_size : int
@@ -155,7 +157,7 @@ def predict(
     bands : {"last", "first"}
         Where the bands of inputs with three axes are: (height, width, bands) or (bands, height,
         width).
-    mask : array, path, HDU or NDData, optional
+    mask : array, path, HDU, NDData or lazy array, optional
         Bad pixels of all inputs, (height, width): True, or not zero, is bad. They get no
         statistics (n is 0), and windows without a good pixel are never sent to the model, which
         sees bad pixels as they are in all others. An output pixel is bad if all input pixels that

@@ -127,7 +127,8 @@ def plan(
     `cpus` and `gpus` in a process that is started as a worker would be, otherwise, also for
     `executor`, in this one. For the former, inputs that are arrays
     are written to the folder for temporary files, and removed. The duration supposes that all
-    windows take as long, and that workers do not slow each other down. Memory is that of whole
+    windows take as long, and that workers do not slow each other down. It leaves out what inputs in
+    large chunks (Dask, Zarr) take to read beyond the first of them. Memory is that of whole
     processes; of the model's own memory only what it took in the trial is known. What compressed
     files unpack to in the folder for temporary files is not counted.
 

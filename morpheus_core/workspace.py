@@ -20,6 +20,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core import pickles
 from morpheus_core.errors import OutputError
 from morpheus_core.inputs import ImageStack, reopen, stored_paths
 from morpheus_core.outputs import Product, part_path
@@ -211,10 +212,7 @@ class Workspace:
     def store_model(self, pickled: bytes, n_strips: int) -> None:
         """Store a pickled model for every strip, once on disk."""
         path = self.model_path(0)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_bytes(pickled)
-        unfinished.chmod(0o600)
-        unfinished.replace(path)
+        pickles.write(path, pickled)
         for index in range(1, n_strips):
             self.model_path(index).unlink(missing_ok=True)
             try:
@@ -228,19 +226,10 @@ class Workspace:
         Raises
         ------
         OutputError
-            If others could have: loading a pickle runs whatever code is in it.
+            If others could have.
         """
         path = self.model_path(0)
-        if not path.exists():
-            return None
-        for part in (path, path.parent):
-            status = part.stat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                raise OutputError(
-                    f"{part} could have been written by others than you, and loading the model in "
-                    f"it would run their code; start a new run in another out_dir"
-                )
-        return path.read_bytes()
+        return pickles.read(path) if path.exists() else None
 
     def mark(self, fact: str) -> None:
         """Note one of `FACTS`: replacing is allowed, all is ready to run."""

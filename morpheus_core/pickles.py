@@ -1,0 +1,58 @@
+"""Objects as bytes that other processes load, and whom to take such bytes from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from morpheus_core.errors import OutputError
+
+
+def dump(value: Any) -> bytes:
+    """Return an object as bytes that another process can load.
+
+    Raises
+    ------
+    Exception
+        Of whatever class, if it cannot be pickled, or not be loaded again.
+    """
+    import dill
+
+    # Without `recurse` a function loads fine and then misses its globals when it is called.
+    pickled: bytes = dill.dumps(value, recurse=True)
+    dill.loads(pickled)
+    return pickled
+
+
+def load(pickled: bytes) -> Any:
+    """Load what :func:`dump` returned."""
+    import dill
+
+    return dill.loads(pickled)
+
+
+def write(path: Path, pickled: bytes) -> None:
+    """Write a pickle that only this user can read, whole as soon as it has its name."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(pickled)
+    unfinished.chmod(0o600)
+    unfinished.replace(path)
+
+
+def read(path: Path) -> bytes:
+    """Read a pickle that nobody else can have written.
+
+    Raises
+    ------
+    OutputError
+        If others could have: loading a pickle runs whatever code is in it.
+    """
+    for part in (path, path.parent):
+        status = part.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise OutputError(
+                f"{part} could have been written by others than you, and loading the pickle in it "
+                f"would run their code; start a new run in another out_dir"
+            )
+    return path.read_bytes()
