@@ -35,6 +35,8 @@ HDU_CLASSES = (
 ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
 ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
+#: What a stored image is, by the key under which its place is kept.
+PLACES = ("array", "pickle", "path")
 #: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
 MOST_BANDS = 16
 
@@ -173,7 +175,7 @@ def reopen(places: dict[str, Any]) -> ImageStack:
 def stored_paths(places: dict[str, Any]) -> list[Path]:
     """Return the files of a stack whose :meth:`ImageStack.store` returned these places."""
     parts = [*places["images"], *(places["mask"]["parts"] if places["mask"] else ())]
-    return [Path(part["array"] if "array" in part else part["path"]) for part in parts]
+    return [Path(part[kind]) for part in parts for kind in PLACES if kind in part]
 
 
 def reopen_image(place: dict[str, Any]) -> Image:

@@ -204,7 +204,7 @@ class LazyImage:
         """Write what is sliced, not its pixels, as a pickle beside `path`."""
         path = path.with_suffix(".pkl")
         pickles.write(path, self.pickled())
-        return {"pickle": str(path), "name": self.name, "bands": self._bands}
+        return {"pickle": str(path.resolve()), "name": self.name, "bands": self._bands}
 
     def close(self) -> None:
         """Forget the rows, and leave the user's object alone."""

@@ -130,7 +130,7 @@ class Run:
         """
         request, workspace = self._request, self._workspace
         resuming = request.resume and workspace.holds_a_run()
-        if request.slots:
+        if request.has_workers:
             self._stack.check_portable()  # before anything is made
         pickled = None
         if request.has_workers and not isinstance(self._model, str) and not resuming:
