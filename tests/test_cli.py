@@ -238,10 +238,12 @@ def parsed(*arguments):
 
 
 def test_every_argument_of_predict_has_its_option():
-    assert {*predict_options(parsed()), "model"} == set(signature(morpheus_core.predict).parameters)
+    named = {*predict_options(parsed()), "model", "executor"}
+    assert named == set(signature(morpheus_core.predict).parameters)
+    assert parsed().dask is None
 
 
-OWN = ("stride", "out_dir", "progress")
+OWN = ("stride", "out_dir", "progress", "executor")
 
 
 def test_defaults_are_those_of_predict():
@@ -260,6 +262,7 @@ def test_defaults_are_those_of_predict():
         (["--cpus", "3"], "cpus", 3),
         (["--mask-bits", "4,8"], "mask_bits", "4,8"),
         (["--prefetch", "0"], "prefetch", 0),
+        (["--strips", "7"], "strips", 7),
         (["--fill-value", "0"], "fill_value", 0.0),
         (["--dilation", "1/2"], "dilation", 0.5),
         (["--resume"], "resume", True),

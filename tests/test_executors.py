@@ -22,6 +22,7 @@ from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
 
 import morpheus_core as package
 from morpheus_core import InputError, MorpheusWarning, WorkerError
+from morpheus_core.cli import main
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
 from morpheus_core.parallel.strip_task import StripTask, heeding, run_task
@@ -452,3 +453,31 @@ def test_strips_without_an_executor(tmp_path, whole, options, strips, caplog):
         predict(MODEL, tmp_path, strips=strips, **options)
     assert f"in {strips} strips" in caplog.text
     assert data_bytes(tmp_path) == whole
+
+
+def test_dask_arrays_on_a_dask_cluster(tmp_path, whole, client):
+    array = require("dask.array").from_array(IMAGE, chunks=(16, 30))
+    predict(MODEL, tmp_path, array, executor=client, strips=3)
+    assert data_bytes(tmp_path) == whole
+
+
+def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
+    fits.writeto(tmp_path / "image.fits", IMAGE)
+    monkeypatch.chdir(tmp_path)
+    main(
+        [
+            *["predict", "image.fits", "--model", "test_runs:Model", "--n-classes", "2"],
+            *["--window", "10", "8", "--stride", "2", "3", "--batch-size", "9"],
+            *["--aggregate", "mean_var", "--aggregate", "rank_vote", "--out-dir", "out"],
+            *["--dask", client.scheduler.address, "--no-progress"],
+        ]
+    )
+    assert data_bytes(tmp_path / "out") == whole
+
+
+def test_no_scheduler_on_the_command_line(capsys):
+    require("distributed")
+    arguments = ["--model", "test_runs:Model", "--n-classes", "2", "--window", "10"]
+    code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", "nonsense://"])
+    assert code == 1
+    assert "--dask must be the address of a scheduler, got nonsense://" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
+from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import InputError
 
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what both commands take."""
     add_model_arguments(parser)
     add_predict_arguments(parser)
+    add_executor_argument(parser)
     exports = parser.add_argument_group("one image per result")
     exports.add_argument("--planes", metavar="FILE", help="write all results as 2-D images as well")
     exports.add_argument("--masks", metavar="FILE", help="write where classes reach a threshold")
@@ -69,7 +71,9 @@ def run_predict(arguments: argparse.Namespace) -> None:
     from morpheus_core import export_masks, export_planes, predict
 
     refuse_exports(arguments)
-    hduls, arrays = predict(load_model(arguments), **predict_options(arguments))
+    with open_executor(arguments) as executor:
+        model = load_model(arguments)
+        hduls, arrays = predict(model, **predict_options(arguments), executor=executor)
     for hdul, array in zip(hduls, arrays, strict=True):
         print(f"{hdul.filename()}  {hdul[0].name}  {array.shape}")
         hdul.close()
@@ -132,4 +136,5 @@ def run_plan(arguments: argparse.Namespace) -> None:
     from morpheus_core import plan
 
     refuse_exports(arguments)
-    print(plan(load_model(arguments), **predict_options(arguments)))
+    with open_executor(arguments) as executor:
+        print(plan(load_model(arguments), **predict_options(arguments), executor=executor))

@@ -1,0 +1,46 @@
+"""The executor that the command line names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from morpheus_core.errors import InputError
+from morpheus_core.extras import require_package
+
+
+def add_executor_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a Dask cluster."""
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="run on the workers of this cluster, as tcp://host:8786"
+    )
+
+
+@contextmanager
+def open_executor(arguments: argparse.Namespace) -> Iterator[Any]:
+    """Connect to the cluster; nothing is yielded where none is asked for.
+
+    Raises
+    ------
+    MissingPackageError
+        If Dask's client is not installed.
+    InputError
+        If no scheduler answers.
+    """
+    if arguments.dask is None:
+        yield None
+        return
+    require_package("distributed", "dask", "--dask")
+    distributed: Any = import_module("distributed")  # typed only in part
+
+    try:
+        client = distributed.Client(arguments.dask)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--dask must be the address of a scheduler, got {arguments.dask}: {error}"
+        ) from error
+    with client:
+        yield client
