@@ -51,8 +51,8 @@ class StripTask:
         session = workspace.session()
         if session is None:
             return (
-                f"{here} cannot see the run in {self.directory}; out_dir must be an absolute path "
-                f"on a file system that all workers share"
+                f"{here} cannot see the run in {self.directory}; out_dir must be on a file "
+                f"system that all workers share"
             )
         if session != self.session:
             return f"{here} was given a strip of a run that has ended, in {self.directory}"
