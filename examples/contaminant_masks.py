@@ -71,7 +71,7 @@ def cosmic_rays(random, side, count):
         steps = np.arange(0, 1 + random.lognormal(1.5, 0.8), 0.5)
         angle = random.uniform(0, 2 * np.pi)
         track = random.uniform(0, side, (2, 1)) + [np.sin(angle) * steps, np.cos(angle) * steps]
-        np.add.at(light, tuple(track.astype(int) % side), random.lognormal(5.5, 0.8))
+        np.add.at(light, tuple(track.astype(int) % side), random.lognormal(6, 0.8))
     return light
 
 
