@@ -2,11 +2,12 @@
 Masks of contaminants for exposures of many images
 ==================================================
 
-Cosmic rays, trails of satellites and hot columns spoil pixels of every exposure. MaxiMask (Paillassa
-et al. 2020, A&A 634, A48) has a network that finds them, and gives each kind of contaminant a mask.
-Here we train a small one in some seconds, and :func:`~morpheus_core.map_exposures` runs it over an
-exposure as cameras write it: a file with one image per CCD, and a table. The file of masks has the
-same HDUs. Needs the extras ``torch`` and ``plot``.
+Cosmic rays, trails of satellites and hot columns spoil pixels of every exposure. MaxiMask
+(Paillassa et al. 2020, A&A 634, A48) has a network that finds them, and gives each kind of
+contaminant a mask. Here we train a small one in some seconds, and
+:func:`~morpheus_core.map_exposures` runs it over an exposure as cameras write it: a file with one
+image per CCD, and a table. The file of masks has the same HDUs. Needs the extras ``torch`` and
+``plot``.
 """
 
 # %%
@@ -17,6 +18,7 @@ same HDUs. Needs the extras ``torch`` and ``plot``.
 # anything in the sky. A pixel belongs to a contaminant that brightens it by more than its noise.
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -36,6 +38,8 @@ from morpheus_core.adapters import torch_model
 CLASSES = ("CR", "TRAIL", "HOT")
 #: Okabe & Ito 2008, which stay apart for colour-blind eyes.
 COLOURS = ("#D55E00", "#56B4E9", "#009E73")
+#: Of a CCD, in pixels.
+SIDE = 512
 WINDOW = 128
 
 
@@ -70,7 +74,7 @@ def cosmic_rays(random, side, count):
     for _ in range(count):
         steps = np.arange(0, 1 + random.lognormal(1.5, 0.8), 0.5)
         angle = random.uniform(0, 2 * np.pi)
-        track = random.uniform(0, side, (2, 1)) + [np.sin(angle) * steps, np.cos(angle) * steps]
+        track = random.uniform(0, side, (2, 1)) + np.outer([np.sin(angle), np.cos(angle)], steps)
         np.add.at(light, tuple(track.astype(int) % side), random.lognormal(6, 0.8))
     return light
 
@@ -97,9 +101,9 @@ def hot(random, side, count):
 
 folder = Path(tempfile.mkdtemp())
 exposure = folder / "night1.fits"
-chips = [simulate(768, seed, rays=150, trails=1, columns=3) for seed in range(100, 104)]
+chips = [simulate(SIDE, seed, rays=80, trails=1, columns=3) for seed in range(100, 104)]
 guide_stars = Table(
-    {"X": [181.2, 640.8, 333.3], "Y": [77.5, 402.1, 590.6], "MAG": [11.2, 12.7, 12.9]}
+    {"X": [181.2, 440.8, 333.3], "Y": [77.5, 402.1, 490.6], "MAG": [11.2, 12.7, 12.9]}
 )
 hdus = [fits.PrimaryHDU(header=fits.Header({"OBJECT": "simulated field", "EXPTIME": 90.0}))]
 hdus += [fits.ImageHDU(pixels, name="SCI", ver=k) for k, (pixels, _) in enumerate(chips, start=1)]
@@ -109,9 +113,9 @@ fits.HDUList(hdus).writeto(exposure)
 # %%
 # Train
 # -----
-# The training images hold more contaminants than an exposure does. A pixel may belong to several, so
-# each class has a probability of its own: a sigmoid, and no softmax. Every window is scaled by its
-# own median and scatter, whatever the sky.
+# The training images hold more contaminants than an exposure does. A pixel may belong to several,
+# so each class has a probability of its own: a sigmoid, and no softmax. Every window is scaled by
+# its own median and scatter, whatever the sky.
 
 
 def above_sky(pixels):
@@ -124,9 +128,9 @@ def above_sky(pixels):
 class UNet(nn.Module):
     """Scores, (batch, class, row, column), of pixels, (batch, 1, row, column)."""
 
-    def __init__(self, widths=(8, 16, 24, 32, 32)):
+    def __init__(self, widths=(16, 24, 32, 32)):
         super().__init__()
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(step(before, after) for before, after in [(1, widths[0]), *pairs])
         self.mix = nn.ModuleList(nn.Conv2d(after, before, 1) for before, after in pairs)
         self.up = nn.ModuleList(step(before, before) for before, _ in pairs)
@@ -167,17 +171,17 @@ def train(images, masks, steps, batch_size=16):
     return network
 
 
-windows = [simulate(WINDOW, seed, rays=15, trails=seed % 2, columns=2) for seed in range(500)]
-network = train(*map(np.stack, zip(*windows, strict=True)), steps=160)
+windows = [simulate(64, seed, rays=20, trails=seed % 2, columns=seed % 4) for seed in range(1200)]
+network = train(*map(np.stack, zip(*windows, strict=True)), steps=240)
 model = torch_model(network, normalize=above_sky, activation="sigmoid")
 
 # %%
 # Thresholds
 # ----------
-# Which probability is enough? We let :func:`~morpheus_core.predict` tell the probabilities in one more
-# CCD, and take for each class the threshold with the best balance of completeness (of the pixels
-# that are hit, those that are found) and purity (of the pixels found, those that are hit): their
-# harmonic mean, F1. The outer 32 pixels of a window, where the network sees little of the
+# Which probability is enough? We let :func:`~morpheus_core.predict` tell the probabilities in one
+# more CCD, and take for each class the threshold with the best balance of completeness (of the
+# pixels that are hit, those that are found) and purity (of the pixels found, those that are hit):
+# their harmonic mean, F1. The outer 32 pixels of a window, where the network sees little of the
 # surroundings, do not count, so each pixel is judged once.
 
 settings = {
@@ -190,7 +194,7 @@ settings = {
     "class_names": CLASSES,
     "progress": False,
 }
-known, known_masks = simulate(768, seed=200, rays=150, trails=2, columns=6)
+known, known_masks = simulate(SIDE, seed=200, rays=80, trails=2, columns=6)
 _, (output, _) = predict(model, known, aggregate_method="mean_var", **settings)
 tried = np.linspace(0.05, 0.95, 19)
 
@@ -209,7 +213,7 @@ thresholds = []
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for number, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
     scores = [balance(output[..., number, 0] >= least, known_masks[number]) for least in tried]
-    thresholds.append(float(tried[np.argmax(scores)]))
+    thresholds.append(round(float(tried[np.argmax(scores)]), 2))
     axes.plot(tried, scores, color=colour, marker="o", ms=4, label=name)
 axes.set(xlabel="threshold", ylabel="F1", title="Which probability is enough?")
 axes.legend()
@@ -230,8 +234,8 @@ fits.info(exposure)
 fits.info(outcome.output)
 
 # %%
-# Each image has become a cube of masks, one plane per class. All else is as it was: the primary HDU,
-# the table, names and versions.
+# Each image has become a cube of masks, one plane per class. All else is as it was: the primary
+# HDU, the table, names and versions.
 
 with fits.open(exposure) as before, fits.open(outcome.output) as after:
     for name in ("PRIMARY", "GUIDE"):
@@ -279,10 +283,11 @@ assert balance(found, hit) > 0.7
 # -----------------
 # - Put your network in place of ``UNet``, and what it did to pixels in training in place of
 #   ``above_sky``.
-# - Give :func:`~morpheus_core.map_exposures` a file, a list of files or a folder. Every image of two
-#   dimensions goes to the network. For one HDU say ``"night1.fits[SCI,2]"``.
-# - Set ``n_classes`` and ``class_names`` to those of the network, and ``thresholds`` to your own, found
-#   on exposures whose contaminants you know. ``thresholds=None`` writes the probabilities.
+# - Give :func:`~morpheus_core.map_exposures` a file, a list of files or a folder. Every image of
+#   two dimensions goes to the network. For one HDU say ``"night1.fits[SCI,2]"``.
+# - Set ``n_classes`` and ``class_names`` to those of the network, and ``thresholds`` to your own,
+#   found on exposures whose contaminants you know. ``thresholds=None`` writes the probabilities.
 # - If contaminants were more frequent in training than they are in your exposures, pass both shares
 #   as ``trained_priors`` and ``priors``.
-# - ``single_mask=True`` writes one image of bit flags. ``cpus=8`` or ``gpus=[0]`` share the work out.
+# - ``single_mask=True`` writes one image of bit flags. ``cpus=8`` or ``gpus=[0]`` share the work
+#   out.

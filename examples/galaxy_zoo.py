@@ -3,18 +3,18 @@ Vote fractions of Galaxy Zoo for a list of positions
 ====================================================
 
 Volunteers of Galaxy Zoo say of a galaxy whether it is elliptical, a spiral that winds clockwise or
-anticlockwise, seen edge-on, a merger, or too faint to tell; a catalogue lists the fractions of their
-votes (Lintott et al. 2011, MNRAS 410, 166). A network that has learned from some of them votes on
-all others. :func:`~morpheus_core.predict_catalog` shows it the window around each position of a
-list, and adds its answers as columns. Needs the extras ``torch`` and ``plot``.
+anticlockwise, seen edge-on, a merger, or too faint to tell; a catalogue lists the fractions of
+their votes (Lintott et al. 2011, MNRAS 410, 166). A network that has learned from some of them
+votes on all others. :func:`~morpheus_core.predict_catalog` shows it the window around each position
+of a list, and adds its answers as columns. Needs the extras ``torch`` and ``plot``.
 """
 
 # %%
 # Galaxies and volunteers
 # -----------------------
-# We simulate galaxies that are not easy to tell apart: arms may be faint, disks may be inclined, and
-# whole galaxies may drown in noise. Forty volunteers look at each, and disagree the more, the less
-# there is to see.
+# We simulate galaxies that are not easy to tell apart: arms may be faint, disks may be inclined,
+# and whole galaxies may drown in noise. Forty volunteers look at each, and disagree the more, the
+# less there is to see.
 
 import tempfile
 from pathlib import Path
@@ -127,8 +127,8 @@ print(*(folder / "galaxies.csv").read_text().splitlines()[:4], sep="\n")
 # %%
 # Train
 # -----
-# The network learns the votes of forty volunteers on each of some thousand other galaxies. Clockwise
-# becomes anticlockwise in a mirror, so galaxies are turned and not mirrored.
+# The network learns the votes of forty volunteers on each of some thousand other galaxies.
+# Clockwise becomes anticlockwise in a mirror, so galaxies are turned and not mirrored.
 
 
 class Voter(nn.Module):
@@ -188,7 +188,7 @@ table = predict_catalog(
     out=folder / "votes.csv",
     progress=False,
 )
-table.round({name: 2 for name in KINDS})
+table.round(dict.fromkeys(KINDS, 2))
 table[-6:]
 
 # %%
@@ -209,14 +209,16 @@ plt.show()
 # %%
 # How good is it?
 # ---------------
-# The simulation knows the probability of each vote. Even forty volunteers do not measure it exactly:
-# their fractions scatter around it, by the square root of p (1 - p) / 40.
+# The simulation knows the probability p of each vote, the true fraction. Even forty volunteers do
+# not measure it exactly: their fractions scatter around it, by the square root of p (1 - p) / 40.
+# The network is two or three times as far off: it learned from a few thousand galaxies for some
+# seconds.
 
 answers = np.stack([table[kind][:COUNT] for kind in KINDS], axis=-1)
 figure, panels = plt.subplots(
     2, 3, figsize=(9, 6.4), sharex=True, sharey=True, layout="constrained"
 )
-print("vote            network  volunteers   (standard deviation from the truth)")
+print("root mean square   by network  by volunteers")
 for axes, name, answer, chance in zip(panels.flat, NAMES, answers.T, truth.T, strict=True):
     axes.plot([0, 1], [0, 1], color="black", lw=0.8)
     axes.scatter(chance, answer, 6, "#0072B2", alpha=0.3, linewidths=0)
@@ -224,7 +226,7 @@ for axes, name, answer, chance in zip(panels.flat, NAMES, answers.T, truth.T, st
     axes.label_outer()
     error = np.sqrt(np.mean((answer - chance) ** 2))
     volunteers = np.sqrt(np.mean(chance * (1 - chance) / VOLUNTEERS))
-    print(f"{name:15}{error:8.3f}{volunteers:12.3f}")
+    print(f"{name:15}{error:14.3f}{volunteers:15.3f}")
 plt.show()
 
 same = np.mean(answers.argmax(axis=-1) == truth.argmax(axis=-1))
@@ -237,11 +239,12 @@ assert same > 0.75
 # - Put your network in place of ``Voter``, and the path of your image, or several of them, one per
 #   band, in place of ``field.fits``. Where galaxies lie on many images, a template names those of
 #   each row: ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits"``; see :doc:`/catalogs`.
-# - Put in your catalogue. Positions may be in columns of other names, ``ra=`` and ``dec=``, in degrees,
-#   or in pixels, ``x=`` and ``y=``; the other columns are copied as they are.
-# - Set ``n_classes`` and ``class_names`` to those of the network. Leave out ``activation`` if its last
-#   layer makes fractions already, and say "sigmoid" if a galaxy gets an answer to several questions.
-# - ``window_shape`` must be what the network takes, and the pixels as large in the sky as in training:
-#   windows are not resampled.
+# - Put in your catalogue. Positions may be in columns of other names, ``ra=`` and ``dec=``, in
+#   degrees, or in pixels, ``x=`` and ``y=``; the other columns are copied as they are.
+# - Set ``n_classes`` and ``class_names`` to those of the network. Leave out ``activation`` if its
+#   last layer makes fractions already, and say "sigmoid" if a galaxy gets an answer to several
+#   questions.
+# - ``window_shape`` must be what the network takes, and the pixels as large in the sky as in
+#   training: windows are not resampled.
 # - For long lists ``cpus=8`` shares the rows out, and a run that was killed goes on with
 #   ``resume=True``.

@@ -5,18 +5,20 @@ The morphology of every pixel, with a network of PyTorch
 Morpheus (Hausen & Robertson 2020, ApJS 248, 20) gives each pixel of an image the probability that
 it belongs to a spheroid, a disk, an irregular galaxy, a point source or the background. So it finds
 sources, separates them, and classifies them in one go. Its network sees 40 x 40 pixels at a time,
-and `predict` does the rest. Here we do the same in small: we simulate sky, train a U-Net for some
-seconds, and run it over an image of a million pixels. Needs the extras ``torch`` and ``plot``.
+and :func:`~morpheus_core.predict` does the rest. Here we do the same in small: we simulate sky,
+train a U-Net for some seconds, and run it over an image of a million pixels. Needs the extras
+``torch`` and ``plot``.
 """
 
 # %%
 # A sky to learn from
 # -------------------
-# Each kind of source has a profile of its own, and colours that overlap with those of the others, so
-# that shape must count. The true class of a pixel is that of the source which gives most of its
+# Each kind of source has a profile of its own, and colours that overlap with those of the others,
+# so that shape must count. The true class of a pixel is that of the source which gives most of its
 # light, or "background" where no source reaches the noise.
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -62,14 +64,10 @@ def simulate(side, seed):
 
 def turned_offsets(random):
     """Return offsets from a centre between pixels, along and across a random direction."""
-    rows, columns = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1] + random.uniform(
-        -0.5, 0.5, (2, 1, 1)
-    )
-    angle = random.uniform(0, 2 * np.pi)
-    return (
-        columns * np.cos(angle) + rows * np.sin(angle),
-        rows * np.cos(angle) - columns * np.sin(angle),
-    )
+    shift, angle = random.uniform(-0.5, 0.5, (2, 1, 1)), random.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1] + shift
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return columns * cosine + rows * sine, rows * cosine - columns * sine
 
 
 def spheroid(random, along, across):
@@ -121,7 +119,7 @@ class UNet(nn.Module):
 
     def __init__(self, widths=(8, 16, 32, 48)):
         super().__init__()
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList(
             step(before, after) for before, after in [(len(BANDS), widths[0]), *pairs]
         )
@@ -179,9 +177,9 @@ network = train([simulate(512, seed) for seed in range(1, 9)], steps=180)
 # Classify a million pixels
 # -------------------------
 # The network has not seen this image. ``torch_model`` brings the bands into the order that PyTorch
-# wants and makes probabilities of scores; `predict` slides the window over the files in steps of
-# 16 pixels, so that 16 windows see each pixel, and folds what they say in two ways: mean and
-# variance of each probability, and votes for the most probable class.
+# wants and makes probabilities of scores; :func:`~morpheus_core.predict` slides the window over the
+# files in steps of 16 pixels, so that 16 windows see each pixel, and folds what they say in two
+# ways: mean and variance of each probability, and votes for the most probable class.
 
 image, truth = simulate(1024, seed=100)
 sky = WCS(naxis=2)
@@ -209,15 +207,14 @@ hduls, (mean_var, votes, n) = predict(
     out_dir=folder / "results",
     progress=False,
 )
-figure = quicklook(folder / "results", paths[0])
-figure
+quicklook(folder / "results", paths[0])
 
 # %%
 # A closer look
 # -------------
 # The colours of the image are the bands h, j and v. The dispersion is the standard deviation of the
-# winner's probability over the windows: it is high along borders, and on sources that the
-# network cannot place. It says how much the answer depends on where the window lies, no more.
+# winner's probability over the windows: how much the answer depends on where the window lies. The
+# straight lines on sources are where windows end: there the network sees half of a source, or none.
 
 mean, variance = mean_var[..., 0], mean_var[..., 1]
 predicted = mean.argmax(axis=-1)
@@ -267,8 +264,9 @@ print(f"right, by votes: {np.mean(votes.argmax(axis=-1) == truth):.1%} of all pi
 assert accuracy > 0.9
 
 # %%
-# Is the network wrong where windows disagree, or where the winner's probability is low? Of the pixels
-# of sources we take the tenth that is worst, by either.
+# Is the network wrong where windows disagree, or where the winner's probability is low? Of the
+# pixels of sources we take the tenth that is worst, by either. The dispersion does not tell: a
+# network may be wrong wherever the window lies. It is no error bar.
 
 source = truth != BACKGROUND
 wrong = predicted[source] != truth[source]
@@ -290,10 +288,10 @@ for hdul in hduls:
 #   Leave ``activation`` out if its last layer is a softmax already. Networks of Keras and ONNX have
 #   adapters of their own: :doc:`/models`.
 # - Put the paths of your images into ``paths``, in the order of the bands in training. Pass
-#   ``normalize=`` to ``torch_model`` if the network was trained on scaled pixels; this one takes the
-#   arcsinh of what it gets, in units of the noise.
+#   ``normalize=`` to ``torch_model`` if the network was trained on scaled pixels; this one takes
+#   the arcsinh of what it gets, in units of the noise.
 # - Set ``n_classes``, ``class_names`` and ``window_shape`` to those of the network.
 # - Choose a stride. Morpheus has (1, 1), so that 1,600 windows see each pixel; a quarter of the
 #   window takes a hundredth of that time. ``cpus=8`` or ``gpus=[0, 1]`` share it out.
-# - With ``skip_blank=True`` windows without any data are not sent to the network, and with ``mask=``
-#   bad pixels get no result.
+# - With ``skip_blank=True`` windows without any data are not sent to the network, and with
+#   ``mask=`` bad pixels get no result.

@@ -2,10 +2,10 @@
 A pixel classifier of scikit-learn in twelve lines
 ==================================================
 
-Not every task needs a neural network. Where colour and the nearest neighbours tell what a pixel
-is, a random forest learns it from a few hundred pixels that somebody has labelled, in a second.
-Here it sorts an image of a nebula into gas that stars ionise, shock fronts, stars and sky, from one
-image in each of three filters. Needs the extras ``sklearn`` and ``plot``.
+Not every task needs a neural network. Where colour and the nearest neighbours tell what a pixel is,
+a random forest learns it from a few hundred pixels that somebody has labelled, in a second. Here it
+sorts an image of a nebula into gas that stars ionise, shock fronts, stars and sky, from one image
+in each of three filters. Needs the extras ``sklearn`` and ``plot``.
 """
 
 # %%
@@ -98,8 +98,8 @@ plt.show()
 # ------------------
 # These are the twelve lines. The features of a pixel are its three brightnesses and the means over
 # two neighbourhoods. Features at the border of a window lack some neighbours, so windows overlap,
-# and the outer eight pixels of each are not counted; ``padding`` continues the image so that its own
-# border is reached all the same.
+# and the outer eight pixels of each are not counted; ``padding`` continues the image so that its
+# own border is reached all the same.
 
 
 def with_neighbours(pixels):  # (batch, row, column, filter)
@@ -121,9 +121,10 @@ hduls, (output, n) = predict(
 # The result
 # ----------
 # ``output`` is (row, column, class, statistic); statistic 0 is the mean probability. Of a million
-# pixels, none of which the forest has seen, here is how many of each class were found (completeness),
-# and how many of those that were given the class are of it (purity). A third of the "star" pixels lie around stars: the features are blurred, and as
-# many stars as sky were labelled, though stars are rare.
+# pixels, none of which the forest has seen, here is how many of each class were found
+# (completeness), and how many of those that were given the class are of it (purity). A third of the
+# "star" pixels lie around stars: the features are blurred, and as many stars as sky were labelled,
+# though stars are rare.
 
 probability = output[..., 0]
 predicted = probability.argmax(axis=-1)
@@ -158,8 +159,9 @@ assert accuracy > 0.9
 # - Put the paths of your images into ``paths``, one per filter, all on the same pixels.
 # - Make ``labels``: for some pixels of a piece of image the number of their class, for all others
 #   -1. A mask painted in an image editor does, or region files. Label what is hard, too.
-# - Change ``CLASSES`` and ``n_classes``. The classes are those of ``forest.classes_``, in that order.
+# - Change ``CLASSES`` and ``n_classes``. The classes are those of ``forest.classes_``, in that
+#   order.
 # - Change ``with_neighbours``, if anything else tells your classes apart. The border that is not
 #   counted must be half as wide as its widest filter: 8 pixels for 15.
-# - Any estimator with ``predict_proba`` takes the place of the forest, a pipeline too. If your images
-#   hold NaN, add ``sklearn_model(..., fill_nan="median")``.
+# - Any estimator with ``predict_proba`` takes the place of the forest, a pipeline too. If your
+#   images hold NaN, add ``sklearn_model(..., fill_nan="median")``.
