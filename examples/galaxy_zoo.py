@@ -96,12 +96,10 @@ def merger(random, x, y):
 # another piece of sky.
 
 random = np.random.default_rng(7)
-SIDE, COUNT = 2400, 1500
+SIDE, CELL, COUNT = 2400, 60, 1500
 image = random.normal(size=(SIDE, SIDE)).astype(np.float32)
-cells = random.choice((SIDE // 60) ** 2, COUNT, replace=False)
-corners = 60 * np.stack(np.divmod(cells, SIDE // 60), axis=-1) + random.integers(
-    20, size=(COUNT, 2)
-)
+cells = np.divmod(random.choice((SIDE // CELL) ** 2, COUNT, replace=False), SIDE // CELL)
+corners = CELL * np.stack(cells, axis=-1) + random.integers(CELL - WINDOW, size=(COUNT, 2))
 truth = np.zeros((COUNT, len(KINDS)))
 for number, (row, column) in enumerate(corners):
     light, truth[number] = galaxy(random)
@@ -137,8 +135,8 @@ class Voter(nn.Module):
     def __init__(self):
         super().__init__()
         layers = []
-        for before, after in ((1, 12), (12, 24), (24, 48)):
-            layers += [nn.Conv2d(before, after, 5, padding=2), nn.BatchNorm2d(after), nn.ReLU()]
+        for before, after in ((1, 16), (16, 32), (32, 48)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)]
         self.features = nn.Sequential(*layers)
         self.votes = nn.Sequential(nn.Linear(48 * 25, 64), nn.ReLU(), nn.Linear(64, len(KINDS)))
