@@ -248,6 +248,7 @@ with fits.open(exposure) as before, fits.open(outcome.output) as after:
 # ----------
 # One of the four CCDs, and how good the masks of all four are:
 
+# sphinx_gallery_thumbnail_number = 2
 pixels, truth = chips[1]
 
 

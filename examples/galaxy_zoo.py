@@ -187,7 +187,7 @@ table = predict_catalog(
     progress=False,
 )
 table.round(dict.fromkeys(KINDS, 2))
-table[-6:]
+table["OBJID", *KINDS, "status"][-6:]
 
 # %%
 # The galaxies on which the network is surest, for each vote:

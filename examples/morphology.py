@@ -216,6 +216,7 @@ quicklook(folder / "results", paths[0])
 # winner's probability over the windows: how much the answer depends on where the window lies. The
 # straight lines on sources are where windows end: there the network sees half of a source, or none.
 
+# sphinx_gallery_thumbnail_number = 2
 mean, variance = mean_var[..., 0], mean_var[..., 1]
 predicted = mean.argmax(axis=-1)
 winner = predicted[..., np.newaxis]

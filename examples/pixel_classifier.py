@@ -126,6 +126,7 @@ hduls, (output, n) = predict(
 # "star" pixels lie around stars: the features are blurred, and as many stars as sky were labelled,
 # though stars are rare.
 
+# sphinx_gallery_thumbnail_number = 2
 probability = output[..., 0]
 predicted = probability.argmax(axis=-1)
 print("class              completeness    purity")
