@@ -163,6 +163,6 @@ def draw_errors(axes: Axes, experiment: Experiment) -> None:
     axes.bar(places, shares, color=VERMILION, width=0.75)
     for place, share in zip(places, shares, strict=True):
         axes.text(place, share + 0.3, f"{share:.1f}", ha="center", fontsize=SMALL)
-    names = [f"{first:g}\nto {last:g}" for first, last in pairwise(BINS)]
+    names = [f"{first:g}\n– {last:g}" for first, last in pairwise(BINS)]
     axes.set_xticks(places, names)
     axes.set(xlabel="dispersion", ylabel="wrong class (%)", ylim=(0, max(shares) + 2.5))

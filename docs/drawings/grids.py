@@ -53,10 +53,10 @@ def stride_arrows(axes: Axes, grid: WindowGrid) -> None:
     down, right = grid.stride
     axes.annotate("", (0, -0.5), (right, -0.5), arrowprops=look)
     axes.text(right / 2, -0.8, f"stride[1] = {right}", ha="center", fontsize=SMALL)
-    axes.annotate("", (1.7, 0), (1.7, down), arrowprops=look)
+    axes.annotate("", (1.3, 0), (1.3, down), arrowprops=look)
     label = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1}
     place = {"va": "center", "fontsize": SMALL, "bbox": label}
-    axes.text(2.1, down / 2, f"stride[0] = {down}", **place)
+    axes.text(1.65, down / 2, f"stride[0] = {down}", **place)
     axes.text(right + 1.5, 9, f"window_shape = {grid.window_shape}", color=VERMILION, **place)
 
 

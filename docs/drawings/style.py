@@ -24,8 +24,8 @@ VERMILION, SKY_BLUE, GREEN, BLUE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6
 #: From few to many.
 SHADES = LinearSegmentedColormap.from_list("shades", ["#EEF3F8", "#8FB8DA", BLUE, "#06304F"])
 #: In inches.
-WIDTH = 4.4
-SMALL, USUAL = 8.0, 9.0
+WIDTH = 3.9
+SMALL, USUAL = 8.5, 9.5
 
 SETTINGS = {
     "font.size": USUAL,
