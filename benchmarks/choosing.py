@@ -38,7 +38,7 @@ INNER = (slice(48, -48), slice(48, -48))
 STRIDES = (40, 20, 10, 8, 5, 4, 2, 1)
 #: A quarter of each is its stride, so that a pixel has 16 predictions.
 WINDOWS = (16, 24, 32, 40, 48)
-STRIDE_OF_MAPS = 10
+STRIDES_OF_MAPS = (20, 10)
 UPDATE_MAPS: dict[str, NDArray[Any]] = {
     "all pixels": np.ones(WINDOW_SHAPE),
     **{
@@ -189,16 +189,19 @@ def stride_tables(skies: Sequence[Sky]) -> dict[str, Table]:
 
 
 def update_map_table(skies: Sequence[Sky]) -> Table:
-    """Measure update maps, at one stride."""
+    """Measure update maps, at strides that they leave no gap at."""
     ways = {
-        name: partial(classify, stride=STRIDE_OF_MAPS, update_map=update_map)
+        f"{stride} {name}": partial(classify, stride=stride, update_map=update_map)
+        for stride in STRIDES_OF_MAPS
         for name, update_map in UPDATE_MAPS.items()
+        if np.count_nonzero(update_map.any(axis=0)) >= stride
     }
     outcomes = measured(ways, skies)
-    table = [["update map", "n", "wrong pixels", "in each sky", "dispersion"]]
-    for name, each in outcomes.items():
-        ratios = error_ratio(each, outcomes["all pixels"])
-        table.append([name, f"{each[0].n:.1f}", *ratios, mean_dispersion(each)])
+    reference = outcomes[f"{STRIDES_OF_MAPS[-1]} all pixels"]
+    table = [["stride", "update map", "n", "wrong pixels", "in each sky", "dispersion"]]
+    for way, each in outcomes.items():
+        ratios = error_ratio(each, reference)
+        table.append([*way.split(" ", 1), f"{each[0].n:.1f}", *ratios, mean_dispersion(each)])
     return table
 
 
