@@ -3,7 +3,8 @@
 ``python benchmarks/choosing.py docs/measured`` classifies simulated skies that the network was not
 trained on, and writes the tables that docs/choosing.rst shows, one file for each. Ways to classify
 are taken in turn, sky by sky, so that all see the same machine. It takes a quarter of an hour and
-needs PyTorch, in which the network runs a second time.
+needs PyTorch, in which the network runs a second time. ``OPENBLAS_NUM_THREADS=1`` and
+``OMP_NUM_THREADS=1`` keep it on one core.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def error_ratio(outcomes: list[Outcome], reference: list[Outcome]) -> list[str]:
     """Return wrong pixels over those of a reference: of all skies, and the range over skies."""
     pixels, others = wrong_by_mean(outcomes), wrong_by_mean(reference)
     ratios = pixels / others
-    return [f"{pixels.sum() / others.sum():.2f}", f"{ratios.min():.2f} to {ratios.max():.2f}"]
+    return [f"{pixels.sum() / others.sum():.2f}", f"{ratios.min():.2f}–{ratios.max():.2f}"]
 
 
 def mean_dispersion(outcomes: list[Outcome]) -> str:

@@ -30,7 +30,7 @@ def stride() -> Figure:
         "dispersion of the most probable class": ("dispersion", BLUE),
         "time, relative to stride 40": ("time", GREEN),
     }
-    ranges = [map(float, text.split(" to ")) for text in columns("stride")["in each sky"]]
+    ranges = [map(float, text.split("–")) for text in columns("stride")["in each sky"]]
     lowest, highest = zip(*ranges, strict=True)
     panels[0].fill_between(strides, lowest, highest, color=VERMILION, alpha=0.2, linewidth=0)
     for panel, (title, (name, colour)) in zip(panels, lines.items(), strict=True):
