@@ -206,7 +206,8 @@ panels = {
     "rebinned, dilation=0.5": (coarse, coarse_wcs, 1 / 4),
 }
 corners = given_wcs.pixel_to_world([96, 160], [96, 160])
-figure = plt.figure(figsize=(11, 4), layout="constrained")
+figure = plt.figure(figsize=(11, 3.9))
+figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.92, wspace=0.05)
 for place, (title, (pixels, wcs, per_area)) in enumerate(panels.items(), start=1):
     panel = figure.add_subplot(1, 3, place, projection=wcs)
     shown = np.arcsinh(pixels * per_area)
@@ -215,6 +216,7 @@ for place, (title, (pixels, wcs, per_area)) in enumerate(panels.items(), start=1
     x, y = wcs.world_to_pixel(corners)
     panel.set(title=title, xlim=x, ylim=y)
     panel.coords[0].set_axislabel("right ascension")
+    panel.coords[0].set_ticks(number=3)
     panel.coords[1].set_axislabel("declination" if place == 1 else "")
     panel.coords[1].set_ticklabel_visible(place == 1)
 plt.show()
@@ -224,7 +226,7 @@ plt.show()
 # should it be? Stars with another source nearby are left out.
 
 distances = np.linalg.norm(stars[:, np.newaxis] - sources, axis=-1)
-alone = (np.sort(distances, axis=1)[:, 1] > 25) & (abs(stars - SIDE) < SIDE - 30).all(axis=1)
+alone = (np.sort(distances, axis=1)[:, 1] > 20) & (abs(stars - SIDE) < SIDE - 30).all(axis=1)
 
 
 def offsets(pixels, wcs):
@@ -275,5 +277,20 @@ axes[0].set(title="truth", ylabel="row (output pixels)")
 plt.show()
 
 assert errors["sharpened"] < 0.7 * errors["interpolated"]
+
+# %%
+# For your own data
+# -----------------
+#
+# - ``dilation``: output pixels per input pixel along each axis, 2 for windows that come back twice as
+#   large. Any ratio will do, also ``Fraction(1, 3)``, if window, stride and image times the dilation
+#   are whole numbers.
+# - ``folder / "image.fits"``: your image, or a list of images, one per band. Where its sky position is
+#   distorted (SIP, TPV), the outputs get the linear part, and a warning says so.
+# - ``sharpener``: your network (:doc:`/models`), with as many ``n_classes`` as it has output channels.
+# - ``border``: how many output pixels at the border of a window your network cannot be trusted with,
+#   half its receptive field times the dilation.
+# - Fluxes: whether a pixel of the output holds the flux of that pixel, as here, or a surface
+#   brightness, is up to the model. Means over windows change neither.
 
 workplace.cleanup()

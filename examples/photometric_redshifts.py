@@ -58,7 +58,7 @@ def draw_galaxies(random, count, size):
     """Return a catalogue of galaxies in an image of so many pixels."""
     redshift, blueness = random.beta(2.2, 2.6, count) * 0.4, random.beta(1, 1.5, count)
     flux = 1000 * random.power(1.2, count) ** -0.8 * (0.2 / (redshift + 0.1))
-    x, y = random.uniform(MARGIN, size - MARGIN, (2, count))
+    x, y = random.uniform(2 * MARGIN, size - 2 * MARGIN, (2, count))
     catalog = Table({"z_true": redshift, "x": x, "y": y})
     catalog["flux"] = flux[:, np.newaxis] * colours(redshift, blueness)
     return catalog
@@ -102,7 +102,7 @@ def write_field(random, field):
     wcs.wcs.crpix, wcs.wcs.cdelt = (size / 2, size / 2), (-0.396 / 3600, 0.396 / 3600)
     sky = wcs.pixel_to_world(catalog["x"], catalog["y"])
     for band, pixels in zip(BANDS, image, strict=True):
-        row, column = random.integers(0, 2 * MARGIN, 2)
+        row, column = random.integers(1, 2 * MARGIN, 2)
         shifted = wcs[row : row + SIDE, column : column + SIDE]
         path = folder / f"frame-{band}-000094-3-{field:04d}.fits"
         fits.writeto(path, pixels[row : row + SIDE, column : column + SIDE], shifted.to_header())
@@ -182,7 +182,7 @@ def train(windows, redshifts, steps):
     return network
 
 
-network = train(*training_windows(random, images=100), steps=1500)
+network = train(*training_windows(random, images=80), steps=1000)
 model = torch_model(network, activation="softmax")
 
 # %%
