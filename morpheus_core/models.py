@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,8 @@ and pass Wrapped(), or pass the name of a function that makes the model, "packag
 def pickle_model(model: Any) -> bytes:
     """Return a model, or what holds one, as bytes that another process can load.
 
+    The same model has the same bytes in every process: resumed runs compare them.
+
     Raises
     ------
     ModelError
@@ -350,7 +353,8 @@ def pickle_model(model: Any) -> bytes:
 
     try:
         # Without `recurse` a function loads fine and then misses its globals when it is called.
-        pickled: bytes = dill.dumps(model, recurse=True)
+        with globals_by_name():
+            pickled: bytes = dill.dumps(model, recurse=True)
         dill.loads(pickled)
     except Exception as error:
         raise ModelError(
@@ -358,6 +362,26 @@ def pickle_model(model: Any) -> bytes:
             f"{RECIPE}"
         ) from error
     return pickled
+
+
+@contextmanager
+def globals_by_name() -> Iterator[None]:
+    """Let dill write the globals of functions in the order of their names.
+
+    It keeps the names in a set, whose order is another one in each process.
+    """
+    from dill import detect
+
+    original = detect.globalvars
+
+    def by_name(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return dict(sorted(original(*arguments, **options).items()))
+
+    detect.globalvars = by_name
+    try:
+        yield
+    finally:
+        detect.globalvars = original
 
 
 def unpickle_model(pickled: bytes) -> Any:
