@@ -4,8 +4,9 @@ Output of another resolution
 
 Some models predict at another resolution than that of the images: a super-resolution network gives
 two pixels for one, an encoder without a decoder one for several. With ``dilation=2`` or
-``dilation=0.5`` :func:`~morpheus_core.predict` folds such windows into an output of twice or half the
-size, and gives it world coordinates of its own, so that every source is where it was in the sky.
+``dilation=0.5`` :func:`~morpheus_core.predict` folds such windows into an output of twice or half
+the size, and gives it world coordinates of its own, so that every source is where it was in the
+sky.
 
 The sky and the network are made on the spot, in seconds. This needs the extras ``torch`` and
 ``plot``.
@@ -16,8 +17,8 @@ The sky and the network are made on the spot, in seconds. This needs the extras 
 # ---------------
 #
 # Stars and galaxies are drawn on fine pixels of 0.1 arcsec, which is the truth. The camera has
-# pixels of 0.2 arcsec, blurs, and adds noise. Positions of the stars are kept as right ascension and
-# declination, as a catalogue would have them.
+# pixels of 0.2 arcsec, blurs, and adds noise. Positions of the stars are kept as right ascension
+# and declination, as a catalogue would have them.
 
 import tempfile
 from pathlib import Path
@@ -87,8 +88,8 @@ positions = square_wcs(2 * SIDE, 0.1).pixel_to_world(stars[:, 1], stars[:, 0])
 #
 # It sees windows of any size and returns them twice as large: four numbers per pixel, which
 # ``PixelShuffle`` lays side by side. Brightness is compressed on the way in and expanded on the way
-# out, as stars are a hundred times brighter than the noise. (:doc:`lens_finder` trains a network that
-# returns probabilities; here the "class" is a brightness, in the units of the image.)
+# out, as stars are a hundred times brighter than the noise. (:doc:`lens_finder` trains a network
+# that returns probabilities; here the "class" is a brightness, in the units of the image.)
 
 
 class Sharpener(nn.Module):
@@ -140,8 +141,8 @@ sharpener = torch_model(train(steps=400))
 # ----------------
 #
 # Windows of 64 x 64 come back as 128 x 128. All is said in input pixels but the update map, which
-# belongs to the prediction: it leaves out the outer 16 output pixels of each window, where the network
-# cannot see what lies beside.
+# belongs to the prediction: it leaves out the outer 16 output pixels of each window, where the
+# network cannot see what lies beside.
 
 
 def run(model, out_dir, **options):
@@ -282,14 +283,15 @@ assert errors["sharpened"] < 0.7 * errors["interpolated"]
 # For your own data
 # -----------------
 #
-# - ``dilation``: output pixels per input pixel along each axis, 2 for windows that come back twice as
-#   large. Any ratio will do, also ``Fraction(1, 3)``, if window, stride and image times the dilation
-#   are whole numbers.
-# - ``folder / "image.fits"``: your image, or a list of images, one per band. Where its sky position is
-#   distorted (SIP, TPV), the outputs get the linear part, and a warning says so.
-# - ``sharpener``: your network (:doc:`/models`), with as many ``n_classes`` as it has output channels.
-# - ``border``: how many output pixels at the border of a window your network cannot be trusted with,
-#   half its receptive field times the dilation.
+# - ``dilation``: output pixels per input pixel along each axis, 2 for windows that come back twice
+#   as large. Any ratio will do, also ``Fraction(1, 3)``, if window, stride and image times the
+#   dilation are whole numbers.
+# - ``folder / "image.fits"``: your image, or a list of images, one per band. Where its sky position
+#   is distorted (SIP, TPV), the outputs get the linear part, and a warning says so.
+# - ``sharpener``: your network (:doc:`/models`), with as many ``n_classes`` as it has output
+#   channels.
+# - ``border``: how many output pixels at the border of a window your network cannot be trusted
+#   with, half its receptive field times the dilation.
 # - Fluxes: whether a pixel of the output holds the flux of that pixel, as here, or a surface
 #   brightness, is up to the model. Means over windows change neither.
 

@@ -2,10 +2,10 @@
 A long run that is killed and resumed
 =====================================
 
-A run over a large mosaic takes hours, and batch systems, full disks and power cuts do not ask how far
-it is. Here such a run is killed in the middle, with the signal that no program can catch, and the
-same call with ``resume=True`` completes it: only windows that were missing are evaluated, and the
-result has the bytes of a run that nobody interrupted.
+A run over a large mosaic takes hours, and batch systems, full disks and power cuts do not ask how
+far it is. Here such a run is killed in the middle, with the signal that no program can catch, and
+the same call with ``resume=True`` completes it: only windows that were missing are evaluated, and
+the result has the bytes of a run that nobody interrupted.
 
 It needs the extra ``plot``.
 """
@@ -21,7 +21,6 @@ It needs the extra ``plot``.
 # The second image is a trick of this page: pixel by pixel it holds its own number, so the model
 # knows which windows it sees and can note them in a file.
 
-import os
 import signal
 import subprocess
 import sys
@@ -53,7 +52,7 @@ class StarFinder:
 
     def __call__(self, batch):
         image, numbers = batch                               # each (batch, 32, 32, 1)
-        time.sleep(0.02)
+        time.sleep(0.03)
         with open(f"{self.notes}/{os.getpid()}.txt", "a") as file:
             file.writelines(f"{first}\\n" for first in numbers[:, 0, 0, 0])
         padded = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")
@@ -128,7 +127,7 @@ before = windows_seen("results")
 
 print(f"ended by {signal.Signals(-process.returncode).name}")
 print(f"{before.sum()} of {N_WINDOWS} windows were evaluated")
-print("in the folder:", ", ".join(sorted(os.listdir(folder / "results"))))
+print("in the folder:", *sorted(path.name for path in (folder / "results").iterdir()))
 
 # %%
 # There is no ``output.fits``: a file of that name is always complete. What is there are the parts,
@@ -152,7 +151,7 @@ after = windows_seen("results") - before
 
 twice = (before + after > 1).sum()
 print(f"{after.sum()} windows were evaluated, {twice} of them for the second time")
-print("in the folder:", ", ".join(sorted(os.listdir(folder / "results"))))
+print("in the folder:", *sorted(path.name for path in (folder / "results").iterdir()))
 
 assert (before + after > 0).all()
 assert after.sum() < 0.7 * N_WINDOWS
@@ -203,9 +202,9 @@ for name in ("output.fits", "n.fits"):
 #   ``morpheus-core predict ... --resume`` on the command line.
 # - Arguments, images and model must be those of the run that began; a difference is refused and
 #   named. Only the number of processes may change.
-# - Runs in other processes (``cpus=``, ``gpus=``) keep the model that they began with in the folder.
-#   A run in one process keeps none and needs the same model again.
-# - In place of ``StarFinder`` comes your network, see :doc:`/models`; the file of notes and the image
-#   of numbers are of no use to you.
+# - Runs in other processes (``cpus=``, ``gpus=``) keep the model that they began with in the
+#   folder. A run in one process keeps none and needs the same model again.
+# - In place of ``StarFinder`` comes your network, see :doc:`/models`; the file of notes and the
+#   image of numbers are of no use to you.
 
 workplace.cleanup()

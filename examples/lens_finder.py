@@ -7,8 +7,8 @@ A network that knows small cut-outs, *lens in the middle* or not, becomes a find
 :func:`~morpheus_core.find_candidates` makes a table of the regions where it is sure, and
 :func:`~morpheus_core.adapters.test_time_augmentation` asks it about each window from eight sides.
 
-The lenses, the galaxies and the network are made on the spot; it takes half a minute. This needs the
-extras ``torch``, ``candidates`` and ``plot``.
+The lenses, the galaxies and the network are made on the spot; it takes half a minute. This needs
+the extras ``torch``, ``candidates`` and ``plot``.
 """
 
 # %%
