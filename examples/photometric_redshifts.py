@@ -240,8 +240,7 @@ assert scatter < 0.03
 # integral transform* (PIT) is the probability below the true redshift: if the distributions are
 # right, as many galaxies are in each tenth of it, within the counts' own scatter (grey, two
 # standard deviations). A network that was trained for seconds comes near to that: its distributions
-# are a little too wide for most galaxies, and too narrow for some, such as those with another one
-# in front.
+# are a little too wide for most galaxies, and too narrow for a few.
 
 pull = (z_true - z_photo) / table["std"]
 width, beyond = 1.4826 * np.median(abs(pull - np.median(pull))), np.mean(abs(pull) > 3)
