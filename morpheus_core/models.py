@@ -342,6 +342,8 @@ and pass Wrapped(), or pass the name of a function that makes the model, "packag
 def pickle_model(model: Any) -> bytes:
     """Return a model, or what holds one, as bytes that another process can load.
 
+    The same model has the same bytes in every process: resumed runs compare them.
+
     Raises
     ------
     ModelError

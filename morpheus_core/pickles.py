@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from morpheus_core.errors import OutputError
 def dump(value: Any) -> bytes:
     """Return an object as bytes that another process can load.
 
+    The same object has the same bytes in every process: resumed runs compare them.
+
     Raises
     ------
     Exception
@@ -20,9 +24,30 @@ def dump(value: Any) -> bytes:
     import dill
 
     # Without `recurse` a function loads fine and then misses its globals when it is called.
-    pickled: bytes = dill.dumps(value, recurse=True)
+    with globals_by_name():
+        pickled: bytes = dill.dumps(value, recurse=True)
     dill.loads(pickled)
     return pickled
+
+
+@contextmanager
+def globals_by_name() -> Iterator[None]:
+    """Let dill write the globals of functions in the order of their names.
+
+    It keeps the names in a set, whose order is another one in each process.
+    """
+    from dill import detect
+
+    original = detect.globalvars
+
+    def by_name(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return dict(sorted(original(*arguments, **options).items()))
+
+    detect.globalvars = by_name
+    try:
+        yield
+    finally:
+        detect.globalvars = original
 
 
 def load(pickled: bytes) -> Any:

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from test_headers import ROTATED, SIP, sky_header
 import morpheus_core as package
 from morpheus_core import InputError, MissingPackageError, find_candidates, finished, predict
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 COLUMNS = [
     *("id", "x", "y", "peak", "x_peak", "y_peak", "area", "mean"),
     *("x_min", "x_max", "y_min", "y_max"),
@@ -273,14 +276,12 @@ def test_nothing_is_imported_before_it_is_needed():
 
 
 @pytest.mark.slow
-def test_a_lens_finder_finds_lenses(tmp_path):
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+def test_a_lens_finder_finds_lenses(monkeypatch, capsys):
     require("torch")
-    import lens_finder
-
-    fields = [lens_finder.simulate(448, lenses=40, seed=seed) for seed in range(1, 9)]
-    model = lens_finder.as_model(lens_finder.train(fields, steps=300))
-    field = lens_finder.simulate(384, lenses=24, seed=100)
-    candidates = lens_finder.find(model, lens_finder.write(field, tmp_path), tmp_path / "out")
-    completeness, purity = lens_finder.rates(candidates, field.lenses)
-    assert completeness >= 0.9
-    assert purity >= 0.7
+    require("matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    runpy.run_path(str(EXAMPLES / "lens_finder.py"))
+    printed = re.findall(r"completeness (\d+)%, purity (\d+)%", capsys.readouterr().out)
+    assert len(printed) == 2
+    assert all(int(completeness) >= 90 and int(purity) >= 70 for completeness, purity in printed)

@@ -1,9 +1,13 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import require
 
+import morpheus_core as package
 from morpheus_core import ModelError, predict
 from morpheus_core.batches import Batch
 from morpheus_core.models import CheckedModel
@@ -194,3 +198,27 @@ def test_only_memory_that_the_model_may_use_again_is_copied(make, is_copied):
     assert not np.shares_memory(first, second)
     assert np.shares_memory(first, third) == is_copied  # two buffers, used in turn
     assert not np.shares_memory(first, MEMORY)
+
+
+def test_a_model_has_the_same_bytes_in_every_process(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "import numpy as np\n"
+        "from morpheus_core.models import pickle_model\n"
+        "class Model:\n"
+        "    def __call__(self, batch):\n"
+        "        return np.full(len(batch), time.time() + os.getpid() + sys.maxsize)\n"
+        "sys.stdout.write(pickle_model(Model()).hex())\n"
+    )
+    package_path = {"PYTHONPATH": str(Path(package.__file__).parent.parent)}
+    pickles = {
+        subprocess.run(
+            [sys.executable, script],
+            env={**os.environ, **package_path, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in "1234"
+    }
+    assert len(pickles) == 1
