@@ -1,4 +1,4 @@
-"""What the cost model is fitted to: runs on a Dask cluster of one and two workers, and single rates.
+"""What the cost model is fitted to: runs on a Dask cluster of one and two workers, and rates.
 
 The model of these runs waits as long for each window as it is told, as a GPU would, so two workers
 do not compete for cores and everything else shows.
@@ -26,7 +26,7 @@ CLASSES = 5
 #: Of the runs on Dask: five windows in a row, one row in a batch, 4 ms per window.
 WIDTH, STRIDE, BATCH, WAIT = 120, 20, 5, 0.004
 #: Window rows, and into how many strips they are cut.
-CASES = ((65, 4), (65, 64), (129, 4), (129, 16), (129, 64), (129, 128))
+CASES = ((65, 4), (65, 64), (129, 4), (129, 32), (129, 64), (129, 128))
 REPEATS = 2
 
 

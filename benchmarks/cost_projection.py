@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from cost_measurements import CLASSES, WINDOW, Measurements, Sample
@@ -90,10 +90,6 @@ class Mosaic:
         """Windows of each window row."""
         return np.full(len(self.grid.rows.origins), len(self.grid.columns.origins))
 
-    def strips(self, count: int) -> list[Strip]:
-        """Return its strips."""
-        return self.grid.strips(BATCH_SIZE, count, self.windows)
-
     def seam_bytes(self, strips: Sequence[Strip]) -> int:
         """Return what all strips keep of rows that they share."""
         return sum(seam_bytes(self.job, strip) for strip in strips)
@@ -113,10 +109,17 @@ class Mosaic:
         return strips_for(Workers(workers), self.grid)
 
     def choices(self, workers: int) -> list[int]:
-        """Return the numbers of strips among which to choose: whole rounds, and the default."""
-        highest = SIDE // (LEAST_WINDOWS_HIGH * WINDOW)
-        rounds = {workers * k for k in (1, 2, 3, 4, 6, 8) if k == 1 or workers * k <= highest}
-        return sorted(rounds | {self.default_strips(workers)})
+        """Return numbers of strips among which to choose: parts and multiples of the workers."""
+        most = max(workers, SIDE // (LEAST_WINDOWS_HIGH * WINDOW))
+        halves = [workers >> k for k in range(workers.bit_length())]
+        multiples = [workers * k for k in (2, 3, 4, 6, 8) if workers * k <= most]
+        return [*halves, *multiples]
+
+
+@cache
+def strips_of(mosaic: Mosaic, count: int) -> list[Strip]:
+    """Cut a mosaic into strips; it has very many groups."""
+    return mosaic.grid.strips(BATCH_SIZE, count, mosaic.windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,10 @@ class Projection:
     ----------
     strips, seam_bytes : int
         How many strips, and what they keep of rows that they share.
-    ideal : float
+    predicting : float
         Windows over the rate of all GPUs.
+    folding : float
+        Windows over the rate at which processes can fold what GPUs predict, if that is lower.
     computing : float
         Until the last worker is done with its strips, if files cost nothing.
     files : float
@@ -171,7 +176,8 @@ class Projection:
 
     strips: int
     seam_bytes: int
-    ideal: float
+    predicting: float
+    folding: float
     computing: float
     files: float
     stitching: float
@@ -181,9 +187,10 @@ class Projection:
     def bottleneck(self) -> str:
         """What takes longest."""
         parts = {
-            "GPUs": self.ideal,
-            "uneven strips": self.computing - self.ideal,
-            "file system": self.files - self.computing,
+            "GPUs": self.predicting,
+            "folding": self.folding,
+            "idle workers": self.computing - max(self.predicting, self.folding),
+            "files": self.files,
             "stitching": self.stitching,
         }
         return max(parts, key=lambda name: parts[name])
@@ -193,8 +200,9 @@ def project(
     mosaic: Mosaic, cluster: Cluster, count: int, fit: Fit, measured: Measurements
 ) -> Projection:
     """Say what a run would take, in so many strips."""
-    strips = mosaic.strips(count)
-    rate = min(cluster.rate, measured.ceilings[str(mosaic.stride)])
+    strips = strips_of(mosaic, count)
+    ceiling = measured.ceilings[str(mosaic.stride)]
+    rate = min(cluster.rate, ceiling)
     windows = [int(mosaic.windows[strip.start : strip.stop].sum()) for strip in strips]
     seams = mosaic.seam_bytes(strips)
     computing = makespan([n / rate + fit.per_strip for n in windows], cluster.workers)
@@ -205,7 +213,8 @@ def project(
     return Projection(
         strips=len(strips),
         seam_bytes=seams,
-        ideal=sum(windows) / cluster.rate / cluster.workers,
+        predicting=sum(windows) / cluster.rate / cluster.workers,
+        folding=sum(windows) / ceiling / cluster.workers,
         computing=max(computing, scheduling),
         files=files,
         stitching=stitching,
