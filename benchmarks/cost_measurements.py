@@ -6,6 +6,8 @@ do not compete for cores and everything else shows.
 
 from __future__ import annotations
 
+import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 from astropy.io import fits
 from dask.distributed import Client, LocalCluster
@@ -54,6 +57,8 @@ class Measurements:
 
     Attributes
     ----------
+    machine : str
+        Where it was measured.
     samples : list of Sample
         Runs on Dask.
     start_seconds : float
@@ -64,6 +69,7 @@ class Measurements:
         Bytes of seams that one process adds up, finalizes and writes.
     """
 
+    machine: str
     samples: list[Sample]
     start_seconds: float
     ceilings: dict[str, float]
@@ -99,7 +105,16 @@ def measure() -> Measurements:
                 for window_rows, strips in CASES * REPEATS:
                     samples.append(run_on_dask(client, folder, workers, window_rows, strips))
         ceilings = {str(stride): ceiling(folder, stride) for stride in (1, 10)}
-        return Measurements(samples, start_seconds, ceilings, stitch_rate(folder))
+        return Measurements(machine(), samples, start_seconds, ceilings, stitch_rate(folder))
+
+
+def machine() -> str:
+    """Name the processor and the programs."""
+    cores = len(os.sched_getaffinity(0))
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}"
+    return f"{cores} cores of an {processor}, {versions}, Dask {distributed.__version__}"
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What runs on clusters take: measured here with one and two workers, carried on to many GPUs.
 
 ``python benchmarks/cost_model.py`` measures, which takes about two minutes and wants a machine that
-does nothing else, and writes into ``docs``: ``measured/cost_model.json``, ``cost_model_table.rst``
-and ``images/cost_model.svg``. With ``--draw`` the last two are made of what was measured before.
+does nothing else, and writes ``measured/cost_model.json``, ``measured/cost_model.txt`` and
+``images/cost_model.svg`` in ``docs``. With ``--draw`` the last two are made of what was measured
+before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> None:
         MEASURED.parent.mkdir(exist_ok=True)
         MEASURED.write_text(json.dumps(asdict(measure()), indent=1) + "\n")
     measured = read(MEASURED)
-    (DOCS / "cost_model_table.rst").write_text(tables(measured))
+    MEASURED.with_suffix(".txt").write_text(tables(measured))
     draw(measured, DOCS / "images" / "cost_model.svg")
 
 

@@ -52,12 +52,17 @@ class Fit:
 
 
 def fitted(samples: Sequence[Sample]) -> Fit:
-    """Return the least squares of relative errors."""
+    """Return the least squares of relative errors, without negative costs."""
     rows = np.array([(1, s.windows / s.workers, s.strips / s.workers, s.strips) for s in samples])
-    seconds = np.array([s.seconds for s in samples])
-    begin, window, per_strip, scheduling = np.linalg.lstsq(
-        rows / seconds[:, np.newaxis], np.ones(len(samples))
-    )[0]
+    rows /= np.array([[s.seconds] for s in samples])
+    costs, kept = np.zeros(4), np.arange(4)
+    while True:
+        solution = np.linalg.lstsq(rows[:, kept], np.ones(len(rows)))[0]
+        if solution.min() >= 0:
+            break
+        kept = np.delete(kept, solution.argmin())  # too small to be seen among the noise
+    costs[kept] = solution
+    begin, window, per_strip, scheduling = costs.tolist()
     return Fit(begin, 1 / window, per_strip, scheduling)
 
 
@@ -208,7 +213,7 @@ def project(
     computing = makespan([n / rate + fit.per_strip for n in windows], cluster.workers)
     files = (mosaic.input_bytes(strips) + mosaic.output_bytes + seams) / cluster.bandwidth
     stitching = seams / min(measured.stitch_bytes_per_second, cluster.bandwidth)
-    scheduling = max(fit.scheduling, 0) * len(strips)
+    scheduling = fit.scheduling * len(strips)
     begin = fit.begin + measured.start_seconds
     return Projection(
         strips=len(strips),
@@ -233,6 +238,17 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
         heapq.heapreplace(ready, (at, worker))
         last = max(last, at)
     return last
+
+
+def most_strips(mosaic: Mosaic, rate: float, measured: Measurements) -> float:
+    """Return the strips beyond which the stitching of seams costs more than further workers save.
+
+    With one strip per worker a run takes ``windows / (rate * strips) + strips * stitching``; this
+    is where that is least.
+    """
+    strips = strips_of(mosaic, 512)
+    stitching = mosaic.seam_bytes(strips) / len(strips) / measured.stitch_bytes_per_second
+    return float(np.sqrt(mosaic.windows.sum() / rate / stitching))
 
 
 def best(mosaic: Mosaic, cluster: Cluster, fit: Fit, measured: Measurements) -> Projection:

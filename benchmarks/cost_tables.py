@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cost_measurements import Measurements
-from cost_projection import Cluster, Fit, Mosaic, Projection, best, fitted, project
+from cost_projection import (
+    Cluster,
+    Fit,
+    Mosaic,
+    Projection,
+    best,
+    fitted,
+    most_strips,
+    project,
+    strips_of,
+)
 
 GPUS = (8, 64, 512)
 STRIDES = (1, 10)
@@ -23,6 +33,7 @@ def tables(measured: Measurements) -> str:
     parts = [
         ".. Written by benchmarks/cost_model.py; do not edit.\n",
         substitutions(fit, measured),
+        geometry(mosaics, measured),
         parts_table(mosaics, fit, measured),
         totals_table(mosaics, fit, measured),
     ]
@@ -35,6 +46,7 @@ def substitutions(fit: Fit, measured: Measurements) -> str:
         abs(fit.seconds(s.workers, s.windows, s.strips) / s.seconds - 1) for s in measured.samples
     )
     values = {
+        "cost_machine": measured.machine,
         "cost_begin": f"{fit.begin:.2f} s",
         "cost_start": f"{measured.start_seconds:.1f} s",
         "cost_rate": f"{fit.rate:.0f}",
@@ -45,6 +57,26 @@ def substitutions(fit: Fit, measured: Measurements) -> str:
         "cost_ceiling_10": f"{measured.ceilings['10']:,.0f}",
         "cost_stitch": f"{measured.stitch_bytes_per_second / 1e6:.0f} MB/s",
     }
+    return replacements(values)
+
+
+def geometry(mosaics: dict[int, Mosaic], measured: Measurements) -> str:
+    """Return what the geometry says of strips, under names that the page uses."""
+    values = {}
+    for stride, mosaic in mosaics.items():
+        strip = strips_of(mosaic, GPUS[-1])[1]
+        values[f"cost_seam_{stride}"] = as_size(mosaic.seam_bytes([strip]))
+        values[f"cost_input_{stride}"] = as_size(mosaic.input_bytes([strip]))
+        most = most_strips(mosaic, RATE, measured)
+        values[f"cost_most_{stride}"] = f"{most:.0f}"
+    outputs = mosaics[STRIDES[0]].output_bytes
+    values["cost_output"] = as_size(outputs / GPUS[-1])
+    values["cost_outputs"] = as_size(outputs)
+    return replacements(values)
+
+
+def replacements(values: dict[str, str]) -> str:
+    """Return substitutions in reST."""
     return "".join(f".. |{name}| replace:: {value}\n" for name, value in values.items())
 
 
@@ -69,8 +101,7 @@ def parts_table(mosaics: dict[int, Mosaic], fit: Fit, measured: Measurements) ->
 def cells(one: Projection) -> list[str]:
     """Return the numbers of a projection as text."""
     seconds = (one.predicting, one.computing, one.files, one.stitching, one.total)
-    size = f"{one.seam_bytes / 1e9:,.0f} GB"
-    return [size, *map(as_time, seconds), one.bottleneck]
+    return [as_size(one.seam_bytes), *map(as_time, seconds), one.bottleneck]
 
 
 def totals_table(mosaics: dict[int, Mosaic], fit: Fit, measured: Measurements) -> str:
@@ -101,6 +132,11 @@ def as_time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def as_size(size: float) -> str:
+    """Return bytes as text."""
+    return f"{size / 1e9:,.{0 if size >= 1e10 else 1}f} GB"
 
 
 def as_rate(bandwidth: float) -> str:
