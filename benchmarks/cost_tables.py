@@ -27,14 +27,14 @@ RATE, BANDWIDTH = RATES[1], BANDWIDTHS[1]
 
 
 def tables(measured: Measurements) -> str:
-    """Return substitutions of single numbers, and two tables."""
+    """Return substitutions of single numbers, and the tables."""
     fit = fitted(measured.samples)
     mosaics = {stride: Mosaic(stride) for stride in STRIDES}
     parts = [
         ".. Written by benchmarks/cost_model.py; do not edit.\n",
         substitutions(fit, measured),
         geometry(mosaics, measured),
-        parts_table(mosaics, fit, measured),
+        *(parts_table(mosaic, fit, measured) for mosaic in mosaics.values()),
         totals_table(mosaics, fit, measured),
     ]
     return "\n".join(parts)
@@ -80,28 +80,24 @@ def replacements(values: dict[str, str]) -> str:
     return "".join(f".. |{name}| replace:: {value}\n" for name, value in values.items())
 
 
-def parts_table(mosaics: dict[int, Mosaic], fit: Fit, measured: Measurements) -> str:
+def parts_table(mosaic: Mosaic, fit: Fit, measured: Measurements) -> str:
     """Return where the time goes, by default and with the best number of strips."""
     rows = []
-    for stride, mosaic in mosaics.items():
-        for gpus in GPUS:
-            cluster = Cluster(gpus, RATE, BANDWIDTH)
-            count = mosaic.default_strips(gpus)
-            usual = project(mosaic, cluster, count, fit, measured)
-            chosen = best(mosaic, cluster, fit, measured)
-            rows += [
-                [f"{stride}", f"{gpus}", f"{one.strips}{mark}", *cells(one)]
-                for one, mark in ((usual, " (default)"), (chosen, " (best)"))
-            ]
-    title = f"{RATE:,} windows/s per GPU, file system of {as_rate(BANDWIDTH)}"
-    names = ["stride", "GPUs", "strips", "seams", "GPUs alone", "computing", "files", "stitching"]
-    return list_table(title, [*names, "total", "longest"], rows)
+    for gpus in GPUS:
+        cluster = Cluster(gpus, RATE, BANDWIDTH)
+        usual = project(mosaic, cluster, mosaic.default_strips(gpus), fit, measured)
+        chosen = best(mosaic, cluster, fit, measured)
+        rows.append([f"{gpus}", f"{usual.strips} (default)", *cells(usual)])
+        rows.append([f"{gpus}", f"{chosen.strips} (best)", *cells(chosen)])
+    names = ["GPUs", "strips", "seams", "GPUs alone", "computing", "files", "stitching", "total"]
+    gpu, files = f"{RATE:,} windows/s per GPU", f"file system of {as_rate(BANDWIDTH)}"
+    return list_table(f"Stride {mosaic.stride}, {gpu}, {files}", names, rows)
 
 
 def cells(one: Projection) -> list[str]:
     """Return the numbers of a projection as text."""
     seconds = (one.predicting, one.computing, one.files, one.stitching, one.total)
-    return [as_size(one.seam_bytes), *map(as_time, seconds), one.bottleneck]
+    return [as_size(one.seam_bytes), *map(as_time, seconds)]
 
 
 def totals_table(mosaics: dict[int, Mosaic], fit: Fit, measured: Measurements) -> str:
