@@ -176,6 +176,8 @@ class Workspace:
                 write_whole(self._plan_path, plan.to_json())
             job = {"run": plan.run, "window_rows": list(strip)}
             write_whole(self.folder(index) / "job.json", json.dumps(job))
+            # Of a file that was not there, network file systems may say so long after it is.
+            self.journal_path(index).touch(mode=0o600)
         np.save(self._shared / "update_map.npy", update_map)
         if overwrite:
             self.mark("overwrite")

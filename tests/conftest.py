@@ -1,6 +1,7 @@
 import importlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def require(module):
 
 def require_program(name):
     """Return the path of a program, or skip as `require` does."""
-    path = shutil.which(name)
+    # Packages bring programs as well, beside the interpreter.
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
         assert not os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"), f"{name} is not installed"
         pytest.skip(f"{name} is not installed")

@@ -402,7 +402,15 @@ def test_progress_counts_a_lost_strip_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("workers", "height", "strips"),
-    [(3, 10_000, 12), (3, 500, 3), (3, 1000, 6), (1, 50, 1), (None, 10_000, 32), (None, 500, 3)],
+    [
+        (3, 10_000, 12),
+        (3, 500, 3),
+        (3, 1000, 6),
+        (5, 1000, 5),
+        (1, 50, 1),
+        (None, 10_000, 32),
+        (None, 500, 3),
+    ],
 )
 def test_default_strips(workers, height, strips):
     class Executor:
@@ -420,7 +428,7 @@ def test_workers_with_threads_are_warned_of():
         dask_cluster(n_workers=1, threads_per_worker=3, processes=False) as client,
         pytest.warns(MorpheusWarning, match="with up to 3 threads run one strip at a time"),
     ):
-        assert DaskEngine(client).count_workers() == 1
+        assert engine_of(client).count_workers() == 1
 
 
 @pytest.mark.parametrize("executor", [7, ProcessPoolExecutor, "processes"])

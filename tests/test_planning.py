@@ -206,7 +206,7 @@ def test_the_table():
         ({"stride": (0, 1)}, "stride must be"),
         ({"window_shape": (100, 10)}, "window"),
         ({"prefetch": -1}, "prefetch must be a whole number >= 0, got -1"),
-        ({"cpus": 2}, "cpus and gpus need out_dir"),
+        ({"cpus": 2}, "cpus needs out_dir"),
         ({"resume": True}, "resume=True needs the out_dir"),
         ({"check_wcs": "bogus"}, "check_wcs must be one of"),
         ({"bands": "bogus"}, "bands must be one of"),

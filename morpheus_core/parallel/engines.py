@@ -76,18 +76,18 @@ class DaskEngine(Engine):
             raise InputError(
                 "executor is an asynchronous Dask client; pass one made with asynchronous=False"
             )
+        threads = max(self._client.nthreads().values(), default=1)
+        if threads > 1:
+            warnings.warn(
+                f"Dask workers with up to {threads} threads run one strip at a time each; start "
+                f"more workers with threads_per_worker=1 instead",
+                MorpheusWarning,
+                stacklevel=6,
+            )
 
     def count_workers(self) -> int | None:
         """Return how many worker processes there are; a cluster may have none so far."""
-        threads = self._client.nthreads().values()
-        if threads and max(threads) > 1:
-            warnings.warn(
-                f"Dask workers with up to {max(threads)} threads run one strip at a time each; "
-                f"start more workers with threads_per_worker=1 instead",
-                MorpheusWarning,
-                stacklevel=5,
-            )
-        return len(threads) or None
+        return len(self._client.nthreads()) or None
 
     def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
         """Have a function called under a name that the dashboard shows."""
@@ -124,9 +124,8 @@ def engine_of(executor: Any) -> Engine:
 def strips_for(engine: Engine, grid: WindowGrid) -> int:
     """Return into how many strips to cut a grid: several per worker, if they are not too low."""
     workers = engine.count_workers()
+    most = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
     if workers is None:
-        wanted, least = STRIPS_OF_UNKNOWN, 1
-    else:
-        wanted, least = STRIPS_PER_WORKER * workers, workers
-    high = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
-    return max(least, min(wanted, high))
+        return max(1, min(STRIPS_OF_UNKNOWN, most))
+    # As many for each, so that none works while all others wait.
+    return workers * max(1, min(STRIPS_PER_WORKER, most // workers))

@@ -7,7 +7,6 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
 
 from morpheus_core.errors import OutputError, WorkerError
 from morpheus_core.journal import wait_until_free
@@ -75,11 +74,13 @@ class Submissions:
         try:
             self._submit(session, list(windows))
             while self._running:
-                with suppress(queue.Empty):
+                try:
                     index = self._ended.get(timeout=min(interval, threading.TIMEOUT_MAX))
+                except queue.Empty:
+                    on_windows(progress.news())
+                else:
                     self._finish(index)
                     on_windows(progress.reaches(index, windows[index]))
-                on_windows(progress.news())
         finally:
             self._end_all()
 

@@ -1,0 +1,65 @@
+"""The scripts of the documentation's places run as their pages say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from conftest import require, require_program
+from numpy.testing import assert_allclose
+
+from morpheus_core import predict
+from morpheus_core.demo.network import WINDOW_SHAPE, DemoNetwork
+from morpheus_core.demo.run import write_inputs
+from morpheus_core.demo.sky import BANDS, CLASS_NAMES, simulate_sky
+
+PLACES = Path(__file__).parents[1] / "docs" / "places"
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory):
+    """A small field, and what one process makes of it."""
+    folder = tmp_path_factory.mktemp("field")
+    write_inputs(simulate_sky((120, 120), seed=3), folder)
+    paths = [folder / f"{band}.fits" for band in BANDS]
+    options = {"stride": (20, 20), "aggregate_method": "mean_var", "progress": False}
+    _, (output, _) = predict(DemoNetwork(), paths, len(CLASS_NAMES), 16, WINDOW_SHAPE, **options)
+    return paths, output
+
+
+def run(command, folder):
+    """Run a script, which writes into the folder in which it runs."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return fits.getdata(folder / "results" / "output.fits")
+
+
+def test_laptop(field, tmp_path):
+    paths, expected = field
+    output = run([sys.executable, PLACES / "laptop.py", *paths], tmp_path)
+    assert_allclose(output, expected, atol=1e-6)
+
+
+def test_slurm(field, tmp_path):
+    require("dask_jobqueue")
+    paths, expected = field
+    output = run([sys.executable, PLACES / "slurm.py", "--local", *paths], tmp_path)
+    assert_allclose(output, expected, atol=1e-6)
+
+
+def test_mpi(field, tmp_path):
+    require("mpi4py")
+    paths, expected = field
+    launcher = [require_program("mpiexec"), "-n", "3", sys.executable, "-m", "mpi4py.futures"]
+    output = run([*launcher, PLACES / "mpi.py", *paths], tmp_path)
+    assert_allclose(output, expected, atol=1e-6)
+
+
+@pytest.mark.slow  # PyTorch is imported in three processes
+def test_workstation(field, tmp_path):
+    require("torch")
+    require("distributed")
+    paths, _ = field
+    output = run([sys.executable, PLACES / "workstation.py", "--local", *paths], tmp_path)
+    assert_allclose(output[..., 0].sum(axis=-1), 1, atol=1e-5)
