@@ -21,9 +21,18 @@ from morpheus_core.catalog_run import (
     CatalogJob,
     CatalogRequest,
     CatalogRun,
+    held,
     in_order,
+    remove,
 )
-from morpheus_core.catalog_sources import Sources, common_images, is_template, name_files
+from morpheus_core.catalog_sources import (
+    Int64,
+    Sources,
+    common_images,
+    exists,
+    is_template,
+    name_files,
+)
 from morpheus_core.catalog_tables import (
     Positions,
     find_positions,
@@ -36,7 +45,6 @@ from morpheus_core.catalog_tables import (
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.fits_images import split_extension
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
@@ -194,7 +202,7 @@ def predict_catalog(
     4.0 4.0    55.0     ok
     7.2 0.9    28.0     ok
     """
-    place = places_of(out, work_dir)
+    place = places_of(out, work_dir, overwrite)
     slots = plan_workers(cpus, gpus)
     if (slots or resume) and place.directory is None:
         raise InputError("cpus, gpus and resume need out or work_dir, where finished rows are kept")
@@ -214,20 +222,24 @@ def predict_catalog(
     positions = find_positions(table, (ra, dec), (x, y), origin)
     cut = make_cut(positions, window_shape, batch_size, edges, padding)
     with ExitStack() as opened:
-        sources, images = find_sources(model_inputs, bands, table, opened)
+        sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
+        rows = in_order(positions, set_of_row)
         if images is not None:
-            SetReader(images, cut)  # or refused
+            list(SetReader(images, cut).pieces(rows.to_run[:1]))  # or refused
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
-        place.check(table, input_paths(catalog, sources, images or ()), overwrite)
-        rows = in_order(sources, positions.first, positions.second)
-        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows, request)
-        values, statuses = collect(run, predictor, positions, sources)
-        texts = np.array([status.text for status in Status])[statuses]
-        result = result_table(table, predictor.names, predictor.finished(values), texts)
+        place.check(table, input_paths(catalog, sources, images or ()))
+        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
+        del positions, set_of_row
+        opened.enter_context(held(place.directory))
+        values, statuses = collect(run, predictor, rows.statuses)
+        del run, rows  # memory that the table needs
+        result = result_table(
+            table, predictor.names, predictor.finished(values), texts_of(statuses)
+        )
         if place.out is not None:
-            write_table(result, place.out, overwrite)
-        run.remove()
+            write_table(result, place.out, place.overwrite)
+        remove(place.directory)
     summarize(statuses)
     return result
 
@@ -238,15 +250,16 @@ class Places:
 
     out: Path | None
     directory: Path | None
+    overwrite: bool
 
-    def check(self, table: Table, inputs: Sequence[Path], overwrite: bool) -> None:
+    def check(self, table: Table, inputs: Sequence[Path]) -> None:
         """Raise if the table cannot be written."""
         if self.out is None:
             return
         if not self.out.parent.is_dir():
             raise InputError(f"out must be in a folder that exists, got {self.out}")
         if self.out.exists():
-            refuse_to_replace([self.out], [path for path in inputs if path.exists()], overwrite)
+            refuse_to_replace([self.out], list(filter(exists, inputs)), self.overwrite)
         refuse_unwritable(table, self.out)
 
 
@@ -254,16 +267,17 @@ def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list
     """Return all files that are read."""
     paths = [Path(catalog)] if isinstance(catalog, (str, os.PathLike)) else []
     paths += [image.path for image in images if image.path is not None]
-    named = {place for places in sources.sets for place in places if isinstance(place, str)}
-    return paths + [split_extension(place)[0] for place in named]
+    return paths + list({path for paths_of_set in sources.paths for path in paths_of_set})
 
 
-def places_of(out: Any, work_dir: Any) -> Places:
+def places_of(out: Any, work_dir: Any, overwrite: Any) -> Places:
     """Return the places that users have asked for."""
     path = None if out is None else checks.directory("out", out)
     if work_dir is not None:
-        return Places(path, checks.directory("work_dir", work_dir))
-    return Places(path, None if path is None else path.with_name(f"{path.name}.morpheus"))
+        directory: Path | None = checks.directory("work_dir", work_dir)
+    else:
+        directory = None if path is None else path.with_name(f"{path.name}.morpheus")
+    return Places(path, directory, checks.flag("overwrite", overwrite))
 
 
 def make_predictor(
@@ -277,16 +291,27 @@ def make_predictor(
 ) -> RowPredictor:
     """Check what decides the answers."""
     checks.model(model)
+    window_shape = checks.positive_pair("window_shape", window_shape)
     count = checks.whole_number("n_classes", n_classes)
     names = column_names(count, checks.class_names(class_names, count))
     return RowPredictor(
         FactoryModel(model) if isinstance(model, str) else model,
         names,
         derived_columns(columns, names),
-        checks.positive_pair("window_shape", window_shape),
-        None if aperture is None else checks.positive_number("aperture", aperture),
+        window_shape,
+        None if aperture is None else checked_aperture(aperture, window_shape),
         checks.output_dtype(output_dtype),
     )
+
+
+def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
+    """Return a radius in pixels that lies within windows, wherever in its pixel a position is."""
+    radius = checks.positive_number("aperture", aperture)
+    if 2 * radius >= min(window_shape):
+        raise InputError(
+            f"aperture must be less than half of window_shape, {window_shape}, got {aperture!r}"
+        )
+    return radius
 
 
 def make_cut(
@@ -307,48 +332,53 @@ def make_cut(
 
 def find_sources(
     model_inputs: ModelInputs, bands: Any, table: Table, opened: ExitStack
-) -> tuple[Sources, list[Image] | None]:
-    """Return the images of the rows, open if all rows have the same."""
-    names = [] if isinstance(bands, str) else list(bands)
-    layout = checks.one_of("bands", bands, BANDS) if isinstance(bands, str) else "last"
+) -> tuple[Sources, Int64, list[Image] | None]:
+    """Return where rows are cut from, and the images, open, if all rows have the same."""
+    names = list(bands) if isinstance(bands, (list, tuple)) else []
+    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     inputs = as_list(model_inputs)
-    templates = [str(Path(source).absolute()) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
     if templates:
         if len(templates) < len(inputs):
             raise InputError("model_inputs must all be templates with fields, or none of them")
-        return name_files(templates, names, layout, table), None
+        return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
     images = common_images(model_inputs, layout, opened)
-    return Sources([[]], np.zeros(len(table), np.int64), layout), images
+    return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 
 def kept(table: Table, keep: Any) -> Table:
     """Return the columns of the catalogue that the result has."""
     if keep is None:
         return table
-    missing = [name for name in keep if name not in table.colnames]
-    if missing or isinstance(keep, str):
+    names = list(keep) if isinstance(keep, (list, tuple)) else []
+    if not names or not set(names) <= set(table.colnames):
         raise InputError(
             f"keep must be a list of columns of the catalogue, {', '.join(table.colnames)}, got "
             f"{keep!r}"
         )
-    return table[list(keep)]
+    return table[names]
 
 
 def collect(
-    run: CatalogRun, predictor: RowPredictor, positions: Positions, sources: Sources
+    run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Run, and return values, (rows, columns), and statuses, (rows,), in the catalogue's order."""
-    count = len(positions.first)
-    values = np.full((count, len(predictor.names)), np.nan, predictor.dtype)
-    statuses = np.full(count, Status.NO_POSITION, np.uint8)
-    placed = np.isfinite(positions.first) & np.isfinite(positions.second)
-    statuses[placed & (sources.set_of_row < 0)] = Status.MISSING_FILE
-    for records in run.records():
+    # Column by column, which is how the table holds them.
+    values = np.full((len(statuses), len(predictor.names)), np.nan, predictor.dtype, order="F")
+
+    def take(records: NDArray[Any]) -> None:
         values[records["row"]] = records["values"]
         statuses[records["row"]] = records["status"]
+
+    run.run(take)
     return values, statuses
+
+
+def texts_of(statuses: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return what the table says of statuses."""
+    return np.array([status.text for status in Status])[statuses]
 
 
 def summarize(statuses: NDArray[np.uint8]) -> None:

@@ -20,12 +20,11 @@ from morpheus_core.catalog_windows import (
     WindowReader,
     corners_of,
     is_inside,
-    is_on,
     shifted,
 )
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.sky_positions import Float64, SkyToPixels
+from morpheus_core.sky_positions import Float64, SkyToPixels, is_on
 from morpheus_core.windows import Padding
 
 logger = logging.getLogger("morpheus_core")
@@ -47,6 +46,7 @@ class Status(IntEnum):
     AT_THE_EDGE = 5
     BLANK = 6
     NOT_FINITE = 7
+    BAD_POSITION = 8
 
     @property
     def text(self) -> str:

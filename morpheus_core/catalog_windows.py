@@ -54,12 +54,6 @@ def is_inside(corners: Int64, image: Image, window_shape: tuple[int, int]) -> ND
     return np.asarray(np.all((corners >= 0) & (corners <= room[:, np.newaxis]), axis=0))
 
 
-def is_on(positions: Float64, image: Image) -> NDArray[np.bool_]:
-    """Say which positions lie on a pixel of an image; half-way between two is on the lower one."""
-    lengths = np.array(image.shape[:2])[:, np.newaxis]
-    return np.asarray(np.all((positions > -0.5) & (positions <= lengths - 0.5), axis=0))
-
-
 class WindowReader:
     """Cuts windows out of an image, and reads each of its rows about once if they come in order.
 

@@ -194,7 +194,13 @@ class TestModelsOfPixels:
 
     def test_models_of_windows_have_no_aperture(self):
         with pytest.raises(ModelError, match="aperture=2 needs a model of pixels"):
-            predict_catalog(pixel_and_mean, self.catalog, aperture=2)
+            predict_catalog(pixel_and_mean, self.catalog, shape=(5, 5), aperture=2)
+
+    @pytest.mark.parametrize(("shape", "aperture"), [((5, 9), 2.5), ((4, 6), 2)])
+    def test_an_aperture_lies_within_the_window(self, shape, aperture):
+        """What lies beyond would be left out of the mean, without a word."""
+        with pytest.raises(InputError, match="aperture must be less than half of window_shape"):
+            predict_catalog(self.same, self.catalog, shape=shape, aperture=aperture)
 
     @pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)])
     def test_one_class_needs_no_axis(self, axes):
@@ -286,7 +292,20 @@ def test_imports_nothing_that_is_slow():
         ({"out": "a.txt"}, "out must end in one of .csv"),
         ({"out": "/nowhere/a.csv"}, "out must be in a folder that exists"),
         ({"bands": ["u", "g"]}, 'bands must be "last" or "first" without a template'),
-        ({"inputs": "frame-{run}.fits"}, "must name columns of the catalogue, got run"),
+        ({"keep": "x"}, "keep must be a list of columns of the catalogue"),
+        ({"keep": 5}, "keep must be a list of columns of the catalogue"),
+        ({"ra": 5}, "must have one column 5"),
+        ({"x": "matrix", "y": "Y"}, r"matrix must be one value per row, got columns of \(2,\)"),
+        ({"overwrite": None}, "overwrite must be True or False"),
+        ({"bands": None}, "bands must be one of 'last', 'first'"),
+        ({"inputs": "frame-{run}.fits"}, "must name columns of the catalogue, .* got 'run'"),
+        ({"inputs": "{matrix}.fits"}, "of one value per row, got 'matrix'"),
+        ({"inputs": "frame-{OBJID}-{}.fits"}, "must name columns of the catalogue, .* got ''"),
+        ({"inputs": "frame-{OBJID.real}.fits"}, "got 'OBJID.real'"),
+        ({"inputs": "frame-{name[0]}.fits"}, r"got 'name\[0\]'"),
+        ({"inputs": "{OBJID:{x}}.fits"}, "must not have braces within braces, got OBJID:"),
+        ({"inputs": "{OBJID!x}.fits"}, "must fit the values of OBJID: Unknown conversion"),
+        ({"inputs": "{OBJID}-{.fits"}, "must have names in braces"),
         ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
         ({"inputs": "{name:06d}.fits"}, "must fit the values of name"),
         ({"inputs": ["{OBJID}.fits", IMAGE]}, "must all be templates"),
@@ -297,6 +316,7 @@ def test_imports_nothing_that_is_slow():
 )
 def test_arguments_that_cannot_be(catalog, options, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    catalog["matrix"] = np.zeros((23, 2))
     with pytest.raises(InputError, match=message):
         predict_catalog(pixel_and_mean, catalog, **options)
     assert [*tmp_path.iterdir()] == []
@@ -376,10 +396,37 @@ class TestFilesThatAreRead:
         table = predict_catalog(pixel_and_mean, rows, inputs=str(tmp_path / "{bandpass}.fits"))
         assert [*table["status"]] == ["ok"]
 
-    def test_an_open_brace_is_explained(self, catalog, tmp_path):
-        template = str(tmp_path / "{name}-{.fits")
-        with pytest.raises(InputError, match="must have names in braces"):
-            predict_catalog(pixel_and_mean, catalog, inputs=template)
+    @pytest.mark.parametrize(
+        ("field", "file"), [("{run id}", "7"), ("{run.id:02d}", "07"), ("{band!r}", "'i'")]
+    )
+    def test_names_of_columns_may_hold_anything(self, tmp_path, field, file):
+        fits.writeto(tmp_path / f"{file}.fits", IMAGE)
+        rows = Table({"run id": [7], "run.id": [7], "x": [9], "y": [9]})
+        table = predict_catalog(
+            pixel_and_mean, rows, inputs=str(tmp_path / f"{field}.fits"),
+            bands=["i"] if "band" in field else "last",
+        )  # fmt: skip
+        assert [*table["status"]] == ["ok"]
+
+    def test_folders_may_have_braces(self, tmp_path, monkeypatch):
+        folder = tmp_path / "{old}"
+        folder.mkdir()
+        fits.writeto(folder / "7.fits", IMAGE)
+        rows = Table({"run": [7], "x": [9], "y": [9]})
+        with pytest.raises(InputError, match=r"got 'old', .* braces .* doubled"):
+            predict_catalog(pixel_and_mean, rows, inputs=str(folder / "{run}.fits"))
+        doubled = str(tmp_path / "{{old}}" / "{run}.fits")
+        assert predict_catalog(pixel_and_mean, rows, inputs=doubled)["status"] == ["ok"]
+        monkeypatch.chdir(folder)
+        assert predict_catalog(pixel_and_mean, rows, inputs="{run}.fits")["status"] == ["ok"]
+        assert predict_catalog(pixel_and_mean, rows, inputs="7.fits")["status"] == ["ok"]
+
+    def test_templates_may_be_longer_than_names(self, tmp_path):
+        fits.writeto(tmp_path / "7.fits", IMAGE)
+        name = "n" * 250
+        rows = Table({name: [7], "x": [9], "y": [9]})
+        template = str(tmp_path / f"{{{name}!s:0>1}}.fits")
+        assert predict_catalog(pixel_and_mean, rows, inputs=template)["status"] == ["ok"]
 
     def test_text_that_fits_cannot_hold_is_refused_before_the_run(self, catalog, tmp_path):
         catalog["name"] = ["plain", *["Ångström"] * 22]

@@ -34,7 +34,7 @@ def run(workspace: Workspace, index: int, prefetch: int) -> None:
         WindowCounter(workspace.progress_path(index)) as count,
     ):
         rows = np.load(rows_path(workspace, index))
-        run_rows(job, rows, job.open_set, prefetch, file.append, count)
+        run_rows(job, rows, job.sources.open, prefetch, file.append, count)
 
 
 def open_job(workspace: Workspace) -> CatalogJob:
