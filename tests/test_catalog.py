@@ -528,6 +528,27 @@ class TestFilesOfEachRow:
         assert [*table["class_0"]] == [0, 1, 10, 11]
         assert sorted(dtype.str[1:] for dtype in seen) == ["f4", "f4", "f8", "i2"]
 
+    @pytest.mark.parametrize("chunk", [3, 1000])
+    def test_a_file_that_breaks_off_keeps_the_rows_before(self, tmp_path, monkeypatch, chunk):
+        read = FitsImage.read
+
+        def broken(self, start, stop):
+            if stop > 20:
+                raise InputError("broken")
+            return read(self, start, stop)
+
+        monkeypatch.setattr(FitsImage, "read", broken)
+        monkeypatch.setattr("morpheus_core.catalog_windows.WindowReader._READ_BYTES", 1)
+        monkeypatch.setattr("morpheus_core.catalog_batches.CHUNK", chunk)
+        fits.writeto(tmp_path / "1.fits", IMAGE)
+        y = np.random.default_rng(1).permutation([*range(12), *range(20, 27), 50])
+        rows = Table({"n": [1] * 20, "x": [9] * 20, "y": y})
+        with pytest.warns(MorpheusWarning, match="12 ok, [78] unreadable"):
+            table = predict_catalog(
+                lambda batch: batch[0][:, 0, 0], rows, 1, str(tmp_path / "{n}.fits"), (1, 1)
+            )
+        assert_array_equal(table["class_0"], np.where(y < 12, IMAGE[np.minimum(y, 29), 9], np.nan))
+
     def test_rows_that_name_no_file(self, folder, frames):
         frames = frames[np.isin(frames["run"], [94, 125])]
         frames["run"] = MaskedColumn(frames["run"], mask=np.arange(13) == 2)
