@@ -102,8 +102,8 @@ def predict_catalog(
         through the world coordinates of each image, with all distortions, so images may differ in
         pointing and size; their pixel scales must agree to 1 %. Or paths that name columns of the
         catalogue in braces, as `str.format` takes them, one set of files per row:
-        ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``. Each file is opened once, the
-        files of one row at a time.
+        ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
+        are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
         .vot, .votable, or .parquet (needs pyarrow).
@@ -114,10 +114,10 @@ def predict_catalog(
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
-        Columns of sky positions (ICRS): numbers in degrees, quantities, or text. Text with colons,
-        blanks or units is sexagesimal, ``"00:00:00.41"`` and ``"-10:22:25.7"``: right ascensions in
-        hours unless they say "d", declinations in degrees. `ra` alone may be a column of SkyCoord,
-        of any frame.
+        Columns of sky positions (ICRS): numbers in degrees, quantities, or text as
+        `astropy.coordinates.Angle` reads it. Text with colons or blanks is sexagesimal,
+        ``"00:00:00.41"`` and ``"-10:22:25.7"``: right ascensions in hours unless they say "d",
+        declinations in degrees. `ra` alone may be a column of SkyCoord, of any frame.
     x, y : str, optional
         Columns of pixel positions: column and row of the image, pixel centres being whole numbers.
         If no column is named, those called ra and dec are taken, else x and y, in capitals or not,
@@ -134,7 +134,8 @@ def predict_catalog(
         As for `predict`, with ``edges="pad"``; "constant" by default, which is 0.
     aperture : float, optional
         Of models that score pixels, the mean over the pixels whose centres are at most this far
-        from the position, in pixels, and over the nearest one.
+        from the position, in pixels, and over the nearest one; less than half a window. Near the
+        edge of an image it is the mean over those that there are.
     columns : list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
         ``[columns.expected_value(bin_centres)]``. By default one column for each class.
@@ -149,8 +150,8 @@ def predict_catalog(
         Without that and `out` they are kept in memory.
     resume : bool, default False
         Continue the run that was interrupted, with the same arguments, catalogue and inputs, or
-        begin one. Rows whose files were missing or unreadable are tried again; files of a template
-        are told apart by their names alone.
+        begin one. Rows of a template's files that were missing or unreadable, or that have another
+        size or time of change than when the run began, are run again.
     overwrite : bool, default False
         Replace an existing `out`, once the new one is complete.
     progress : bool, default True
@@ -162,16 +163,18 @@ def predict_catalog(
     -------
     Table
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
-        "no position", "missing file", "unreadable file" (damaged, without a sky position, or of
-        another pixel scale), "off image", "at the edge" (``edges="skip"``), "blank" (NaN in every
-        pixel of every input) or "not finite" (what the model returned, or what is derived of it,
-        such as the entropy of scores that are no probabilities). Results of all but "ok" are
-        NaN, or masked if they are no floats.
+        "no position", "bad position" (text that is no angle, a declination beyond a pole, or
+        infinity), "missing file", "unreadable file" (damaged, without a sky position, of another
+        pixel scale, or smaller than a window), "off image", "at the edge" (``edges="skip"``),
+        "blank" (NaN in every pixel of every input) or "not finite" (what the model returned, or
+        what is derived of it, such as the entropy of scores that are no probabilities). Results of
+        all but "ok" are NaN, or masked if they are no floats.
 
     Raises
     ------
     InputError
-        If an argument, the catalogue, or an image of all rows cannot be used.
+        If an argument, the catalogue, or an image of all rows cannot be used, or no row has a
+        position.
     ModelError, OutputError, WorkerError
         As `predict`.
 

@@ -63,7 +63,8 @@ class RecordFile(Resource):
             raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, which is on disk then."""
+        os.fsync(self._descriptor)
         os.close(self._descriptor)
 
 

@@ -160,8 +160,9 @@ class CatalogRun:
             refuse_other_run(path, fingerprint)
             self._keep_what_counts(workspace)
             return
+        states = self._file_states()
         workspace.folder(0).mkdir(mode=0o700, exist_ok=True)
-        save_whole(file_states_path(workspace), self._file_states())
+        save_whole(file_states_path(workspace), states)
         write_whole(path, json.dumps(fingerprint))
 
     def _keep_what_counts(self, workspace: Workspace) -> None:
@@ -348,7 +349,7 @@ def state_of(path: Path) -> tuple[int, int]:
     """Return size and time of the last change of a file, -1 if there is none."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have, for instance
         return -1, -1
     return status.st_size, status.st_mtime_ns
 

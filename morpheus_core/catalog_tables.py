@@ -84,7 +84,12 @@ def read_catalog(catalog: Any) -> Table:
     if isinstance(catalog, Table):
         return catalog.copy(copy_data=False)
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
-        return Table.from_pandas(catalog)
+        try:
+            return Table.from_pandas(catalog)
+        except Exception as error:  # columns that are called 0, 1, ..., for instance
+            raise InputError(
+                f"the catalogue cannot be made a table of astropy: {type(error).__name__}: {error}"
+            ) from error
     raise InputError(
         f"catalog must be an astropy Table, a pandas DataFrame or a path, got "
         f"{type(catalog).__name__}"

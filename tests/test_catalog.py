@@ -94,6 +94,12 @@ def test_catalogues_are_data_frames(catalog, expected):
     assert_array_equal(predict_catalog(pixel_and_mean, catalog.to_pandas())["class_0"], expected)
 
 
+def test_data_frames_need_columns_with_names():
+    frame = require("pandas").DataFrame(np.ones((3, 2)))
+    with pytest.raises(InputError, match="cannot be made a table of astropy: KeyError"):
+        predict_catalog(pixel_and_mean, frame)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.parquet"])
 def test_tables_are_written_once(catalog, expected, tmp_path, name):
     if name.endswith("parquet"):
@@ -254,6 +260,18 @@ class TestDerivedColumns:
         table = self.values(columns.quantiles(0, 1, bin_centres=self.centres))
         assert_allclose([table["q0"][0], table["q1"][0]], [0, 0.4], atol=1e-12)
 
+    @pytest.mark.parametrize("centres", ["ab", [[1, 2], [3]], [1], [2, 1], [1, np.inf], 5, None])
+    def test_bins_that_cannot_be(self, centres):
+        with pytest.raises(InputError, match="bin_centres must be increasing numbers"):
+            columns.std(centres)
+
+    @pytest.mark.parametrize(
+        ("shares", "message"), [((), "at least one"), ((1.1,), ">= 0 and <= 1, got 1.1")]
+    )
+    def test_quantiles_that_cannot_be(self, shares, message):
+        with pytest.raises(InputError, match=message):
+            columns.quantiles(*shares, bin_centres=self.centres)
+
     def test_scores_that_are_no_distribution_have_no_moments(self):
         scores = np.array([[0.0, 0.0], [-1.0, 2.0]])
         with pytest.warns(MorpheusWarning, match="2 of 2 rows have no result: 2 not finite"):
@@ -382,12 +400,14 @@ class TestFilesThatAreRead:
         with pytest.raises(OutputError, match="would replace the input"):
             predict_catalog(pixel_and_mean, rows, inputs=template, out=out, overwrite=True)
 
-    @pytest.mark.parametrize("name", ["x" * 300, None])
+    @pytest.mark.parametrize("name", ["x" * 300, "x\0y", None])
     def test_a_hostile_name_stops_nothing(self, tmp_path, name):
         fits.writeto(tmp_path / "good.fits", IMAGE)
         rows = Table({"file": np.array(["good", name], object), "x": [9, 9], "y": [9, 9]})
         with pytest.warns(MorpheusWarning, match="1 of 2 rows"):
-            table = predict_catalog(pixel_and_mean, rows, inputs=str(tmp_path / "{file}.fits"))
+            table = predict_catalog(
+                pixel_and_mean, rows, inputs=str(tmp_path / "{file}.fits"), work_dir=tmp_path / "w"
+            )
         assert [*table["status"]] == ["ok", "missing file"]
 
     def test_a_field_that_begins_like_band_is_a_column(self, tmp_path):
