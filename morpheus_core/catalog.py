@@ -17,14 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from morpheus_core import checks
 from morpheus_core.catalog_answers import RowPredictor, column_names
 from morpheus_core.catalog_batches import Cut, SetReader, Status
-from morpheus_core.catalog_run import (
-    CatalogJob,
-    CatalogRequest,
-    CatalogRun,
-    held,
-    in_order,
-    remove,
-)
+from morpheus_core.catalog_folders import held, remove
+from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalog_sources import (
     Int64,
     Sources,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,18 @@ from numpy.typing import NDArray
 from morpheus_core.batches import Batch
 from morpheus_core.catalog_answers import RowPredictor
 from morpheus_core.catalog_batches import ROW, Cut, OpenSet, Status, batches_of
+from morpheus_core.catalog_folders import (
+    file_states_path,
+    folders,
+    record_path,
+    refuse_what_is_in_the_way,
+    rows_path,
+    save_whole,
+)
 from morpheus_core.catalog_journal import RecordFile, bring_together, read_records
 from morpheus_core.catalog_sources import Int64, Sources, StoredImage
 from morpheus_core.catalog_tables import Positions
-from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError
+from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
 from morpheus_core.models import FactoryModel, Witness, pickle_model
 from morpheus_core.overlap import Ahead
@@ -28,7 +36,7 @@ from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.progress import progress_bar
 from morpheus_core.version import __version__
-from morpheus_core.workspace import LOG, Workspace, clear, is_free, write_whole
+from morpheus_core.workspace import LOG, Workspace, clear, write_whole
 
 logger = logging.getLogger("morpheus_core")
 
@@ -287,50 +295,6 @@ class CatalogRun:
             clear(folder, {LOG} if isinstance(error, WorkerError) else set())
 
 
-@contextmanager
-def held(directory: Path | None) -> Iterator[None]:
-    """Hold the directory of a run, if it has one, until its table is written.
-
-    Raises
-    ------
-    OutputError
-        If another process does, or it cannot be made.
-    """
-    if directory is None:
-        yield
-        return
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with Workspace(directory).lock():
-            yield
-    except OSError as error:
-        if isinstance(error, MorpheusError):
-            raise
-        raise OutputError(f"cannot write to {directory}: {error}") from error
-    finally:
-        with suppress(OSError):  # something is in it
-            directory.rmdir()
-
-
-def remove(directory: Path | None) -> None:
-    """Remove the folders of a run, if it has some."""
-    for folder in folders(directory) if directory else ():
-        clear(folder, set())
-
-
-def refuse_what_is_in_the_way(directory: Path, resumed: bool) -> None:
-    """Raise if a folder that a run may need is not its own."""
-    own = folders(directory) if resumed else []
-    others = [folder for folder in numbered(directory) if folder not in own]
-    in_the_way = [folder for folder in others if not is_free(folder)]
-    if in_the_way:
-        raise OutputError(
-            f"{directory} is in the way, of a run that is going on or was interrupted: it holds "
-            f"{in_the_way[0].name}; pass resume=True to continue that run, or remove all of it, or "
-            f"pass another work_dir"
-        )
-
-
 def refuse_other_run(path: Path, fingerprint: dict[str, Any]) -> None:
     """Raise unless what was noted of a run is what is to be run."""
     try:
@@ -399,45 +363,6 @@ def shares_of(rows: NDArray[Any], n_workers: int) -> list[NDArray[Any]]:
     return [share for share in np.split(rows, cuts) if len(share)]
 
 
-def numbered(directory: Path) -> list[Path]:
-    """Return the folders that are called "0", "1", ..."""
-    found = directory.iterdir() if directory.is_dir() else ()
-    numbers = sorted(int(path.name) for path in found if path.name.isdecimal() and path.is_dir())
-    return [directory / str(number) for number in numbers]
-
-
-def folders(directory: Path) -> list[Path]:
-    """Return the folders of a run, also of one that has left no more than a log."""
-    own = ("catalog.json", "rows.npy")
-    return [
-        folder
-        for folder in numbered(directory)
-        if is_free(folder) or any((folder / name).exists() for name in own)
-    ]
-
-
-def save_whole(path: Path, array: NDArray[Any]) -> None:
-    """Write an array to a file that is whole as soon as it has its name."""
-    unfinished = path.with_suffix(".tmp.npy")
-    np.save(unfinished, array)
-    unfinished.replace(path)
-
-
 def rows_of(records: Iterable[NDArray[Any]]) -> Int64:
     """Return the numbers of the rows of records."""
     return np.concatenate([np.empty(0, np.int64), *(part["row"] for part in records)])
-
-
-def file_states_path(workspace: Workspace) -> Path:
-    """Return where it is noted how files were when the run began."""
-    return workspace.folder(0) / "files.npy"
-
-
-def rows_path(workspace: Workspace, index: int) -> Path:
-    """Return where the rows of a worker are."""
-    return workspace.folder(index) / "rows.npy"
-
-
-def record_path(workspace: Workspace, index: int) -> Path:
-    """Return where the records of a worker are."""
-    return workspace.folder(index) / "records"

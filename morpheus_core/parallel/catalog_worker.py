@@ -11,14 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from morpheus_core.catalog_folders import record_path, rows_path
 from morpheus_core.catalog_journal import RecordFile
-from morpheus_core.catalog_run import (
-    CatalogJob,
-    record_path,
-    rows_path,
-    run_rows,
-    witnessed,
-)
+from morpheus_core.catalog_run import CatalogJob, run_rows, witnessed
 from morpheus_core.models import unpickle_model
 from morpheus_core.parallel.worker import OnOneGpu, WindowCounter, main
 from morpheus_core.workspace import Workspace
