@@ -149,6 +149,18 @@ def test_padding_is_that_of_numpy(padding, shape):
         assert_array_equal(seen, expected)
 
 
+def test_windows_of_one_batch_are_those_of_many():
+    x, y = np.transpose(PLACES)
+    several, one = (
+        predict_catalog(
+            Collecting(), IMAGE, Table({"x": x, "y": y}), 1, size, (7, 8), edges="pad",
+            progress=False,
+        )["class_0"]
+        for size in (16, 1)
+    )  # fmt: skip
+    assert_array_equal(several, one)
+
+
 @pytest.mark.parametrize("shape", [(7, 8), (30, 41)])
 def test_windows_beyond_the_image_are_moved_inside(shape):
     for (seen,), (x, y) in zip(cut(PLACES, shape), PLACES, strict=True):

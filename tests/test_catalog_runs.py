@@ -274,6 +274,23 @@ class TestInterruptedRuns:
         table = predict_catalog(total, *arguments, **options, resume=True)
         assert [*table["status"]] == ["ok", "ok"]
 
+    def test_try_again_what_could_not_be_read(self, tmp_path):
+        """For a time, as where the disk was full on which it was unpacked."""
+        for number in (0, 1):
+            fits.writeto(tmp_path / f"{number}.fits", IMAGE)
+        path = tmp_path / "0.fits"
+        whole, state = path.read_bytes(), path.stat()
+        path.write_bytes(bytes(len(whole)))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        arguments = (str(tmp_path / "{n}.fits"), Table({"n": [0, 1], "x": [4] * 2, "y": [4] * 2}))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(0), *arguments, 1, 1, (3, 3), **options)
+        path.write_bytes(whole)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        table = predict_catalog(total, *arguments, 1, 1, (3, 3), **options, resume=True)
+        assert [*table["status"]] == ["ok", "ok"]
+
     @pytest.mark.parametrize("cpus", [None, 2])
     def test_answer_again_where_files_have_changed(self, tmp_path, cpus, caplog):
         for number in range(4):
@@ -285,13 +302,13 @@ class TestInterruptedRuns:
             predict_catalog(Stopping(3), *arguments, **options)
         fits.writeto(tmp_path / "1.fits", np.full((19, 9), 41, "f4"), overwrite=True)
         model = Stopping(-1)
-        with pytest.raises(KeyboardInterrupt):  # which must not forget what has changed
-            predict_catalog(Stopping(1), *arguments, **options, resume=True)
+        with pytest.raises(KeyboardInterrupt):  # after the row whose file has changed
+            predict_catalog(Stopping(2), *arguments, **options, resume=True)
         assert "1 rows are run again: their files have changed" in caplog.text
         table = predict_catalog(model, *arguments, **options, resume=True, cpus=cpus)
         assert [*table["class_0"]] == [0, 41, 2, 3]
         if cpus is None:
-            assert model.windows == 3  # the first, to know the model, and two more
+            assert model.windows == 2  # the first, to know the model, and one more
 
     def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
         for number in (0, 1, 3):
@@ -311,6 +328,22 @@ class TestInterruptedRuns:
         fits.writeto(tmp_path / "2.fits", np.full((9, 9), 2, "f4"))
         table = predict_catalog(*arguments, **options, resume=True)
         assert [*table["class_0"]] == [0, 1, 2, 3]
+
+    def test_go_on_where_writing_was_interrupted(self, path, expected, monkeypatch):
+        def write(table, path, **options):
+            path.write_text("half a")
+            raise KeyboardInterrupt
+
+        out = path.with_name("out.csv")
+        with monkeypatch.context() as patched:
+            patched.setattr("morpheus_core.catalog.refuse_unwritable", lambda *arguments: None)
+            patched.setattr(Table, "write", write)
+            with pytest.raises(KeyboardInterrupt):
+                run(path, out=out)
+        assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv.morpheus"}
+        model = Stopping(-1)
+        assert_array_equal(run(path, model, out=out, resume=True)["class_0"], expected)
+        assert model.windows == 0
 
     def test_that_finished_nothing_leave_nothing(self, path):
         interrupted(path, calls=0)
