@@ -224,8 +224,14 @@ class CatalogRun:
             "aperture": job.predictor.aperture,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
             "model_inputs": inputs,
+            "world_coordinates": self._headers() if job.cut.on_sky else None,
             "bands": job.sources.layout,
         }
+
+    def _headers(self) -> list[str]:
+        """Return digests of the headers of images, which may differ from those of their files."""
+        texts = (image.header.tostring() for image in self._images or () if image.header)
+        return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
     def _run_here(
         self,

@@ -263,6 +263,15 @@ class TestInterruptedRuns:
         with pytest.raises(InputError, match="got other model_inputs"):
             run(path, out=out, resume=True)
 
+    def test_need_the_same_world_coordinates(self, tmp_path):
+        arguments = (Table({"ra": [10.0] * 3, "dec": [20.0] * 3}), 1, 1, (5, 6))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(1), fits.ImageHDU(IMAGE, header()), *arguments, **options)
+        other = fits.ImageHDU(IMAGE, header(shift=1))
+        with pytest.raises(InputError, match="got other world_coordinates;"):
+            predict_catalog(total, other, *arguments, **options, resume=True)
+
     def test_try_missing_files_again(self, tmp_path):
         catalog = Table({"n": [0, 1], "x": [4, 4], "y": [4, 4]})
         arguments = (str(tmp_path / "{n}.fits"), catalog, 1, 1, (3, 3))
