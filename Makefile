@@ -62,6 +62,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/scaling.py
 	$(VENV)-bench/bin/python benchmarks/planning.py
 	$(VENV)-bench/bin/python benchmarks/workers.py
+	$(VENV)-bench/bin/python benchmarks/catalog.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal $(VENV)-bench $(VENV)-0.1 build .pytest_cache .mypy_cache .ruff_cache .hypothesis

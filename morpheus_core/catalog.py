@@ -17,13 +17,16 @@ from numpy.typing import DTypeLike, NDArray
 from morpheus_core import checks
 from morpheus_core.catalog_answers import RowPredictor, column_names
 from morpheus_core.catalog_batches import Cut, SetReader, Status
-from morpheus_core.catalog_run import (
-    CatalogJob,
-    CatalogRequest,
-    CatalogRun,
-    in_order,
+from morpheus_core.catalog_folders import held, remove
+from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalog_sources import (
+    Int64,
+    Sources,
+    common_images,
+    exists,
+    is_template,
+    name_files,
 )
-from morpheus_core.catalog_sources import Sources, common_images, is_template, name_files
 from morpheus_core.catalog_tables import (
     Positions,
     find_positions,
@@ -36,7 +39,6 @@ from morpheus_core.catalog_tables import (
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.fits_images import split_extension
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
@@ -94,8 +96,8 @@ def predict_catalog(
         through the world coordinates of each image, with all distortions, so images may differ in
         pointing and size; their pixel scales must agree to 1 %. Or paths that name columns of the
         catalogue in braces, as `str.format` takes them, one set of files per row:
-        ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``. Each file is opened once, the
-        files of one row at a time.
+        ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
+        are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
         .vot, .votable, or .parquet (needs pyarrow).
@@ -106,10 +108,10 @@ def predict_catalog(
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
-        Columns of sky positions (ICRS): numbers in degrees, quantities, or text. Text with colons,
-        blanks or units is sexagesimal, ``"00:00:00.41"`` and ``"-10:22:25.7"``: right ascensions in
-        hours unless they say "d", declinations in degrees. `ra` alone may be a column of SkyCoord,
-        of any frame.
+        Columns of sky positions (ICRS): numbers in degrees, quantities, or text as
+        `astropy.coordinates.Angle` reads it. Text with colons or blanks is sexagesimal,
+        ``"00:00:00.41"`` and ``"-10:22:25.7"``: right ascensions in hours unless they say "d",
+        declinations in degrees. `ra` alone may be a column of SkyCoord, of any frame.
     x, y : str, optional
         Columns of pixel positions: column and row of the image, pixel centres being whole numbers.
         If no column is named, those called ra and dec are taken, else x and y, in capitals or not,
@@ -126,7 +128,8 @@ def predict_catalog(
         As for `predict`, with ``edges="pad"``; "constant" by default, which is 0.
     aperture : float, optional
         Of models that score pixels, the mean over the pixels whose centres are at most this far
-        from the position, in pixels, and over the nearest one.
+        from the position, in pixels, and over the nearest one; less than half a window. Near the
+        edge of an image it is the mean over those that there are.
     columns : list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
         ``[columns.expected_value(bin_centres)]``. By default one column for each class.
@@ -141,8 +144,8 @@ def predict_catalog(
         Without that and `out` they are kept in memory.
     resume : bool, default False
         Continue the run that was interrupted, with the same arguments, catalogue and inputs, or
-        begin one. Rows whose files were missing or unreadable are tried again; files of a template
-        are told apart by their names alone.
+        begin one. Rows of a template's files that were missing or unreadable, or that have another
+        size or time of change than when the run began, are run again.
     overwrite : bool, default False
         Replace an existing `out`, once the new one is complete.
     progress : bool, default True
@@ -154,16 +157,18 @@ def predict_catalog(
     -------
     Table
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
-        "no position", "missing file", "unreadable file" (damaged, without a sky position, or of
-        another pixel scale), "off image", "at the edge" (``edges="skip"``), "blank" (NaN in every
-        pixel of every input) or "not finite" (what the model returned, or what is derived of it,
-        such as the entropy of scores that are no probabilities). Results of all but "ok" are
-        NaN, or masked if they are no floats.
+        "no position", "bad position" (text that is no angle, a declination beyond a pole, or
+        infinity), "missing file", "unreadable file" (damaged, without a sky position, of another
+        pixel scale, or smaller than a window), "off image", "at the edge" (``edges="skip"``),
+        "blank" (NaN in every pixel of every input) or "not finite" (what the model returned, or
+        what is derived of it, such as the entropy of scores that are no probabilities). Results of
+        all but "ok" are NaN, or masked if they are no floats.
 
     Raises
     ------
     InputError
-        If an argument, the catalogue, or an image of all rows cannot be used.
+        If an argument, the catalogue, or an image of all rows cannot be used, or no row has a
+        position.
     ModelError, OutputError, WorkerError
         As `predict`.
 
@@ -194,7 +199,7 @@ def predict_catalog(
     4.0 4.0    55.0     ok
     7.2 0.9    28.0     ok
     """
-    place = places_of(out, work_dir)
+    place = places_of(out, work_dir, overwrite)
     slots = plan_workers(cpus, gpus)
     if (slots or resume) and place.directory is None:
         raise InputError("cpus, gpus and resume need out or work_dir, where finished rows are kept")
@@ -214,20 +219,24 @@ def predict_catalog(
     positions = find_positions(table, (ra, dec), (x, y), origin)
     cut = make_cut(positions, window_shape, batch_size, edges, padding)
     with ExitStack() as opened:
-        sources, images = find_sources(model_inputs, bands, table, opened)
+        sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
+        rows = in_order(positions, set_of_row)
         if images is not None:
-            SetReader(images, cut)  # or refused
+            list(SetReader(images, cut).pieces(rows.to_run[:1]))  # or refused
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
-        place.check(table, input_paths(catalog, sources, images or ()), overwrite)
-        rows = in_order(sources, positions.first, positions.second)
-        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows, request)
-        values, statuses = collect(run, predictor, positions, sources)
-        texts = np.array([status.text for status in Status])[statuses]
-        result = result_table(table, predictor.names, predictor.finished(values), texts)
+        place.check(table, input_paths(catalog, sources, images or ()))
+        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
+        del positions, set_of_row
+        opened.enter_context(held(place.directory))
+        values, statuses = collect(run, predictor, rows.statuses)
+        del run, rows  # memory that the table needs
+        result = result_table(
+            table, predictor.names, predictor.finished(values), texts_of(statuses)
+        )
         if place.out is not None:
-            write_table(result, place.out, overwrite)
-        run.remove()
+            write_table(result, place.out, place.overwrite)
+        remove(place.directory)
     summarize(statuses)
     return result
 
@@ -238,15 +247,16 @@ class Places:
 
     out: Path | None
     directory: Path | None
+    overwrite: bool
 
-    def check(self, table: Table, inputs: Sequence[Path], overwrite: bool) -> None:
+    def check(self, table: Table, inputs: Sequence[Path]) -> None:
         """Raise if the table cannot be written."""
         if self.out is None:
             return
         if not self.out.parent.is_dir():
             raise InputError(f"out must be in a folder that exists, got {self.out}")
         if self.out.exists():
-            refuse_to_replace([self.out], [path for path in inputs if path.exists()], overwrite)
+            refuse_to_replace([self.out], list(filter(exists, inputs)), self.overwrite)
         refuse_unwritable(table, self.out)
 
 
@@ -254,16 +264,17 @@ def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list
     """Return all files that are read."""
     paths = [Path(catalog)] if isinstance(catalog, (str, os.PathLike)) else []
     paths += [image.path for image in images if image.path is not None]
-    named = {place for places in sources.sets for place in places if isinstance(place, str)}
-    return paths + [split_extension(place)[0] for place in named]
+    return paths + list({path for paths_of_set in sources.paths for path in paths_of_set})
 
 
-def places_of(out: Any, work_dir: Any) -> Places:
+def places_of(out: Any, work_dir: Any, overwrite: Any) -> Places:
     """Return the places that users have asked for."""
     path = None if out is None else checks.directory("out", out)
     if work_dir is not None:
-        return Places(path, checks.directory("work_dir", work_dir))
-    return Places(path, None if path is None else path.with_name(f"{path.name}.morpheus"))
+        directory: Path | None = checks.directory("work_dir", work_dir)
+    else:
+        directory = None if path is None else path.with_name(f"{path.name}.morpheus")
+    return Places(path, directory, checks.flag("overwrite", overwrite))
 
 
 def make_predictor(
@@ -277,16 +288,27 @@ def make_predictor(
 ) -> RowPredictor:
     """Check what decides the answers."""
     checks.model(model)
+    window_shape = checks.positive_pair("window_shape", window_shape)
     count = checks.whole_number("n_classes", n_classes)
     names = column_names(count, checks.class_names(class_names, count))
     return RowPredictor(
         FactoryModel(model) if isinstance(model, str) else model,
         names,
         derived_columns(columns, names),
-        checks.positive_pair("window_shape", window_shape),
-        None if aperture is None else checks.positive_number("aperture", aperture),
+        window_shape,
+        None if aperture is None else checked_aperture(aperture, window_shape),
         checks.output_dtype(output_dtype),
     )
+
+
+def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
+    """Return a radius in pixels that lies within windows, wherever in its pixel a position is."""
+    radius = checks.positive_number("aperture", aperture)
+    if 2 * radius >= min(window_shape):
+        raise InputError(
+            f"aperture must be less than half of window_shape, {window_shape}, got {aperture!r}"
+        )
+    return radius
 
 
 def make_cut(
@@ -307,48 +329,53 @@ def make_cut(
 
 def find_sources(
     model_inputs: ModelInputs, bands: Any, table: Table, opened: ExitStack
-) -> tuple[Sources, list[Image] | None]:
-    """Return the images of the rows, open if all rows have the same."""
-    names = [] if isinstance(bands, str) else list(bands)
-    layout = checks.one_of("bands", bands, BANDS) if isinstance(bands, str) else "last"
+) -> tuple[Sources, Int64, list[Image] | None]:
+    """Return where rows are cut from, and the images, open, if all rows have the same."""
+    names = list(bands) if isinstance(bands, (list, tuple)) else []
+    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     inputs = as_list(model_inputs)
-    templates = [str(Path(source).absolute()) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
     if templates:
         if len(templates) < len(inputs):
             raise InputError("model_inputs must all be templates with fields, or none of them")
-        return name_files(templates, names, layout, table), None
+        return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
     images = common_images(model_inputs, layout, opened)
-    return Sources([[]], np.zeros(len(table), np.int64), layout), images
+    return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 
 def kept(table: Table, keep: Any) -> Table:
     """Return the columns of the catalogue that the result has."""
     if keep is None:
         return table
-    missing = [name for name in keep if name not in table.colnames]
-    if missing or isinstance(keep, str):
+    names = list(keep) if isinstance(keep, (list, tuple)) else []
+    if not names or not set(names) <= set(table.colnames):
         raise InputError(
             f"keep must be a list of columns of the catalogue, {', '.join(table.colnames)}, got "
             f"{keep!r}"
         )
-    return table[list(keep)]
+    return table[names]
 
 
 def collect(
-    run: CatalogRun, predictor: RowPredictor, positions: Positions, sources: Sources
+    run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
 ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
     """Run, and return values, (rows, columns), and statuses, (rows,), in the catalogue's order."""
-    count = len(positions.first)
-    values = np.full((count, len(predictor.names)), np.nan, predictor.dtype)
-    statuses = np.full(count, Status.NO_POSITION, np.uint8)
-    placed = np.isfinite(positions.first) & np.isfinite(positions.second)
-    statuses[placed & (sources.set_of_row < 0)] = Status.MISSING_FILE
-    for records in run.records():
+    # Column by column, which is how the table holds them.
+    values = np.full((len(statuses), len(predictor.names)), np.nan, predictor.dtype, order="F")
+
+    def take(records: NDArray[Any]) -> None:
         values[records["row"]] = records["values"]
         statuses[records["row"]] = records["status"]
+
+    run.run(take)
     return values, statuses
+
+
+def texts_of(statuses: NDArray[np.uint8]) -> NDArray[np.str_]:
+    """Return what the table says of statuses."""
+    return np.array([status.text for status in Status])[statuses]
 
 
 def summarize(statuses: NDArray[np.uint8]) -> None:

@@ -20,12 +20,11 @@ from morpheus_core.catalog_windows import (
     WindowReader,
     corners_of,
     is_inside,
-    is_on,
     shifted,
 )
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.sky_positions import Float64, SkyToPixels
+from morpheus_core.sky_positions import Float64, SkyToPixels, is_on
 from morpheus_core.windows import Padding
 
 logger = logging.getLogger("morpheus_core")
@@ -47,6 +46,7 @@ class Status(IntEnum):
     AT_THE_EDGE = 5
     BLANK = 6
     NOT_FINITE = 7
+    BAD_POSITION = 8
 
     @property
     def text(self) -> str:
@@ -159,21 +159,29 @@ def joined(batches: Sequence[RowBatch]) -> RowBatch:
 
 
 def pieces_of(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
-    """Yield what becomes of the rows, set by set; a set that cannot be read stops no other."""
-    ends = np.flatnonzero(np.diff(rows["set"], append=-1)) + 1
-    for start, stop in pairwise([0, *ends]):
-        group = rows[start:stop]
-        given: list[Int64] = []
-        try:
-            with open_set(int(group["set"][0])) as images:
-                for piece in SetReader(images, cut).pieces(group):
+    """Yield what becomes of the rows, set by set."""
+    ends = np.flatnonzero(rows["set"][1:] != rows["set"][:-1]) + 1
+    for start, stop in pairwise([0, *ends, len(rows)]):
+        if stop > start:
+            yield from pieces_of_set(rows[start:stop], cut, open_set)
+
+
+def pieces_of_set(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
+    """Yield what becomes of rows of one set; one that cannot be read stops no other."""
+    first, given = 0, [np.empty(0, np.int64)]
+    try:
+        with open_set(int(rows["set"][0])) as images:
+            reader = SetReader(images, cut)
+            for first in range(0, len(rows), CHUNK):
+                del given[1:]
+                for piece in reader.pieces(rows[first : first + CHUNK]):
                     given.append(piece.rows)
                     yield piece
-        except InputError as error:
-            left = np.setdiff1d(group["row"], np.concatenate([np.empty(0, np.int64), *given]))
-            logger.warning("%d rows of the catalogue have no result: %s", len(left), error)
-            missing = isinstance(error, MissingFileError)
-            yield Skipped(left, Status.MISSING_FILE if missing else Status.UNREADABLE_FILE)
+    except InputError as error:
+        left = np.setdiff1d(rows["row"][first:], np.concatenate(given))
+        logger.warning("%d rows of the catalogue have no result: %s", len(left), error)
+        missing = isinstance(error, MissingFileError)
+        yield Skipped(left, Status.MISSING_FILE if missing else Status.UNREADABLE_FILE)
 
 
 class SetReader:
@@ -201,12 +209,10 @@ class SetReader:
 
     def pieces(self, rows: NDArray[Any]) -> Iterator[RowBatch | Skipped]:
         """Yield batches, in the order of the image, and the rows that are in none."""
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            positions = self._positions(chunk)
-            there = np.all([is_on(*pair) for pair in zip(positions, self._images, strict=True)], 0)
-            yield Skipped(chunk["row"][~there], Status.OFF_IMAGE)
-            yield from self._windows(chunk["row"][there], [one[:, there] for one in positions])
+        positions = self._positions(rows)
+        there = np.all([is_on(*pair) for pair in zip(positions, self._images, strict=True)], 0)
+        yield Skipped(rows["row"][~there], Status.OFF_IMAGE)
+        yield from self._windows(rows["row"][there], [one[:, there] for one in positions])
 
     def _positions(self, rows: NDArray[Any]) -> list[Float64]:
         """Return row and column of each position in each image, (2, rows)."""

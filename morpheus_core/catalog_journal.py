@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,14 @@ class RecordFile(Resource):
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        # A worker whose parent was killed may live for a moment longer: wait for its end.
-        wait_for_lock(self._descriptor, path)
-        os.ftruncate(self._descriptor, read_blocks(path, dtype)[1])
+        try:
+            # A worker whose parent was killed may live for a moment longer: wait for its end.
+            wait_for_lock(self._descriptor, path)
+            size = sum(HEADER.size + records.nbytes for records in read_records(path, dtype))
+            os.ftruncate(self._descriptor, size)
+        except BaseException:  # Ctrl-C as well: nobody else could ever have the lock
+            self.close()
+            raise
 
     def append(self, records: NDArray[Any]) -> None:
         """Write records, which are not lost any more if this process is killed."""
@@ -56,24 +63,53 @@ class RecordFile(Resource):
             raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, which is on disk then."""
+        os.fsync(self._descriptor)
         os.close(self._descriptor)
 
 
-def read_records(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return all records of a file, which need not exist."""
-    return read_blocks(path, dtype)[0]
+def read_records(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the blocks of a file, which need not exist, before the first broken one."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while len(header := file.read(HEADER.size)) == HEADER.size:
+            length, checksum = HEADER.unpack(header)
+            if not 0 < length <= path.stat().st_size:
+                return
+            block = file.read(length)
+            if len(block) < length or zlib.crc32(block) != checksum:
+                return
+            yield np.frombuffer(block, dtype)
 
 
-def read_blocks(path: Path, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
-    """Return all records before the first broken block, and where in the file they end."""
-    data = memoryview(path.read_bytes() if path.exists() else b"")
-    blocks, end = [], 0
-    while end + HEADER.size <= len(data):
-        length, checksum = HEADER.unpack_from(data, end)
-        block = data[end + HEADER.size : end + HEADER.size + length]
-        if len(block) < length or not length or zlib.crc32(block) != checksum:
-            break
-        blocks.append(np.frombuffer(block, dtype))
-        end += HEADER.size + length
-    return np.concatenate([np.empty(0, dtype), *blocks]), end
+def bring_together(
+    paths: Sequence[Path],
+    dtype: np.dtype[Any],
+    is_kept: Callable[[NDArray[Any]], NDArray[np.bool_]],
+) -> None:
+    """Write records of several files to the first one, and remove the others.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        They need not exist.
+    dtype : dtype
+        Of the records.
+    is_kept : callable
+        Says of records which ones remain.
+    """
+    unfinished = paths[0].with_suffix(".tmp")
+    unfinished.unlink(missing_ok=True)
+    with ExitStack() as held:
+        for path in paths:
+            held.enter_context(RecordFile(path, dtype))
+        with RecordFile(unfinished, dtype) as file:
+            for path in paths:
+                for records in read_records(path, dtype):
+                    kept = records[is_kept(records)]
+                    if len(kept):
+                        file.append(kept)
+        unfinished.replace(paths[0])
+        for path in paths[1:]:
+            path.unlink()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,18 @@ from numpy.typing import NDArray
 from morpheus_core.batches import Batch
 from morpheus_core.catalog_answers import RowPredictor
 from morpheus_core.catalog_batches import ROW, Cut, OpenSet, Status, batches_of
-from morpheus_core.catalog_journal import RecordFile, read_records
-from morpheus_core.catalog_sources import Int64, Sources, open_set
-from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError
+from morpheus_core.catalog_folders import (
+    file_states_path,
+    folders,
+    record_path,
+    refuse_what_is_in_the_way,
+    rows_path,
+    save_whole,
+)
+from morpheus_core.catalog_journal import RecordFile, bring_together, read_records
+from morpheus_core.catalog_sources import Int64, Sources, StoredImage
+from morpheus_core.catalog_tables import Positions
+from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
 from morpheus_core.models import FactoryModel, Witness, pickle_model
 from morpheus_core.overlap import Ahead
@@ -27,12 +36,14 @@ from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.progress import progress_bar
 from morpheus_core.version import __version__
-from morpheus_core.workspace import LOG, Workspace, clear, is_free, write_whole
+from morpheus_core.workspace import LOG, Workspace, clear, write_whole
 
 logger = logging.getLogger("morpheus_core")
 
 #: Rows that a resumed run tries again.
 TRIED_AGAIN = (Status.MISSING_FILE, Status.UNREADABLE_FILE)
+
+OnRecords = Callable[[NDArray[Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,6 @@ class CatalogJob:
     cut: Cut
     sources: Sources
 
-    def open_set(self, index: int) -> AbstractContextManager[list[Image]]:
-        """Open the images of a set from their files."""
-        return open_set(self.sources.sets[index], self.sources.layout)
-
 
 @dataclass(frozen=True, slots=True)
 class CatalogRequest:
@@ -74,7 +81,7 @@ def run_rows(
     rows: NDArray[Any],
     opener: OpenSet,
     prefetch: int,
-    on_records: Callable[[NDArray[Any]], object],
+    on_records: OnRecords,
     on_rows: Callable[[int], object],
 ) -> None:
     """Run rows and hand over their records."""
@@ -85,18 +92,39 @@ def run_rows(
                 on_rows(len(batch))
 
 
-def in_order(sources: Sources, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    """Return the rows that have a position and images, by image and from one end of the sky on."""
-    rows = np.zeros(len(first), ROW)
-    rows["row"], rows["set"] = np.arange(len(first)), sources.set_of_row
-    rows["first"], rows["second"] = first, second
-    rows = rows[np.isfinite(first) & np.isfinite(second) & (sources.set_of_row >= 0)]
-    order = np.lexsort((rows["first"], rows["second"], rows["set"]))
-    return np.asarray(rows[order])
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What becomes of the rows of a catalogue before any image is read.
+
+    Attributes
+    ----------
+    to_run : ndarray of ROW
+        By image, and from one end of the sky on.
+    statuses : ndarray of uint8, (rows of the catalogue,)
+        Why the others are not run.
+    """
+
+    to_run: NDArray[Any]
+    statuses: NDArray[np.uint8]
+
+
+def in_order(positions: Positions, set_of_row: Int64) -> Rows:
+    """Put rows in order, which are cut from these sets of images, -1 where they name no files."""
+    first, second, there = positions.first, positions.second, positions.there
+    order = np.lexsort((first, second, set_of_row))
+    order = order[(there & (set_of_row >= 0))[order]]
+    rows = np.empty(len(order), ROW)
+    for name, values in {"set": set_of_row, "first": first, "second": second}.items():
+        rows[name] = values[order]
+    rows["row"] = order
+    statuses = np.full(len(there), Status.NO_POSITION, np.uint8)
+    statuses[there] = Status.MISSING_FILE
+    statuses[positions.bad] = Status.BAD_POSITION
+    return Rows(rows, statuses)
 
 
 class CatalogRun:
-    """A run of a catalogue, and the folders in which its records are until they are in a table.
+    """A run of a catalogue, whose records may be kept in folders until they are in a table.
 
     Parameters
     ----------
@@ -118,73 +146,58 @@ class CatalogRun:
         request: CatalogRequest,
     ) -> None:
         self._job, self._images, self._rows, self._request = job, images, rows, request
-        self._directory = request.directory
+        self._record_type = job.predictor.record_type
 
-    def records(self) -> Iterator[NDArray[Any]]:
-        """Finish all rows, and yield their records; later ones replace earlier ones.
-
-        Raises
-        ------
-        OutputError
-            If they cannot be kept.
-        """
-        if self._directory is None:
-            found: list[NDArray[Any]] = []
-            self._run_here(self._job, self._rows, found.append, len(self._rows))
-            yield from found
+    def run(self, on_records: OnRecords) -> None:
+        """Finish all rows, and hand over their records; the directory must be held."""
+        if self._request.directory is None:
+            self._run_here(self._job, self._rows, on_records, len(self._rows))
             return
-        workspace = Workspace(self._directory)
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with workspace.lock():
-                self._begin(workspace)
-                self._finish(workspace)
-        except OSError as error:
-            if isinstance(error, MorpheusError):
-                raise
-            raise OutputError(f"cannot write to {self._directory}: {error}") from error
-        finally:
-            remove_if_empty(self._directory)
-        for again in (True, False):  # what a second try has found counts, in whichever folder it is
-            for records in self._read(workspace):
-                yield records[np.isin(records["status"], TRIED_AGAIN) == again]
-
-    def remove(self) -> None:
-        """Remove the folders of the run, and the directory if nothing else is in it."""
-        if self._directory is not None:
-            for folder in folders(self._directory):
-                clear(folder, set())
-            remove_if_empty(self._directory)
+        workspace = Workspace(self._request.directory)
+        self._begin(workspace)
+        self._finish(workspace)
+        for records in self._read(workspace):
+            on_records(records)
 
     def _begin(self, workspace: Workspace) -> None:
         """Note what is run, or make sure that it is what was begun here."""
         path, fingerprint = workspace.folder(0) / "catalog.json", self._fingerprint()
-        if path.exists() and self._request.resume:
-            try:
-                stored = json.loads(path.read_text())
-            except ValueError as error:
-                raise OutputError(f"{path} is damaged, so that run cannot be continued") from error
-            changed = [name for name in fingerprint if stored.get(name) != fingerprint[name]]
-            if changed:
-                raise InputError(
-                    f"resume=True needs the arguments and inputs of the run in "
-                    f"{workspace.directory}, got other {', '.join(changed)}; give those, or begin "
-                    f"a new run in another work_dir"
-                )
+        resumed = path.exists() and self._request.resume
+        refuse_what_is_in_the_way(workspace.directory, resumed)
+        if resumed:
+            refuse_other_run(path, fingerprint)
+            self._keep_what_counts(workspace)
             return
-        in_the_way = [folder for folder in folders(workspace.directory) if not is_free(folder)]
-        if in_the_way:
-            raise OutputError(
-                f"{workspace.directory} is in the way, of a run that is going on or was "
-                f"interrupted: it holds {in_the_way[0].name}; pass resume=True to continue that "
-                f"run, or remove all of it, or pass another work_dir"
-            )
+        states = self._file_states()
         workspace.folder(0).mkdir(mode=0o700, exist_ok=True)
+        save_whole(file_states_path(workspace), states)
         write_whole(path, json.dumps(fingerprint))
+
+    def _keep_what_counts(self, workspace: Workspace) -> None:
+        """Forget the rows that a resumed run tries again."""
+        states = self._file_states()
+        before = np.load(file_states_path(workspace))
+        changed = self._rows["row"][(states != before).any(axis=(1, 2))[self._rows["set"]]]
+        if len(changed):
+            logger.warning("%d rows are run again: their files have changed", len(changed))
+
+        def counts(records: NDArray[Any]) -> NDArray[np.bool_]:
+            tried_again = np.isin(records["status"], TRIED_AGAIN)
+            return ~(tried_again | np.isin(records["row"], changed))
+
+        paths = [folder / "records" for folder in folders(workspace.directory)]
+        bring_together(paths, self._record_type, counts)
+        save_whole(file_states_path(workspace), states)  # last: until then they have changed
+
+    def _file_states(self) -> Int64:
+        """Return size and time of the last change, (sets, files, 2), of files in templates."""
+        sets = self._job.sources.paths
+        states = [state_of(path) for paths in sets for path in paths]
+        return np.array(states, np.int64).reshape(len(sets), len(sets[0]) if sets else 0, 2)
 
     def _finish(self, workspace: Workspace) -> None:
         """Run what is left."""
-        left = self._rows[~np.isin(self._rows["row"], self._finished(workspace))]
+        left = self._rows[~np.isin(self._rows["row"], rows_of(self._read(workspace)))]
         try:
             if self._request.slots and len(left):
                 self._run_in_workers(workspace, left)
@@ -203,7 +216,7 @@ class CatalogRun:
             inputs = [image.identity() for image in self._images]
         return {
             "version": __version__,
-            "catalog": hashlib.sha256(self._rows.tobytes()).hexdigest(),
+            "catalog": hashlib.sha256(self._rows.data).hexdigest(),
             "arguments": json.loads(json.dumps(asdict(job.cut))),
             "columns": job.predictor.names,
             "derived": hashlib.sha256(pickle_model(job.predictor.columns)).hexdigest(),
@@ -211,18 +224,24 @@ class CatalogRun:
             "aperture": job.predictor.aperture,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
             "model_inputs": inputs,
+            "world_coordinates": self._headers() if job.cut.on_sky else None,
             "bands": job.sources.layout,
         }
+
+    def _headers(self) -> list[str]:
+        """Return digests of the headers of images, which may differ from those of their files."""
+        texts = (image.header.tostring() for image in self._images or () if image.header)
+        return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
     def _run_here(
         self,
         job: CatalogJob,
         rows: NDArray[Any],
-        on_records: Callable[[NDArray[Any]], object],
+        on_records: OnRecords,
         total: int,
     ) -> None:
         images = self._images
-        opener = job.open_set if images is None else lambda _: nullcontext(images)
+        opener = job.sources.open if images is None else lambda _: nullcontext(images)
         with progress_bar(total, total - len(rows), self._request.progress, "rows") as on_rows:
             run_rows(job, rows, opener, self._request.prefetch, on_records, on_rows)
 
@@ -236,22 +255,21 @@ class CatalogRun:
         for index, share in enumerate(shares):
             workspace.folder(index).mkdir(mode=0o700, exist_ok=True)
             np.save(rows_path(workspace, index), share)
-        sources = replace(self._job.sources, set_of_row=np.empty(0, np.int64))  # they have rows
+        sources = self._job.sources
         if self._images is not None:
             folder = workspace.folder(0)
-            places = [
-                image.store(folder / f"input_{k}.npy") for k, image in enumerate(self._images)
+            stored = [
+                StoredImage.of(image, folder / f"input_{k}.npy")
+                for k, image in enumerate(self._images)
             ]
-            sources = replace(sources, sets=[places])
+            sources = replace(sources, sets=[stored])
         workspace.store_model(pickle_model(replace(self._job, sources=sources)), len(shares))
         pool = Pool(
             workspace,
             [f"{len(share)} rows of the catalogue" for share in shares],
             self._request.slots,
             self._request.prefetch,
-            lambda index: bool(
-                np.isin(shares[index]["row"], self._rows_in(workspace, index)).all()
-            ),
+            lambda index: self._is_finished(workspace, index, shares[index]),
             "morpheus_core.parallel.catalog_worker",
         )
         total, done = len(self._rows), len(self._rows) - len(left)
@@ -262,22 +280,18 @@ class CatalogRun:
             if text:
                 logger.warning("worker %d said: %s", index, text)
 
-    def _rows_in(self, workspace: Workspace, index: int) -> Int64:
-        records = read_records(record_path(workspace, index), self._job.predictor.record_type)
-        return records["row"]
+    def _is_finished(self, workspace: Workspace, index: int, share: NDArray[Any]) -> bool:
+        """Say whether a worker has answered all its rows."""
+        records = read_records(record_path(workspace, index), self._record_type)
+        return bool(np.isin(share["row"], rows_of(records)).all())
 
     def _read(self, workspace: Workspace) -> Iterator[NDArray[Any]]:
         for folder in folders(workspace.directory):
-            yield read_records(folder / "records", self._job.predictor.record_type)
-
-    def _finished(self, workspace: Workspace) -> Int64:
-        """Return the numbers of the rows that need not be run again."""
-        rows = [r["row"][~np.isin(r["status"], TRIED_AGAIN)] for r in self._read(workspace)]
-        return np.concatenate([np.empty(0, np.int64), *rows])
+            yield from read_records(folder / "records", self._record_type)
 
     def _clean_up(self, workspace: Workspace, error: BaseException) -> None:
         """Leave nothing of a run that has finished no row, and say what is left of any other."""
-        if any(len(records) for records in self._read(workspace)):
+        if next(self._read(workspace), None) is not None:
             error.add_note(
                 f"What is finished is kept in {workspace.directory}: resume=True continues from "
                 f"there."
@@ -285,6 +299,29 @@ class CatalogRun:
             return
         for folder in folders(workspace.directory):
             clear(folder, {LOG} if isinstance(error, WorkerError) else set())
+
+
+def refuse_other_run(path: Path, fingerprint: dict[str, Any]) -> None:
+    """Raise unless what was noted of a run is what is to be run."""
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged, so that run cannot be continued") from error
+    changed = [name for name in fingerprint if stored.get(name) != fingerprint[name]]
+    if changed:
+        raise InputError(
+            f"resume=True needs the arguments and inputs of the run in {path.parent.parent}, got "
+            f"other {', '.join(changed)}; give those, or begin a new run in another work_dir"
+        )
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Return size and time of the last change of a file, -1 if there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # a name that no file can have, for instance
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def witnessed(job: CatalogJob, workspace: Workspace) -> CatalogJob:
@@ -332,24 +369,6 @@ def shares_of(rows: NDArray[Any], n_workers: int) -> list[NDArray[Any]]:
     return [share for share in np.split(rows, cuts) if len(share)]
 
 
-def remove_if_empty(directory: Path) -> None:
-    """Remove a directory that holds nothing."""
-    with suppress(OSError):
-        directory.rmdir()
-
-
-def folders(directory: Path) -> list[Path]:
-    """Return the folders of a run, "0", "1", ..."""
-    found = directory.iterdir() if directory.is_dir() else ()
-    numbers = sorted(int(path.name) for path in found if path.name.isdecimal() and path.is_dir())
-    return [directory / str(number) for number in numbers]
-
-
-def rows_path(workspace: Workspace, index: int) -> Path:
-    """Return where the rows of a worker are."""
-    return workspace.folder(index) / "rows.npy"
-
-
-def record_path(workspace: Workspace, index: int) -> Path:
-    """Return where the records of a worker are."""
-    return workspace.folder(index) / "records"
+def rows_of(records: Iterable[NDArray[Any]]) -> Int64:
+    """Return the numbers of the rows of records."""
+    return np.concatenate([np.empty(0, np.int64), *(part["row"] for part in records)])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.fits_images import FitsImage, split_extension
-from morpheus_core.images import Bands, Image
+from morpheus_core.images import ArrayImage, Bands, Image, Layout
 from morpheus_core.inputs import ModelInputs, as_list, open_image, reopen_image
 
 if TYPE_CHECKING:
+    from astropy.io import fits
     from astropy.table import Table
 
 Int64 = NDArray[np.int64]
@@ -31,66 +30,113 @@ class MissingFileError(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Sets of images, and which one each row is cut from.
+class StoredImage:
+    """An image that other processes can open, with the world coordinates that it has here.
 
     Attributes
     ----------
-    sets : list of list
-        The images of each set: paths, or places for :func:`morpheus_core.inputs.reopen_image`.
-    set_of_row : ndarray of int64, (rows,)
-        -1 where a row names none.
+    place : dict
+        For :func:`morpheus_core.inputs.reopen_image`.
+    header, layout, path
+        Of the image: its file may say something else, and a copy on disk says nothing.
+    """
+
+    place: dict[str, Any]
+    header: fits.Header | None
+    layout: Layout
+    path: Path | None
+
+    @classmethod
+    def of(cls, image: Image, copy: Path) -> Self:
+        """Make sure that other processes can open an image, by a copy if need be."""
+        return cls(image.store(copy), image.header, image.layout, image.path)
+
+    def open(self) -> Image:
+        """Open the image."""
+        image = reopen_image(self.place)
+        image.header = self.header
+        if isinstance(image, ArrayImage):
+            image.layout, image.path = self.layout, self.path
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Sets of images that rows are cut from.
+
+    Attributes
+    ----------
+    sets : list of list of str or StoredImage
+        The images of each set; paths are those that templates make.
     layout : {"last", "first"}
         Where the bands of files are.
     """
 
-    sets: Sequence[Sequence[Any]]
-    set_of_row: Int64
+    sets: Sequence[Sequence[str | StoredImage]]
     layout: Bands
 
+    @property
+    def paths(self) -> list[list[Path]]:
+        """The files of each set that templates name."""
+        return [
+            [split_extension(place)[0] for place in places if isinstance(place, str)]
+            for places in self.sets
+        ]
 
-@contextmanager
-def open_set(places: Sequence[Any], layout: Bands) -> Iterator[list[Image]]:
-    """Open the images of a set.
+    @contextmanager
+    def open(self, index: int) -> Iterator[list[Image]]:
+        """Open the images of a set.
 
-    Raises
-    ------
-    MissingFileError
-        If one is not there.
-    InputError
-        If one cannot be read.
-    """
-    with ExitStack() as opened:
-        images: list[Image] = []
-        for place in places:
-            is_file = isinstance(place, str)
-            images.append(open_file(place, layout) if is_file else reopen_image(place))
-            opened.callback(images[-1].close)
-        yield images
+        Raises
+        ------
+        MissingFileError
+            If one is not there.
+        InputError
+            If one cannot be read.
+        """
+        with ExitStack() as opened:
+            images: list[Image] = []
+            for place in self.sets[index]:
+                images.append(
+                    open_file(place, self.layout) if isinstance(place, str) else place.open()
+                )
+                opened.callback(images[-1].close)
+            yield images
 
 
 def open_file(source: str, layout: Bands) -> Image:
     """Open a file, perhaps with an extension in brackets."""
     path, extension = split_extension(source)
-    try:
-        exists = path.exists()
-    except OSError:  # a name too long, for instance
-        exists = False
-    if not exists:
+    if not exists(path):
         raise MissingFileError(f"no such file: {path}")
     return FitsImage(path, extension, layout)
 
 
+def exists(path: Path) -> bool:
+    """Say whether there is a file, which a name that is too long has not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+class RowFormatter(Formatter):
+    """Replaces fields by the values of columns, whose names may hold dots and brackets."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        """Return the value of a column."""
+        return kwargs[field_name], field_name
+
+
 def is_template(source: Any) -> bool:
     """Say whether an input is a path with fields, ``"frame-{band}-{run:06d}.fits"``."""
-    if not isinstance(source, (str, os.PathLike)) or Path(source).exists():
-        return False
-    return re.search(r"\{\w+(:[^{}]*)?\}", os.fspath(source)) is not None
+    is_path = isinstance(source, (str, os.PathLike))
+    return is_path and "{" in os.fspath(source) and not exists(Path(source))
 
 
 def name_files(
     templates: Sequence[str], bands: Sequence[str], layout: Bands, table: Table
-) -> Sources:
+) -> tuple[Sources, Int64]:
     """Find the files of each row.
 
     Parameters
@@ -104,6 +150,13 @@ def name_files(
     table : Table
         The catalogue.
 
+    Returns
+    -------
+    Sources
+        The files.
+    ndarray of int64, (rows,)
+        Which set each row is cut from, -1 where it names none.
+
     Raises
     ------
     InputError
@@ -113,45 +166,53 @@ def name_files(
     names = sorted(set(fields) - {"band"})
     refuse_fields(names, table, "band" in fields, bands)
     set_of_row, values = distinct(table, names)
+    folder = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # a model may change it
+    pairs = files_of([os.path.join(folder, template) for template in templates], bands)  # noqa: PTH118
+    fill = RowFormatter().vformat
     try:
         sets = [
-            [
-                template.format(**dict(zip(names, value, strict=True)), band=band)
-                for template, band in files_of(templates, bands)
-            ]
-            for value in values
+            [fill(template, (), {**row, "band": band}) for template, band in pairs]
+            for row in (dict(zip(names, value, strict=True)) for value in values)
         ]
     except (ValueError, TypeError) as error:
         raise InputError(
             f"the template must fit the values of {', '.join(names)}: {error}"
         ) from error
-    return Sources(sets, set_of_row, layout)
+    return Sources(sets, layout), set_of_row
 
 
 def fields_of(template: str) -> list[str]:
     """Return the names in braces."""
     try:
-        return [name for _, name, *_ in Formatter().parse(template) if name]
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
-        raise InputError(f"the template {template} must have names in braces: {error}") from error
+        raise InputError(
+            f"{template} is no file, and as a template must have names in braces: {error}; braces "
+            f'that are part of a name are doubled, "{{{{"'
+        ) from error
+    for _, name, form, _ in fields:
+        if form and "{" in form:
+            raise InputError(f"a template must not have braces within braces, got {name}:{form}")
+    return [str(name) for _, name, _, _ in fields]
 
 
 def files_of(templates: Sequence[str], bands: Sequence[str]) -> list[tuple[str, str]]:
     """Return each template with each of its bands."""
     return [
-        pair
+        (template, band)
         for template in templates
-        for pair in product([template], bands if "band" in fields_of(template) else [""])
+        for band in (bands if "band" in fields_of(template) else [""])
     ]
 
 
 def refuse_fields(names: Sequence[str], table: Table, banded: bool, bands: Sequence[str]) -> None:
     """Raise if a field of a template has no value."""
-    missing = [name for name in names if name not in table.colnames]
-    if missing:
+    unknown = [name for name in names if name not in table.colnames or table[name].ndim != 1]
+    if unknown:
         raise InputError(
-            f"a template must name columns of the catalogue, got {', '.join(missing)}, of "
-            f"{', '.join(table.colnames)}"
+            f"a template must name columns of the catalogue, of one value per row, got "
+            f"{', '.join(map(repr, unknown))}, of {', '.join(table.colnames)}; braces that are "
+            f'part of a name are doubled, "{{{{"'
         )
     if banded != bool(bands):
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import uuid
@@ -21,6 +22,8 @@ from morpheus_core.sky_positions import Float64, parse_angles
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+logger = logging.getLogger("morpheus_core")
 
 #: What astropy calls the formats that catalogues are read from, by the end of the file's name.
 READABLE = {
@@ -46,12 +49,22 @@ class Positions:
         Whether these are angles, else pixels.
     first, second : ndarray of float64, (rows,)
         ICRS right ascension and declination in degrees, or column and row from 0, pixel centres
-        being whole numbers. NaN where there is none.
+        being whole numbers. NaN where there is none, infinity where there is one that cannot be.
     """
 
     on_sky: bool
     first: Float64
     second: Float64
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Whether each row has a position, (rows,)."""
+        return np.isfinite(self.first) & np.isfinite(self.second)
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Whether each row has a position that cannot be, (rows,)."""
+        return np.isinf(self.first) | np.isinf(self.second)
 
 
 def read_catalog(catalog: Any) -> Table:
@@ -71,7 +84,12 @@ def read_catalog(catalog: Any) -> Table:
     if isinstance(catalog, Table):
         return catalog.copy(copy_data=False)
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
-        return Table.from_pandas(catalog)
+        try:
+            return Table.from_pandas(catalog)
+        except Exception as error:  # columns that are called 0, 1, ..., for instance
+            raise InputError(
+                f"the catalogue cannot be made a table of astropy: {type(error).__name__}: {error}"
+            ) from error
     raise InputError(
         f"catalog must be an astropy Table, a pandas DataFrame or a path, got "
         f"{type(catalog).__name__}"
@@ -124,44 +142,61 @@ def find_positions(
     Raises
     ------
     InputError
-        If there are no such columns, or they do not hold numbers or text.
+        If there are no such columns, they do not hold numbers or text, or no row has a position.
     """
     if any(sky) and any(pixels):
         raise InputError(f"give ra and dec, or x and y, not both, got {sky} and {pixels}")
+    if not any(sky + pixels):
+        sky, pixels = usual_names(table)
     if any(pixels):
-        column, row = (
-            table[column_named(table, name)] for name in (pixels[0] or "x", pixels[1] or "y")
+        columns = [column_of(table, pixels[0] or "x"), column_of(table, pixels[1] or "y")]
+        positions = pixels_of(columns[0], columns[1], origin)
+    else:
+        columns = [column_of(table, sky[0] or "ra")]
+        if hasattr(columns[0], "icrs"):
+            positions = from_coordinates(*columns)
+        else:
+            columns.append(column_of(table, sky[1] or "dec"))
+            positions = angles_of(*columns)
+    if len(table) and not positions.there.any():
+        shown = " and ".join(f"{column[0]} for {column.info.name}" for column in columns)
+        raise InputError(
+            f"a row of the catalogue must have a position that can be read, got {shown} in the "
+            f"first"
         )
-        return pixels_of(column, row, origin)
-    if any(sky):
-        longitudes = table[column_named(table, sky[0] or "ra")]
-        if hasattr(longitudes, "icrs"):
-            return from_coordinates(longitudes)
-        return angles_of(longitudes, table[column_named(table, sky[1] or "dec")])
-    names = [name.lower() for name in table.colnames]
+    return positions
+
+
+def usual_names(
+    table: Table,
+) -> tuple[tuple[str | None, str | None], tuple[str | None, str | None]]:
+    """Return what columns of sky positions, or of pixel positions, are called if nobody says so."""
+    names = {name.lower() for name in table.colnames}
     centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
-    if {"ra", "dec"} <= set(names):
-        return find_positions(table, ("ra", "dec"), pixels, origin)
-    if {"x", "y"} <= set(names):
-        return find_positions(table, sky, ("x", "y"), origin)
+    if {"ra", "dec"} <= names:
+        return ("ra", "dec"), (None, None)
+    if {"x", "y"} <= names:
+        return (None, None), ("x", "y")
     if len(centres) == 1:
-        return from_coordinates(table[centres[0]])
+        return (centres[0], None), (None, None)
     raise InputError(
         f"a catalogue must have the columns ra and dec, or x and y, or one of SkyCoord, got "
         f"{', '.join(table.colnames)}; say which with ra= and dec=, or x= and y="
     )
 
 
-def column_named(table: Table, name: str) -> str:
+def column_of(table: Table, name: str) -> Any:
     """Return the column of a name, in capitals or not, the exact one first."""
-    if name in table.colnames:
-        return name
-    same = [other for other in table.colnames if other.lower() == name.lower()]
-    if len(same) != 1:
+    same = [other for other in table.colnames if other.lower() == str(name).lower()]
+    names = [name] if name in same else same
+    if len(names) != 1:
         raise InputError(
             f"the catalogue must have one column {name}, got {', '.join(same or table.colnames)}"
         )
-    return str(same[0])
+    column = table[names[0]]
+    if column.ndim != 1:
+        raise InputError(f"{name} must be one value per row, got columns of {column.shape[1:]}")
+    return column
 
 
 def from_coordinates(coordinates: Any) -> Positions:
@@ -173,10 +208,24 @@ def from_coordinates(coordinates: Any) -> Positions:
 def angles_of(longitudes: Any, latitudes: Any) -> Positions:
     """Read right ascensions and declinations: degrees, quantities, or text."""
     first, second = (
-        parse_angles(text_of(column), per_hour) if is_text(column) else numbers(column, "deg")
+        read_angles(column, per_hour) if is_text(column) else numbers(column, "deg")
         for column, per_hour in ((longitudes, 15.0), (latitudes, 1.0))
     )
-    return Positions(True, first, np.where(np.abs(second) <= 90, second, np.nan))
+    second[np.abs(second) > 90] = np.inf
+    return Positions(True, first, second)
+
+
+def read_angles(column: Any, degrees_per_hour: float) -> Float64:
+    """Read a column of text, and log what cannot be read."""
+    texts = text_of(column)
+    angles = parse_angles(texts, degrees_per_hour)
+    unread = np.flatnonzero(np.isinf(angles))
+    if len(unread):
+        logger.warning(
+            "%d values of %s cannot be read as angles, %r for one",
+            len(unread), column.info.name, texts[unread[0]],
+        )  # fmt: skip
+    return angles
 
 
 def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
@@ -247,8 +296,12 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")  # nobody else's name
     try:
         table.write(part, format=format_of(path, "out", WRITABLE))
-    except Exception as error:  # every format has classes of its own
+        with part.open("rb") as file:
+            os.fsync(file.fileno())  # records of the run are removed when the table has its name
+    except BaseException as error:  # every format has classes of its own
         part.unlink(missing_ok=True)
+        if not isinstance(error, Exception):
+            raise
         raise OutputError(
             f"cannot write {path}: {error}; finished rows are kept: pass resume=True and the same "
             f"work_dir (by default {path.name}.morpheus) with another out"
@@ -260,9 +313,9 @@ def result_table(
     table: Table, names: Sequence[str], columns: Sequence[NDArray[Any]], statuses: NDArray[Any]
 ) -> Table:
     """Return a catalogue with columns of results and the status."""
-    from astropy.table import MaskedColumn
+    from astropy.table import Column, MaskedColumn
 
-    for name, column in zip(names, columns, strict=True):
-        table[name] = MaskedColumn(column) if np.ma.isMaskedArray(column) else column
-    table["status"] = statuses
+    for name, values in zip([*names, "status"], [*columns, statuses], strict=True):
+        kind = MaskedColumn if np.ma.isMaskedArray(values) else Column
+        table.add_column(kind(values, name, copy=False), copy=False)
     return table

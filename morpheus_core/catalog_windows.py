@@ -54,12 +54,6 @@ def is_inside(corners: Int64, image: Image, window_shape: tuple[int, int]) -> ND
     return np.asarray(np.all((corners >= 0) & (corners <= room[:, np.newaxis]), axis=0))
 
 
-def is_on(positions: Float64, image: Image) -> NDArray[np.bool_]:
-    """Say which positions lie on a pixel of an image; half-way between two is on the lower one."""
-    lengths = np.array(image.shape[:2])[:, np.newaxis]
-    return np.asarray(np.all((positions > -0.5) & (positions <= lengths - 0.5), axis=0))
-
-
 class WindowReader:
     """Cuts windows out of an image, and reads each of its rows about once if they come in order.
 
@@ -88,20 +82,26 @@ class WindowReader:
 
     def windows(self, corners: Int64) -> NDArray[Any]:
         """Return the windows at corners, (windows, height, width, bands)."""
-        windows = np.empty(
-            (corners.shape[1], *self._window_shape, self._image.shape[2]), self._image.dtype
-        )
         inside = is_inside(corners, self._image, self._window_shape)
         order = np.argsort(corners[0], kind="stable")
         within = order[inside[order]]
-        for part in self._parts(corners[0, within]):
-            rows = within[part]
-            tops, lefts = corners[:, rows]
-            first, slab = self._read(int(tops[0]), int(tops[-1]) + self._window_shape[0])
-            windows[rows] = gather(slab, tops - first, lefts, self._window_shape)
+        parts = self._parts(corners[0, within])
+        if inside.all() and len(parts) == 1:  # as most batches, of which one copy is enough
+            return self._gathered(corners)
+        windows = np.empty(
+            (len(inside), *self._window_shape, self._image.shape[2]), self._image.dtype
+        )
+        for part in parts:
+            windows[within[part]] = self._gathered(corners[:, within[part]])
         for row in order[~inside[order]]:
             windows[row] = self._padded(*corners[:, row].tolist())
         return windows
+
+    def _gathered(self, corners: Int64) -> NDArray[Any]:
+        """Return windows inside the image, so close that all their rows are read at once."""
+        tops, lefts = corners
+        first, slab = self._read(int(tops.min()), int(tops.max()) + self._window_shape[0])
+        return gather(slab, tops - first, lefts, self._window_shape)
 
     def _parts(self, tops: Int64) -> list[slice]:
         """Cut sorted windows into runs that lie in as many rows as are read at once."""

@@ -148,6 +148,8 @@ def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
     for share in shares:
         if not 0 <= checks.real_number("a quantile", share) <= 1:
             raise InputError(f"a quantile must be >= 0 and <= 1, got {share!r}")
+    if not shares:
+        raise InputError("quantiles must be at least one, got none")
     centres = checked_centres(bin_centres)
     names = tuple(f"q{share:g}" for share in shares)
     return Derived(names, partial(quantiles_of, centres=centres, shares=shares), len(centres))
@@ -155,9 +157,15 @@ def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
 
 def checked_centres(bin_centres: ArrayLike) -> Float64:
     """Return increasing numbers, at least two."""
-    centres = np.asarray(bin_centres, float)
-    if centres.ndim != 1 or len(centres) < 2 or not np.all(np.diff(centres) > 0):
-        raise InputError(f"bin_centres must be increasing numbers, at least two, got {centres}")
+    try:
+        centres = np.asarray(bin_centres, float)
+    except (TypeError, ValueError):
+        centres = np.empty(0)
+    is_row = centres.ndim == 1 and len(centres) > 1 and np.isfinite(centres).all()
+    if not is_row or not (np.diff(centres) > 0).all():
+        raise InputError(
+            f"bin_centres must be increasing numbers, at least two, got {bin_centres!r}"
+        )
     return centres
 
 

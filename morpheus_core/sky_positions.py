@@ -28,40 +28,56 @@ CONVERGENCE = 1e-8
 ROUND_TRIP = 1e-3
 #: Degrees from its centre to a corner above which no circle need hold an image.
 WIDE_FIELD = 45
-#: Sign, whole part and its unit, minutes, seconds: "-10:22:25.7", "0h00m0.41s", "10 22 25".
-SEXAGESIMAL = re.compile(
-    r"([+-]?)\s*(\d+)\s*([:hd°\s])\s*(\d+)(?:\s*[:m'\s]\s*(\d+(?:\.\d*)?)\s*[s\"]?|\s*m?)"
-)
+#: Text of columns that stands for nothing.
+NO_TEXT = ("", "--", "nan", "NaN", "None", "<NA>")
+#: Projections in which longitude is proportional to x.
+CYLINDRICAL = ("CAR", "CEA", "MER")
+#: The usual forms of text, which are read a hundred times faster than by astropy: sign, whole part
+#: and its unit, minutes, seconds, as in "-10:22:25.7", "10 22 25", "0h00m0.41s".
+SEXAGESIMAL = re.compile(r"([+-]?)(\d+)\s*([:hd\s])\s*([0-5]?\d)\s*[:m\s]\s*([0-5]?\d(?:\.\d*)?)s?")
 
 
-def parse_angles(texts: Sequence[Any], degrees_per_hour: float) -> Float64:
-    """Return angles in degrees, NaN where a text is none.
+def parse_angles(texts: Sequence[str], degrees_per_hour: float) -> Float64:
+    """Return angles in degrees, NaN where a text is empty, infinity where it is no angle.
 
     Parameters
     ----------
     texts : sequence of str
-        Degrees, ``"0.0017"``, or sexagesimal: ``"00:00:00.41"``, ``"0h0m0.41s"``, ``"0d0m6s"``.
-    degrees_per_hour : float
-        What the unit of the whole part of sexagesimal text is, unless that says "d": 15 where it is
-        hours.
+        Numbers in degrees, ``"0.0017"``, or what `astropy.coordinates.Angle` reads:
+        ``"00:00:00.41"``, ``"0 0 0.41"``, ``"0h0.5m"``, ``"12.5d"``.
+    degrees_per_hour : {15, 1}
+        What the whole part of text without units is: 15 where that is hours.
     """
-    return np.array([parse_angle(str(text), degrees_per_hour) for text in texts], float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of 60 seconds, which are a minute
+        return np.array([parse_angle(text, degrees_per_hour) for text in texts], float)
 
 
 def parse_angle(text: str, degrees_per_hour: float) -> float:
-    """Return one angle in degrees, or NaN."""
-    parts = SEXAGESIMAL.fullmatch(text.strip())
-    if parts is None:
-        try:
-            return float(text)
-        except ValueError:
-            return np.nan
-    sign, whole, unit, minutes, seconds = parts.groups()
-    if int(minutes) > 59 or float(seconds or 0) >= 60:
+    """Return one angle in degrees."""
+    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    if text in NO_TEXT:
         return np.nan
-    unit_size = {"h": 15.0, "d": 1.0, "°": 1.0}.get(unit, degrees_per_hour)
-    angle = (int(whole) + int(minutes) / 60 + float(seconds or 0) / 3600) * unit_size
+    try:
+        return float(text)
+    except ValueError:
+        parts = SEXAGESIMAL.fullmatch(text)
+    if parts is None:
+        return parse_unusual_angle(text, degrees_per_hour)
+    sign, whole, unit, minutes, seconds = parts.groups()
+    unit_size = {"h": 15.0, "d": 1.0}.get(unit, degrees_per_hour)
+    angle = (int(whole) + int(minutes) / 60 + float(seconds) / 3600) * unit_size
     return -angle if sign == "-" else angle
+
+
+def parse_unusual_angle(text: str, degrees_per_hour: float) -> float:
+    """Return an angle as astropy reads it."""
+    from astropy.coordinates import Angle
+
+    try:
+        return float(Angle(text, "hourangle" if degrees_per_hour == 15 else "deg").deg)
+    except ValueError:
+        return np.inf
 
 
 class SkyToPixels:
@@ -86,11 +102,24 @@ class SkyToPixels:
         """Return positions in each image, (row and column, positions), from ICRS in degrees.
 
         Pixel centres are whole numbers from 0. NaN where a position is far off the image.
+
+        Raises
+        ------
+        InputError
+            If the world coordinates of an image are of no use.
         """
         from astropy.coordinates import SkyCoord
 
         sky = SkyCoord(longitudes, latitudes, unit="deg")
-        return [pixels_of(sky, wcs, image) for image, wcs in self._images]
+        found = []
+        for image, wcs in self._images:
+            try:
+                found.append(pixels_of(sky, wcs, image))
+            except Exception as error:  # frames and projections have many classes
+                raise InputError(
+                    f"sky positions cannot be found in {image.name}: {error}"
+                ) from error
+        return found
 
 
 def sky_wcs(image: Image) -> WCS:
@@ -148,17 +177,48 @@ def pixels_of(sky: Any, wcs: WCS, image: Image) -> Float64:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # of what diverges, which is found below
             asked = angles[:, near]
-            found = wcs.all_world2pix(*asked, 0, tolerance=CONVERGENCE, quiet=True)
-            missed = separations(np.array(wcs.all_pix2world(*found, 0)), asked)
-        found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)
-        pixels[:, near] = found[::-1]  # rows first
+            world = asked[axes_of(wcs)]
+            found = wcs.all_world2pix(*world, 0, tolerance=CONVERGENCE, quiet=True)
+            missed = separations(angles_at(found, wcs), asked)
+        found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)[::-1]
+        pixels[:, near] = turned(found, wcs, image)
     return pixels
+
+
+def axes_of(wcs: WCS) -> list[int]:
+    """Return which axes longitude and latitude are; latitude may be the first."""
+    return [wcs.wcs.lng, wcs.wcs.lat]
+
+
+def angles_at(pixels: Sequence[Float64], wcs: WCS) -> Float64:
+    """Return longitudes and latitudes in degrees, (2, positions), of columns and rows."""
+    return np.array(wcs.all_pix2world(*pixels, 0))[axes_of(wcs)]
+
+
+def turned(pixels: Float64, wcs: WCS, image: Image) -> Float64:
+    """Return rows and columns on that turn of a cylinder which the image shows.
+
+    An image of all the sky may begin anywhere, and a position is found within half a turn of the
+    reference pixel alone.
+    """
+    if wcs.wcs.ctype[wcs.wcs.lng][-3:] not in CYLINDRICAL or wcs.has_distortion:
+        return pixels
+    turn = np.linalg.solve(wcs.pixel_scale_matrix, 360.0 * (np.arange(2) == wcs.wcs.lng))[::-1]
+    for moved in (pixels + turn[:, np.newaxis], pixels - turn[:, np.newaxis]):
+        pixels = np.where(is_on(moved, image) & ~is_on(pixels, image), moved, pixels)
+    return pixels
+
+
+def is_on(positions: Float64, image: Image) -> NDArray[np.bool_]:
+    """Say which rows and columns lie on a pixel of an image; half-way is on the lower one."""
+    lengths = np.array(image.shape[:2])[:, np.newaxis]
+    return np.asarray(np.all((positions > -0.5) & (positions <= lengths - 0.5), axis=0))
 
 
 def is_near(angles: Float64, wcs: WCS, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Say which positions may be on an image: far from it distortions mean nothing."""
     rows, columns = (length * np.array([0, 0.5, 1]) - 0.5 for length in shape)
-    border = np.array(wcs.all_pix2world(*map(np.ravel, np.meshgrid(columns, rows)), 0))
+    border = angles_at([axis.ravel() for axis in np.meshgrid(columns, rows)], wcs)
     reach = separations(border, border[:, 4:5])  # from the centre
     if not np.isfinite(reach).all() or reach.max() > WIDE_FIELD:
         return np.ones(angles.shape[1], bool)

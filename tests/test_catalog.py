@@ -94,6 +94,12 @@ def test_catalogues_are_data_frames(catalog, expected):
     assert_array_equal(predict_catalog(pixel_and_mean, catalog.to_pandas())["class_0"], expected)
 
 
+def test_data_frames_need_columns_with_names():
+    frame = require("pandas").DataFrame(np.ones((3, 2)))
+    with pytest.raises(InputError, match="cannot be made a table of astropy: KeyError"):
+        predict_catalog(pixel_and_mean, frame)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.parquet"])
 def test_tables_are_written_once(catalog, expected, tmp_path, name):
     if name.endswith("parquet"):
@@ -194,7 +200,13 @@ class TestModelsOfPixels:
 
     def test_models_of_windows_have_no_aperture(self):
         with pytest.raises(ModelError, match="aperture=2 needs a model of pixels"):
-            predict_catalog(pixel_and_mean, self.catalog, aperture=2)
+            predict_catalog(pixel_and_mean, self.catalog, shape=(5, 5), aperture=2)
+
+    @pytest.mark.parametrize(("shape", "aperture"), [((5, 9), 2.5), ((4, 6), 2)])
+    def test_an_aperture_lies_within_the_window(self, shape, aperture):
+        """What lies beyond would be left out of the mean, without a word."""
+        with pytest.raises(InputError, match="aperture must be less than half of window_shape"):
+            predict_catalog(self.same, self.catalog, shape=shape, aperture=aperture)
 
     @pytest.mark.parametrize("axes", [(0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)])
     def test_one_class_needs_no_axis(self, axes):
@@ -248,6 +260,18 @@ class TestDerivedColumns:
         table = self.values(columns.quantiles(0, 1, bin_centres=self.centres))
         assert_allclose([table["q0"][0], table["q1"][0]], [0, 0.4], atol=1e-12)
 
+    @pytest.mark.parametrize("centres", ["ab", [[1, 2], [3]], [1], [2, 1], [1, np.inf], 5, None])
+    def test_bins_that_cannot_be(self, centres):
+        with pytest.raises(InputError, match="bin_centres must be increasing numbers"):
+            columns.std(centres)
+
+    @pytest.mark.parametrize(
+        ("shares", "message"), [((), "at least one"), ((1.1,), ">= 0 and <= 1, got 1.1")]
+    )
+    def test_quantiles_that_cannot_be(self, shares, message):
+        with pytest.raises(InputError, match=message):
+            columns.quantiles(*shares, bin_centres=self.centres)
+
     def test_scores_that_are_no_distribution_have_no_moments(self):
         scores = np.array([[0.0, 0.0], [-1.0, 2.0]])
         with pytest.warns(MorpheusWarning, match="2 of 2 rows have no result: 2 not finite"):
@@ -286,7 +310,20 @@ def test_imports_nothing_that_is_slow():
         ({"out": "a.txt"}, "out must end in one of .csv"),
         ({"out": "/nowhere/a.csv"}, "out must be in a folder that exists"),
         ({"bands": ["u", "g"]}, 'bands must be "last" or "first" without a template'),
-        ({"inputs": "frame-{run}.fits"}, "must name columns of the catalogue, got run"),
+        ({"keep": "x"}, "keep must be a list of columns of the catalogue"),
+        ({"keep": 5}, "keep must be a list of columns of the catalogue"),
+        ({"ra": 5}, "must have one column 5"),
+        ({"x": "matrix", "y": "Y"}, r"matrix must be one value per row, got columns of \(2,\)"),
+        ({"overwrite": None}, "overwrite must be True or False"),
+        ({"bands": None}, "bands must be one of 'last', 'first'"),
+        ({"inputs": "frame-{run}.fits"}, "must name columns of the catalogue, .* got 'run'"),
+        ({"inputs": "{matrix}.fits"}, "of one value per row, got 'matrix'"),
+        ({"inputs": "frame-{OBJID}-{}.fits"}, "must name columns of the catalogue, .* got ''"),
+        ({"inputs": "frame-{OBJID.real}.fits"}, "got 'OBJID.real'"),
+        ({"inputs": "frame-{name[0]}.fits"}, r"got 'name\[0\]'"),
+        ({"inputs": "{OBJID:{x}}.fits"}, "must not have braces within braces, got OBJID:"),
+        ({"inputs": "{OBJID!x}.fits"}, "must fit the values of OBJID: Unknown conversion"),
+        ({"inputs": "{OBJID}-{.fits"}, "must have names in braces"),
         ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
         ({"inputs": "{name:06d}.fits"}, "must fit the values of name"),
         ({"inputs": ["{OBJID}.fits", IMAGE]}, "must all be templates"),
@@ -297,6 +334,7 @@ def test_imports_nothing_that_is_slow():
 )
 def test_arguments_that_cannot_be(catalog, options, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    catalog["matrix"] = np.zeros((23, 2))
     with pytest.raises(InputError, match=message):
         predict_catalog(pixel_and_mean, catalog, **options)
     assert [*tmp_path.iterdir()] == []
@@ -362,12 +400,14 @@ class TestFilesThatAreRead:
         with pytest.raises(OutputError, match="would replace the input"):
             predict_catalog(pixel_and_mean, rows, inputs=template, out=out, overwrite=True)
 
-    @pytest.mark.parametrize("name", ["x" * 300, None])
+    @pytest.mark.parametrize("name", ["x" * 300, "x\0y", None])
     def test_a_hostile_name_stops_nothing(self, tmp_path, name):
         fits.writeto(tmp_path / "good.fits", IMAGE)
         rows = Table({"file": np.array(["good", name], object), "x": [9, 9], "y": [9, 9]})
         with pytest.warns(MorpheusWarning, match="1 of 2 rows"):
-            table = predict_catalog(pixel_and_mean, rows, inputs=str(tmp_path / "{file}.fits"))
+            table = predict_catalog(
+                pixel_and_mean, rows, inputs=str(tmp_path / "{file}.fits"), work_dir=tmp_path / "w"
+            )
         assert [*table["status"]] == ["ok", "missing file"]
 
     def test_a_field_that_begins_like_band_is_a_column(self, tmp_path):
@@ -376,10 +416,37 @@ class TestFilesThatAreRead:
         table = predict_catalog(pixel_and_mean, rows, inputs=str(tmp_path / "{bandpass}.fits"))
         assert [*table["status"]] == ["ok"]
 
-    def test_an_open_brace_is_explained(self, catalog, tmp_path):
-        template = str(tmp_path / "{name}-{.fits")
-        with pytest.raises(InputError, match="must have names in braces"):
-            predict_catalog(pixel_and_mean, catalog, inputs=template)
+    @pytest.mark.parametrize(
+        ("field", "file"), [("{run id}", "7"), ("{run.id:02d}", "07"), ("{band!r}", "'i'")]
+    )
+    def test_names_of_columns_may_hold_anything(self, tmp_path, field, file):
+        fits.writeto(tmp_path / f"{file}.fits", IMAGE)
+        rows = Table({"run id": [7], "run.id": [7], "x": [9], "y": [9]})
+        table = predict_catalog(
+            pixel_and_mean, rows, inputs=str(tmp_path / f"{field}.fits"),
+            bands=["i"] if "band" in field else "last",
+        )  # fmt: skip
+        assert [*table["status"]] == ["ok"]
+
+    def test_folders_may_have_braces(self, tmp_path, monkeypatch):
+        folder = tmp_path / "{old}"
+        folder.mkdir()
+        fits.writeto(folder / "7.fits", IMAGE)
+        rows = Table({"run": [7], "x": [9], "y": [9]})
+        with pytest.raises(InputError, match=r"got 'old', .* braces .* doubled"):
+            predict_catalog(pixel_and_mean, rows, inputs=str(folder / "{run}.fits"))
+        doubled = str(tmp_path / "{{old}}" / "{run}.fits")
+        assert predict_catalog(pixel_and_mean, rows, inputs=doubled)["status"] == ["ok"]
+        monkeypatch.chdir(folder)
+        assert predict_catalog(pixel_and_mean, rows, inputs="{run}.fits")["status"] == ["ok"]
+        assert predict_catalog(pixel_and_mean, rows, inputs="7.fits")["status"] == ["ok"]
+
+    def test_templates_may_be_longer_than_names(self, tmp_path):
+        fits.writeto(tmp_path / "7.fits", IMAGE)
+        name = "n" * 250
+        rows = Table({name: [7], "x": [9], "y": [9]})
+        template = str(tmp_path / f"{{{name}!s:0>1}}.fits")
+        assert predict_catalog(pixel_and_mean, rows, inputs=template)["status"] == ["ok"]
 
     def test_text_that_fits_cannot_hold_is_refused_before_the_run(self, catalog, tmp_path):
         catalog["name"] = ["plain", *["Ångström"] * 22]
@@ -480,6 +547,27 @@ class TestFilesOfEachRow:
         table = predict_catalog(model, catalog, 1, str(tmp_path / "{a}-{b}.fits"))
         assert [*table["class_0"]] == [0, 1, 10, 11]
         assert sorted(dtype.str[1:] for dtype in seen) == ["f4", "f4", "f8", "i2"]
+
+    @pytest.mark.parametrize("chunk", [3, 1000])
+    def test_a_file_that_breaks_off_keeps_the_rows_before(self, tmp_path, monkeypatch, chunk):
+        read = FitsImage.read
+
+        def broken(self, start, stop):
+            if stop > 20:
+                raise InputError("broken")
+            return read(self, start, stop)
+
+        monkeypatch.setattr(FitsImage, "read", broken)
+        monkeypatch.setattr("morpheus_core.catalog_windows.WindowReader._READ_BYTES", 1)
+        monkeypatch.setattr("morpheus_core.catalog_batches.CHUNK", chunk)
+        fits.writeto(tmp_path / "1.fits", IMAGE)
+        y = np.random.default_rng(1).permutation([*range(12), *range(20, 27), 50])
+        rows = Table({"n": [1] * 20, "x": [9] * 20, "y": y})
+        with pytest.warns(MorpheusWarning, match="12 ok, [78] unreadable"):
+            table = predict_catalog(
+                lambda batch: batch[0][:, 0, 0], rows, 1, str(tmp_path / "{n}.fits"), (1, 1)
+            )
+        assert_array_equal(table["class_0"], np.where(y < 12, IMAGE[np.minimum(y, 29), 9], np.nan))
 
     def test_rows_that_name_no_file(self, folder, frames):
         frames = frames[np.isin(frames["run"], [94, 125])]

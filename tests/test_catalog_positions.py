@@ -73,6 +73,15 @@ def test_sky_positions_are_those_of_skycoord(name):
     assert_allclose(found[::-1], wcs.world_to_pixel(sky), rtol=0, atol=1e-6)
 
 
+def test_latitude_may_be_the_first_axis():
+    wcs = WCS(HEADERS["rotated"]).sub([2, 1])
+    columns, rows = np.random.default_rng(2).uniform((0, 0), (40, 29), (50, 2)).T
+    sky = wcs.pixel_to_world(columns, rows)
+    image = ArrayImage(IMAGE, "image", header=wcs.to_header())
+    (found,) = SkyToPixels([image])(sky.icrs.ra.deg, sky.icrs.dec.deg)
+    assert_allclose(found, [rows, columns], rtol=0, atol=1e-6)
+
+
 def test_distortions_may_be_tables_in_other_hdus(tmp_path):
     wcs = WCS(HEADERS["TAN"])
     shifts = np.linspace(0, 3, 16, dtype="f4").reshape(4, 4)
@@ -138,6 +147,18 @@ def test_padding_is_that_of_numpy(padding, shape):
     ):
         expected = Cutout2D(wide, (x + 80, y + 80), shape, mode="strict").data
         assert_array_equal(seen, expected)
+
+
+def test_windows_of_one_batch_are_those_of_many():
+    x, y = np.transpose(PLACES)
+    several, one = (
+        predict_catalog(
+            Collecting(), IMAGE, Table({"x": x, "y": y}), 1, size, (7, 8), edges="pad",
+            progress=False,
+        )["class_0"]
+        for size in (16, 1)
+    )  # fmt: skip
+    assert_array_equal(several, one)
 
 
 @pytest.mark.parametrize("shape", [(7, 8), (30, 41)])
@@ -220,20 +241,108 @@ def test_positions_come_in_many_forms(catalog, options):
     assert_array_equal(table["class_0"], [IMAGE[15, 20], IMAGE[20, 30]])
 
 
-@pytest.mark.parametrize(
-    "text", ["00:00:00.41", "12h34m56.78s", "1 2 3", "23:59:59.999", "01:30", "10d41m04s"]
-)
-@pytest.mark.parametrize("sign", ["", "+", "-"])
+USUAL = ["00:00:00.41", "12h34m56.78s", "1 2 3", "23:59:59.999", "10d41m04s"]
+UNUSUAL = ["01:30", "12h30.5m", "12.5d", "12 30.5", "5h", "12.5 deg", "12°30′15″", "12h 30m 15s"]
+
+
+@pytest.mark.parametrize("text", USUAL + UNUSUAL)
+@pytest.mark.parametrize("sign", ["", "+", "-", "\N{MINUS SIGN}"])
 def test_text_is_read_as_astropy_reads_it(text, sign):
     expected = Angle(sign + text, unit="hourangle").deg
     assert_allclose(parse_angles([f" {sign}{text} "], 15), expected, rtol=1e-13)
-    if "h" not in text:
-        assert_allclose(parse_angles([sign + text], 1), Angle(sign + text, "deg").deg, rtol=1e-13)
+    assert_allclose(parse_angles([sign + text], 1), Angle(sign + text, "deg").deg, rtol=1e-13)
 
 
-@pytest.mark.parametrize("text", ["", "nan", "-", "12:61:00", "12:00:60", "north", "1:2:3:4"])
-def test_text_that_is_no_position_has_none(text):
+@pytest.mark.parametrize(("text", "hours"), [("1:2:60", 1.05), ("12:59:60.0", 13), ("1:60:0", 2)])
+def test_sixty_seconds_are_a_minute(text, hours):
+    assert_allclose(parse_angles([text], 15), 15 * hours, rtol=1e-13)
+
+
+@pytest.mark.parametrize("text", ["\N{MINUS SIGN}12.5", "-12.5", "-1.25e1"])
+def test_numbers_are_degrees(text):
+    assert parse_angles([text], 15) == [-12.5]
+
+
+@pytest.mark.parametrize("text", ["", " ", "nan", "--", "None"])
+def test_no_text_is_no_position(text):
     assert np.isnan(parse_angles([text], 15)).all()
+
+
+@pytest.mark.parametrize("text", ["-", "12:61:00", "12:00:61", "north", "1:2:3:4", "1,5", "5 kg"])
+def test_text_that_is_no_angle_is_infinity(text):
+    assert np.isinf(parse_angles([text], 15)).all()
+
+
+class TestTextThatIsNotUnderstood:
+    hdu = fits.ImageHDU(IMAGE, HEADERS["TAN"])
+    sky = WCS(HEADERS["TAN"]).pixel_to_world(20, 15).icrs
+
+    def run(self, longitudes):
+        catalog = Table({"RA": longitudes, "dec": [self.sky.dec.deg] * len(longitudes)})
+        return predict_catalog(Collecting(), self.hdu, catalog, 1, 4, (3, 3), progress=False)
+
+    def test_is_told(self, caplog):
+        longitudes = ["", "5,3", str(self.sky.ra.deg), "6,3"]
+        with pytest.warns(MorpheusWarning, match="1 ok, 1 no position, 2 bad position"):
+            table = self.run(longitudes)
+        assert [*table["status"]] == ["no position", "bad position", "ok", "bad position"]
+        assert "2 values of RA cannot be read as angles, '5,3' for one" in caplog.text
+
+    def test_is_refused_where_nothing_is_understood(self):
+        with pytest.raises(
+            InputError, match="must have a position that can be read, got 5,3 for RA"
+        ):
+            self.run(["5,3", "6,3"])
+
+
+def test_declinations_beyond_the_poles_are_bad():
+    hdu = fits.ImageHDU(IMAGE, HEADERS["TAN"])
+    catalog = Table({"ra": [53.1, 53.1], "dec": [-27.8, -999]})
+    with pytest.warns(MorpheusWarning, match="1 bad position"):
+        table = predict_catalog(Collecting(), hdu, catalog, 1, 4, (3, 3), progress=False)
+    assert table["status"][1] == "bad position"
+
+
+@pytest.mark.parametrize("kind", ["CAR", "CEA", "MER"])
+@pytest.mark.parametrize("latitude_first", [False, True])
+@pytest.mark.parametrize("reference", [0.5, 1.0, 180.5, 300.0])
+def test_images_of_all_the_sky_may_begin_anywhere(kind, latitude_first, reference):
+    image = np.arange(9 * 36.0).reshape(9, 36)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = f"RA---{kind}", f"DEC--{kind}"
+    wcs.wcs.crval, wcs.wcs.cdelt, wcs.wcs.crpix = (80, 0), (-10, 10), (reference / 10, 5)
+    columns = np.arange(36)
+    longitudes = (80 - 10 * (columns + 1 - reference / 10)) % 360
+    latitude = wcs.wcs_pix2world(reference / 10, 7, 1)[1]
+    if latitude_first:
+        wcs, image = wcs.sub([2, 1]), image.T
+    catalog = Table({"ra": longitudes, "dec": np.full(36, latitude)})
+    hdu = fits.ImageHDU(image, wcs.to_header())
+    table = predict_catalog(
+        lambda batch: batch[0][:, 0, 0], hdu, catalog, 1, 4, (1, 1), progress=False
+    )
+    assert_array_equal(table["class_0"], 6 * 36 + columns)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN"},
+        {"CTYPE1": "MALN-CAR", "CTYPE2": "MALT-CAR"},
+        {"CDELT1": 0.0, "CDELT2": 0.0},
+    ],
+)
+def test_frames_without_icrs_positions_stop_nothing(tmp_path, cards):
+    fits.writeto(tmp_path / "0.fits", IMAGE, HEADERS["TAN"])
+    other = HEADERS["TAN"].copy()
+    other.update(cards)
+    fits.writeto(tmp_path / "1.fits", IMAGE, other)
+    catalog = Table({"n": [0, 1, 0], "ra": [53.1] * 3, "dec": [-27.8] * 3})
+    arguments = (catalog, 1, 4, (3, 3))
+    with pytest.warns(MorpheusWarning, match="2 ok, 1 unreadable file"):
+        predict_catalog(Collecting(), str(tmp_path / "{n}.fits"), *arguments, progress=False)
+    with pytest.raises(InputError, match=r"1\.fits"):
+        predict_catalog(Collecting(), tmp_path / "1.fits", *arguments, progress=False)
 
 
 def test_minus_zero_is_south():

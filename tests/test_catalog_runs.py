@@ -10,7 +10,9 @@ from functools import partial
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import NDData
 from astropy.table import Table
+from astropy.wcs import WCS
 from numpy.testing import assert_array_equal
 
 from morpheus_core import (
@@ -21,15 +23,26 @@ from morpheus_core import (
     WorkerError,
     predict_catalog,
 )
-from morpheus_core.catalog_journal import RecordFile, read_records, record_type
+from morpheus_core.catalog_journal import (
+    RecordFile,
+    bring_together,
+    read_records,
+    record_type,
+)
+from morpheus_core.catalog_tables import write_table
 
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
 CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
 ARGUMENTS = (CATALOG, 1, 16, (5, 6))
+DTYPE = record_type(2, "float32")
 
 
 def total(batch):
     return batch[0].sum(axis=(1, 2), dtype="f8")
+
+
+def first(batch):
+    return batch[0][:, 0, 0, 0]
 
 
 class Stopping:
@@ -98,6 +111,43 @@ def test_workers_share_files_of_each_row(tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+def header(shift=0):
+    """Return world coordinates in which the middle of the image is at (10, 20)."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ("RA---TAN", "DEC--TAN"), (10, 20)
+    wcs.wcs.cdelt, wcs.wcs.crpix = (-1e-4, 1e-4), (100 + shift, 150)
+    return wcs.to_header()
+
+
+class TestWorkersKnowTheWorldCoordinates:
+    """Those of the image as it was passed; its copy has none, and its file may have others."""
+
+    catalog = Table({"ra": [10.0, 10.001, 10.002], "dec": [20.0, 20.004, 19.99]})
+
+    def check(self, image, tmp_path):
+        one, several = (
+            predict_catalog(first, image, self.catalog, 1, 4, (5, 6), progress=False, **options)
+            for options in ({}, {"cpus": 2, "work_dir": tmp_path / "work"})
+        )
+        assert [*one["status"]] == ["ok"] * 3
+        assert_array_equal(several["class_0"], one["class_0"])
+
+    def test_of_images_in_memory(self, tmp_path):
+        self.check(NDData(IMAGE, wcs=WCS(header())), tmp_path)
+
+    def test_of_bands_that_are_the_last_axis(self, tmp_path):
+        cards = WCS(header()).sub([0, 1, 2]).to_header()
+        self.check(fits.ImageHDU(np.stack([IMAGE, -IMAGE], axis=-1), cards), tmp_path)
+
+    @pytest.mark.parametrize("loaded", [False, True])
+    def test_of_headers_that_were_changed(self, tmp_path, loaded):
+        fits.writeto(tmp_path / "image.fits", IMAGE, header())
+        with fits.open(tmp_path / "image.fits") as hdus:
+            assert not loaded or hdus[0].data is not None
+            hdus[0].header["CRPIX1"] += 7
+            self.check(hdus[0], tmp_path)
+
+
 class TestInterruptedRuns:
     @pytest.mark.parametrize(("first", "second"), [({}, {"cpus": 2}), ({"cpus": 2}, {})])
     def test_go_on(self, path, expected, first, second):
@@ -161,6 +211,31 @@ class TestInterruptedRuns:
                 run(path, work_dir=folder.parent, resume=resume)
         assert (folder / "mine.txt").read_text() == "precious"
 
+    def test_leave_folders_alone_that_appear_meanwhile(self, path):
+        """A worker would write there, and the folder be removed at the end."""
+        interrupted(path)
+        work = path.with_name("out.csv.morpheus")
+        (work / "1").mkdir()
+        (work / "1" / "mine.txt").write_text("precious")
+        with pytest.raises(OutputError, match="it holds 1;"):
+            run(path, out=path.with_name("out.csv"), resume=True, cpus=2)
+        assert (work / "1" / "mine.txt").read_text() == "precious"
+
+    def test_are_held_until_the_table_is_written(self, path, monkeypatch):
+        out = path.with_name("out.csv")
+        messages = []
+
+        def write(*arguments):
+            with pytest.raises(OutputError, match="another process is running") as caught:
+                run(path, work_dir=path.with_name("out.csv.morpheus"), resume=True)
+            messages.append(str(caught.value))
+            write_table(*arguments)
+
+        monkeypatch.setattr("morpheus_core.catalog.write_table", write)
+        run(path, out=out)
+        assert len(messages) == 1
+        assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv"}
+
     def test_need_the_same_model(self, path):
         interrupted(path)
         with pytest.raises(ModelError, match="does not predict what it did"):
@@ -188,6 +263,15 @@ class TestInterruptedRuns:
         with pytest.raises(InputError, match="got other model_inputs"):
             run(path, out=out, resume=True)
 
+    def test_need_the_same_world_coordinates(self, tmp_path):
+        arguments = (Table({"ra": [10.0] * 3, "dec": [20.0] * 3}), 1, 1, (5, 6))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(1), fits.ImageHDU(IMAGE, header()), *arguments, **options)
+        other = fits.ImageHDU(IMAGE, header(shift=1))
+        with pytest.raises(InputError, match="got other world_coordinates;"):
+            predict_catalog(total, other, *arguments, **options, resume=True)
+
     def test_try_missing_files_again(self, tmp_path):
         catalog = Table({"n": [0, 1], "x": [4, 4], "y": [4, 4]})
         arguments = (str(tmp_path / "{n}.fits"), catalog, 1, 1, (3, 3))
@@ -198,6 +282,42 @@ class TestInterruptedRuns:
         fits.writeto(tmp_path / "0.fits", IMAGE)
         table = predict_catalog(total, *arguments, **options, resume=True)
         assert [*table["status"]] == ["ok", "ok"]
+
+    def test_try_again_what_could_not_be_read(self, tmp_path):
+        """For a time, as where the disk was full on which it was unpacked."""
+        for number in (0, 1):
+            fits.writeto(tmp_path / f"{number}.fits", IMAGE)
+        path = tmp_path / "0.fits"
+        whole, state = path.read_bytes(), path.stat()
+        path.write_bytes(bytes(len(whole)))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        arguments = (str(tmp_path / "{n}.fits"), Table({"n": [0, 1], "x": [4] * 2, "y": [4] * 2}))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(0), *arguments, 1, 1, (3, 3), **options)
+        path.write_bytes(whole)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        table = predict_catalog(total, *arguments, 1, 1, (3, 3), **options, resume=True)
+        assert [*table["status"]] == ["ok", "ok"]
+
+    @pytest.mark.parametrize("cpus", [None, 2])
+    def test_answer_again_where_files_have_changed(self, tmp_path, cpus, caplog):
+        for number in range(4):
+            fits.writeto(tmp_path / f"{number}.fits", np.full((9, 9), number, "f4"))
+        catalog = Table({"n": np.arange(4), "x": [4] * 4, "y": [4] * 4})
+        arguments = (str(tmp_path / "{n}.fits"), catalog, 1, 1, (1, 1))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(3), *arguments, **options)
+        fits.writeto(tmp_path / "1.fits", np.full((19, 9), 41, "f4"), overwrite=True)
+        model = Stopping(-1)
+        with pytest.raises(KeyboardInterrupt):  # after the row whose file has changed
+            predict_catalog(Stopping(2), *arguments, **options, resume=True)
+        assert "1 rows are run again: their files have changed" in caplog.text
+        table = predict_catalog(model, *arguments, **options, resume=True, cpus=cpus)
+        assert [*table["class_0"]] == [0, 41, 2, 3]
+        if cpus is None:
+            assert model.windows == 2  # the first, to know the model, and one more
 
     def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
         for number in (0, 1, 3):
@@ -218,6 +338,22 @@ class TestInterruptedRuns:
         table = predict_catalog(*arguments, **options, resume=True)
         assert [*table["class_0"]] == [0, 1, 2, 3]
 
+    def test_go_on_where_writing_was_interrupted(self, path, expected, monkeypatch):
+        def write(table, path, **options):
+            path.write_text("half a")
+            raise KeyboardInterrupt
+
+        out = path.with_name("out.csv")
+        with monkeypatch.context() as patched:
+            patched.setattr("morpheus_core.catalog.refuse_unwritable", lambda *arguments: None)
+            patched.setattr(Table, "write", write)
+            with pytest.raises(KeyboardInterrupt):
+                run(path, out=out)
+        assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv.morpheus"}
+        model = Stopping(-1)
+        assert_array_equal(run(path, model, out=out, resume=True)["class_0"], expected)
+        assert model.windows == 0
+
     def test_that_finished_nothing_leave_nothing(self, path):
         interrupted(path, calls=0)
         assert [file.name for file in path.parent.iterdir()] == ["image.fits"]
@@ -235,20 +371,39 @@ def test_workers_that_fail_say_why(path, expected):
     assert_array_equal(run(path, out=path.with_name("out.csv"))["class_0"], expected)
 
 
-def test_a_block_that_was_cut_short_ends_what_is_read(tmp_path):
-    dtype = record_type(2, "float32")
-    records = np.zeros(5, dtype)
+def rows_in(path):
+    return [row for records in read_records(path, DTYPE) for row in records["row"]]
+
+
+@pytest.fixture
+def records():
+    records = np.zeros(5, DTYPE)
     records["row"] = np.arange(5)
-    with RecordFile(tmp_path / "records", dtype) as file:
+    return records
+
+
+def test_a_block_that_was_cut_short_ends_what_is_read(tmp_path, records):
+    path = tmp_path / "records"
+    with RecordFile(path, DTYPE) as file:
         file.append(records[:2])
         file.append(records[2:])
-    whole = (tmp_path / "records").read_bytes()
-    for damaged in (whole[:-1], whole[:-3] + b"abc", whole[: len(whole) // 2], whole + bytes(99)):
-        (tmp_path / "records").write_bytes(damaged)
-        assert_array_equal(
-            read_records(tmp_path / "records", dtype)["row"],
-            np.arange(5 if len(damaged) > len(whole) else 2),
-        )
-    with RecordFile(tmp_path / "records", dtype) as file:
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:-3] + b"abc", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        assert rows_in(path) == [0, 1]
+    for more in (bytes(99), b"\xff" * 99, whole[:5]):
+        path.write_bytes(whole + more)
+        assert rows_in(path) == [0, 1, 2, 3, 4]
+    with RecordFile(path, DTYPE) as file:
         file.append(records[:1])
-    assert_array_equal(read_records(tmp_path / "records", dtype)["row"], [0, 1, 2, 3, 4, 0])
+    assert rows_in(path) == [0, 1, 2, 3, 4, 0]
+
+
+def test_records_are_brought_together(tmp_path, records):
+    paths = [tmp_path / name for name in ("0", "1", "2")]
+    for path, part in zip(paths, (records[:2], records[2:]), strict=False):
+        with RecordFile(path, DTYPE) as file:
+            file.append(part)
+    bring_together(paths, DTYPE, lambda records: records["row"] > 2)
+    assert rows_in(paths[0]) == [3, 4]
+    assert [*tmp_path.iterdir()] == paths[:1]

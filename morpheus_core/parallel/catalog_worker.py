@@ -11,14 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from morpheus_core.catalog_folders import record_path, rows_path
 from morpheus_core.catalog_journal import RecordFile
-from morpheus_core.catalog_run import (
-    CatalogJob,
-    record_path,
-    rows_path,
-    run_rows,
-    witnessed,
-)
+from morpheus_core.catalog_run import CatalogJob, run_rows, witnessed
 from morpheus_core.models import unpickle_model
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.worker import OnOneGpu, main
@@ -35,7 +30,7 @@ def run(workspace: Workspace, index: int, prefetch: int) -> None:
         WindowCounter(workspace.progress_path(index)) as count,
     ):
         rows = np.load(rows_path(workspace, index))
-        run_rows(job, rows, job.open_set, prefetch, file.append, count)
+        run_rows(job, rows, job.sources.open, prefetch, file.append, count)
 
 
 def open_job(workspace: Workspace) -> CatalogJob:

@@ -1,0 +1,100 @@
+"""The folders in which records of a catalogue are kept until they are in a table.
+
+Folder "0" holds what is run and how files were when it began; each holds the rows and the records
+of a worker. They are as in `workspace` otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import MorpheusError, OutputError
+from morpheus_core.workspace import Workspace, clear, is_free
+
+
+@contextmanager
+def held(directory: Path | None) -> Iterator[None]:
+    """Hold the directory of a run, if it has one, until its table is written.
+
+    Raises
+    ------
+    OutputError
+        If another process does, or it cannot be made.
+    """
+    if directory is None:
+        yield
+        return
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with Workspace(directory).lock():
+            yield
+    except OSError as error:
+        if isinstance(error, MorpheusError):
+            raise
+        raise OutputError(f"cannot write to {directory}: {error}") from error
+    finally:
+        with suppress(OSError):  # something is in it
+            directory.rmdir()
+
+
+def remove(directory: Path | None) -> None:
+    """Remove the folders of a run, if it has some."""
+    for folder in folders(directory) if directory else ():
+        clear(folder, set())
+
+
+def refuse_what_is_in_the_way(directory: Path, resumed: bool) -> None:
+    """Raise if a folder that a run may need is not its own."""
+    own = folders(directory) if resumed else []
+    others = [folder for folder in numbered(directory) if folder not in own]
+    in_the_way = [folder for folder in others if not is_free(folder)]
+    if in_the_way:
+        raise OutputError(
+            f"{directory} is in the way, of a run that is going on or was interrupted: it holds "
+            f"{in_the_way[0].name}; pass resume=True to continue that run, or remove all of it, or "
+            f"pass another work_dir"
+        )
+
+
+def numbered(directory: Path) -> list[Path]:
+    """Return the folders that are called "0", "1", ..."""
+    found = (path for path in directory.iterdir() if path.name.isdecimal() and path.is_dir())
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def folders(directory: Path) -> list[Path]:
+    """Return the folders of a run, also of one that has left no more than a log."""
+    own = ("catalog.json", "rows.npy")
+    return [
+        folder
+        for folder in numbered(directory)
+        if is_free(folder) or any((folder / name).exists() for name in own)
+    ]
+
+
+def save_whole(path: Path, array: NDArray[Any]) -> None:
+    """Write an array to a file that is whole as soon as it has its name."""
+    unfinished = path.with_suffix(".tmp.npy")
+    np.save(unfinished, array)
+    unfinished.replace(path)
+
+
+def file_states_path(workspace: Workspace) -> Path:
+    """Return where it is noted how files were when the run began."""
+    return workspace.folder(0) / "files.npy"
+
+
+def rows_path(workspace: Workspace, index: int) -> Path:
+    """Return where the rows of a worker are."""
+    return workspace.folder(index) / "rows.npy"
+
+
+def record_path(workspace: Workspace, index: int) -> Path:
+    """Return where the records of a worker are."""
+    return workspace.folder(index) / "records"
