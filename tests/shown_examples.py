@@ -14,7 +14,11 @@ from conftest import require
 BASH = re.compile(r"^\.\. code-block:: bash\n(?: +:.*\n)*((?:\n| +.*\n)+)", re.MULTILINE)
 IMPORT = re.compile(r"^ *(?:import|from) +(\w+)", re.MULTILINE)
 #: What parts of this package need.
-NEEDS = {"quicklook": "matplotlib", "find_candidates": "scipy"}
+NEEDS = {
+    "quicklook": "matplotlib",
+    "morpheus-core view": "matplotlib",
+    "find_candidates": "scipy",
+}
 FLAGS = doctest.NORMALIZE_WHITESPACE
 
 
