@@ -2,10 +2,13 @@
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 from shown_examples import FLAGS, has_examples, require_packages, run_page
+
+import morpheus_core
 
 ROOT = Path(__file__).parent.parent
 GALLERY = ROOT / "docs" / "gallery"  # made of examples/, which are run when it is made
@@ -38,6 +41,14 @@ def test_docstrings(path):
     outcome = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("module", [morpheus_core, morpheus_core.adapters])
+def test_reference_has_every_public_name(module):
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
+    documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
+    documented |= {name.removeprefix("morpheus_core.") for name in documented}
+    assert documented >= set(module.__all__) - {"__version__"}
 
 
 def test_commands_are_run_in_page_order(tmp_path):
