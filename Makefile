@@ -1,17 +1,18 @@
 # `make demo` and `make test` need python3, pip, make and a C compiler's runtime; nothing else.
 PYTHON ?= python3
 VENV := .venv
-# Which PyTorch the benchmarks compare with, as in TORCH===2.13.0.
-TORCH ?=
+# Which PyTorch documentation and benchmarks use; a bare `torch` may bring gigabytes of CUDA.
+TORCH ?= ==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-minimal bench clean help
+.PHONY: demo test test-slow test-minimal docs bench clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-minimal  the tests without any optional package"
+	@echo "make docs          the documentation, in build/docs, with all examples run"
 	@echo "make bench         what predict adds to the model's own time, beside other packages"
 	@echo "make clean         remove what these made"
 
@@ -41,6 +42,16 @@ test-minimal: pyproject.toml setup.py
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest hypothesis
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest -m "not slow"
 
+$(VENV)-docs/run: pyproject.toml setup.py
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --editable ".[docs]" "torch$(TORCH)"
+	@touch $@
+
+docs: $(VENV)-docs/run
+	rm -rf docs/gallery
+	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env docs build/docs
+	@echo "See build/docs/index.html."
+
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-bench
@@ -65,4 +76,5 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/catalog.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-minimal $(VENV)-bench $(VENV)-0.1 build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-minimal $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build docs/gallery docs/api/help \
+		docs/sg_execution_times.rst .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -74,9 +74,7 @@ def find_candidates(
     -------
     Table
         Of astropy; ``table.write("candidates.ecsv")`` writes it. One row per region, the highest
-        peak first, equal ones by the row and then the column of the peak. Pixels are those of the
-        result (of the image times the dilation) and count from 0 at the centre of the first one, x
-        along columns and y along rows.
+        peak first, equal ones by the row and then the column of the peak:
 
         ============================ ========================================================
         ``id``                       from 1, in the order of the table
@@ -91,6 +89,9 @@ def find_candidates(
         ``x_min``, ``x_max``,        bounding box; the last pixel is part of it
         ``y_min``, ``y_max``
         ============================ ========================================================
+
+        Pixels are those of the result (of the image times the dilation) and count from 0 at the
+        centre of the first one, x along columns and y along rows.
 
     Raises
     ------

@@ -114,36 +114,71 @@ entropy = Derived(("entropy",), entropy_of)
 
 
 def expected_value(bin_centres: ArrayLike) -> Derived:
-    """Column "expected_value": the mean of the distribution over bins, Σ p c.
+    """Make column "expected_value": the mean of the distribution over bins, Σ p c.
 
     Parameters
     ----------
     bin_centres : array_like
         One number c per class, increasing.
 
+    Returns
+    -------
+    Derived
+        For ``columns=`` of `predict_catalog`.
+
     Raises
     ------
     InputError
-        If they are not.
+        If the numbers do not increase.
     """
     centres = checked_centres(bin_centres)
     return Derived(("expected_value",), partial(mean_of, centres=centres), len(centres))
 
 
 def std(bin_centres: ArrayLike) -> Derived:
-    """Column "std": the standard deviation of the distribution over bins, √(Σ p (c − mean)²).
+    """Make column "std": the standard deviation of the distribution over bins, √(Σ p (c − mean)²).
 
-    As :func:`expected_value`.
+    Parameters
+    ----------
+    bin_centres : array_like
+        One number c per class, increasing.
+
+    Returns
+    -------
+    Derived
+        For ``columns=`` of `predict_catalog`.
+
+    Raises
+    ------
+    InputError
+        If the numbers do not increase.
     """
     centres = checked_centres(bin_centres)
     return Derived(("std",), partial(std_of, centres=centres), len(centres))
 
 
 def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
-    """Columns "q0.16", "q0.5", ...: below which value these shares of the distribution are.
+    """Make columns "q0.16", "q0.5", ...: below which value these shares of the distribution are.
 
     Bins reach to the middle between two centres, the first and the last as far outwards as
-    inwards, and the distribution is even within each. As :func:`expected_value`.
+    inwards, and the distribution is even within each.
+
+    Parameters
+    ----------
+    *shares : float
+        From 0 to 1.
+    bin_centres : array_like
+        One number per class, increasing.
+
+    Returns
+    -------
+    Derived
+        For ``columns=`` of `predict_catalog`.
+
+    Raises
+    ------
+    InputError
+        If a share is not from 0 to 1, or the numbers do not increase.
     """
     for share in shares:
         if not 0 <= checks.real_number("a quantile", share) <= 1:

@@ -1,10 +1,8 @@
 """Catalogues of all kinds in, tables of all kinds out, and rows that have no result."""
 
 import bz2
-import doctest
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, 
 from morpheus_core import predict_catalog as package_predict_catalog
 from morpheus_core.fits_images import FitsImage
 
-DOCUMENTATION = Path(__file__).parent.parent / "docs" / "catalogs.rst"
 IMAGE = np.arange(30 * 41.0, dtype="f4").reshape(30, 41)
 
 
@@ -574,13 +571,3 @@ class TestFilesOfEachRow:
         frames["run"] = MaskedColumn(frames["run"], mask=np.arange(13) == 2)
         with pytest.warns(MorpheusWarning, match="12 ok, 1 missing file"):
             assert self.run(folder, frames)["status"][2] == "missing file"
-
-
-@pytest.mark.filterwarnings("ignore:1 of 3 rows have no result")
-def test_documentation(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the examples write files
-    outcome = doctest.testfile(
-        str(DOCUMENTATION), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
-    )
-    assert outcome.attempted > 10
-    assert outcome.failed == 0
