@@ -4,6 +4,8 @@ VENV := .venv
 # Which PyTorch documentation and benchmarks use; a bare `torch` may bring gigabytes of CUDA.
 TORCH ?= ==2.13.0
 BIN := $(VENV)/bin
+# Tests run in as many processes as there are cores, up to four.
+SPREAD := --numprocesses=auto --maxprocesses=4
 
 .PHONY: demo test test-slow test-minimal docs bench clean help
 
@@ -32,15 +34,15 @@ test: $(VENV)/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test-slow: $(VENV)/develop
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(SPREAD) -m slow
 
 test-minimal: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-minimal
-	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest hypothesis
-	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest -m "not slow"
+	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) -m "not slow"
 
 $(VENV)-docs/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-docs
@@ -55,7 +57,7 @@ docs: $(VENV)-docs/run
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot]" \
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask]" \
 		"torch$(TORCH)" monai==1.6.1 pytorch-toolbelt==0.8.0 tiler==0.6.0
 	@touch $@
 
@@ -74,6 +76,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/planning.py
 	$(VENV)-bench/bin/python benchmarks/workers.py
 	$(VENV)-bench/bin/python benchmarks/catalog.py
+	$(VENV)-bench/bin/python benchmarks/cost_model.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build docs/gallery docs/api/help \

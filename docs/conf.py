@@ -86,6 +86,11 @@ html_theme_options = {
 }
 copybutton_exclude = ".linenos, .gp, .go"  # prompts and what was answered
 
+# The drawings of concepts; a process of its own, for its modules have short names.
+subprocess.run(
+    [sys.executable, "drawings", "_drawings"], cwd=Path(__file__).parent, check=True
+)
+
 # What the commands say of themselves, for api/command_line.rst.
 help_folder = Path(__file__).parent / "api" / "help"
 help_folder.mkdir(exist_ok=True)
