@@ -96,7 +96,7 @@ class RowPredictor:
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):
             predictions = predictions[..., np.newaxis]
         if predictions.shape == (size, *self.window_shape, count):
-            return self._at_positions(predictions, batch.offsets).astype(np.float64)
+            return self._at_positions(predictions, batch).astype(np.float64)
         if predictions.shape != (size, count):
             raise ModelError(
                 f"model returned {predictions.shape} for n_classes={count}; expected "
@@ -109,15 +109,18 @@ class RowPredictor:
             )
         return predictions.astype(np.float64)
 
-    def _at_positions(self, predictions: NDArray[Any], offsets: Float64) -> NDArray[Any]:
+    def _at_positions(self, predictions: NDArray[Any], batch: RowBatch) -> NDArray[Any]:
         """Return the prediction of the pixel at each position, or the mean around it."""
-        nearest = np.ceil(offsets - 0.5).astype(np.int64)
+        nearest = np.ceil(batch.offsets - 0.5).astype(np.int64)
         if self.aperture is None:
             return np.asarray(predictions[np.arange(len(predictions)), *nearest])
-        rows, columns = (np.arange(length) for length in self.window_shape)
-        away_rows = (rows - offsets[0][:, np.newaxis])[:, :, np.newaxis]
-        away_columns = (columns - offsets[1][:, np.newaxis])[:, np.newaxis, :]
-        within = away_rows**2 + away_columns**2 <= self.aperture**2
+        squares = []
+        for axis, length in enumerate(self.window_shape):
+            pixels, offsets = np.arange(length), batch.offsets[axis, :, np.newaxis]
+            first, stop = batch.borders[:, axis, :, np.newaxis]
+            in_image = (pixels >= first) & (pixels < stop)
+            squares.append(np.where(in_image, (pixels - offsets) ** 2, np.inf))
+        within = squares[0][:, :, np.newaxis] + squares[1][:, np.newaxis, :] <= self.aperture**2
         within[np.arange(len(within)), *nearest] = True
         sums = np.where(within[..., np.newaxis], predictions, 0).sum(axis=(1, 2), dtype=float)
         return np.asarray(sums / within.sum(axis=(1, 2))[:, np.newaxis])

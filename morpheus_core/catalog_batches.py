@@ -18,6 +18,7 @@ from morpheus_core.catalog_windows import (
     CatalogEdges,
     Int64,
     WindowReader,
+    borders_of,
     corners_of,
     is_inside,
     shifted,
@@ -77,18 +78,21 @@ class RowBatch:
         Their numbers in the catalogue.
     offsets : ndarray, (2, rows)
         Row and column of the position in the window of the first input.
+    borders : ndarray of int64, (2, 2, rows)
+        First row and column of that window that lie in the image, and those after the last.
     """
 
     windows: list[NDArray[Any]]
     rows: Int64
     offsets: Float64
+    borders: Int64
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, part: slice | NDArray[np.bool_]) -> RowBatch:
         windows = [window[part] for window in self.windows]
-        return RowBatch(windows, self.rows[part], self.offsets[:, part])
+        return RowBatch(windows, self.rows[part], self.offsets[:, part], self.borders[..., part])
 
     @property
     def kind(self) -> list[Any]:
@@ -154,7 +158,8 @@ def joined(batches: Sequence[RowBatch]) -> RowBatch:
     return RowBatch(
         [np.concatenate(windows) for windows in zip(*(b.windows for b in batches), strict=True)],
         np.concatenate([batch.rows for batch in batches]),
-        np.concatenate([batch.offsets for batch in batches], axis=1),
+        np.concatenate([batch.offsets for batch in batches], axis=-1),
+        np.concatenate([batch.borders for batch in batches], axis=-1),
     )
 
 
@@ -245,8 +250,10 @@ class SetReader:
                 reader.windows(one[:, part])
                 for reader, one in zip(self._readers, corners, strict=True)
             ]
-            offsets = positions[0][:, part] - corners[0][:, part]
-            yield from without_blank(RowBatch(windows, rows[part], offsets))
+            corner = corners[0][:, part]
+            offsets = positions[0][:, part] - corner
+            borders = borders_of(corner, self._images[0], cut.window_shape)
+            yield from without_blank(RowBatch(windows, rows[part], offsets, borders))
 
 
 def without_blank(batch: RowBatch) -> Iterator[RowBatch | Skipped]:

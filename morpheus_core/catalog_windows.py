@@ -54,6 +54,15 @@ def is_inside(corners: Int64, image: Image, window_shape: tuple[int, int]) -> ND
     return np.asarray(np.all((corners >= 0) & (corners <= room[:, np.newaxis]), axis=0))
 
 
+def borders_of(corners: Int64, image: Image, window_shape: tuple[int, int]) -> Int64:
+    """Return where in windows the image begins and ends, (first and stop, row and column, windows).
+
+    Stops are one after the last.
+    """
+    lengths, shape = (np.array(one)[:, np.newaxis] for one in (image.shape[:2], window_shape))
+    return np.clip([-corners, lengths - corners], 0, shape)
+
+
 class WindowReader:
     """Cuts windows out of an image, and reads each of its rows about once if they come in order.
 

@@ -183,8 +183,10 @@ class TestModelsOfPixels:
         assert_array_equal(table["class_0"], expected)
         assert_array_equal(table["class_1"], -expected)
 
-    def test_the_mean_in_an_aperture(self):
-        table = predict_catalog(self.same, self.catalog, shape=(9, 8), aperture=2.2)
+    @pytest.mark.parametrize("edges", ["shift", "pad"])
+    def test_the_mean_in_an_aperture(self, edges):
+        """Pixels by which the image is continued do not count."""
+        table = predict_catalog(self.same, self.catalog, shape=(9, 8), aperture=2.2, edges=edges)
         rows, columns = np.indices(IMAGE.shape)
         for x, y, mean in table.iterrows("x", "y", "class_0"):
             assert mean == pytest.approx(
