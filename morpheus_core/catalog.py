@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
+from morpheus_core.alignment import check_alignment
 from morpheus_core.catalog_answers import RowPredictor, column_names
 from morpheus_core.catalog_batches import Cut, SetReader, Status
 from morpheus_core.catalog_folders import held, remove
@@ -223,6 +224,8 @@ def predict_catalog(
         rows = in_order(positions, set_of_row)
         if images is not None:
             list(SetReader(images, cut).pieces(rows.to_run[:1]))  # or refused
+        if not cut.on_sky:
+            warn_of_other_sky(images, sources, rows.to_run)
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, input_paths(catalog, sources, images or ()))
@@ -343,6 +346,17 @@ def find_sources(
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
     images = common_images(model_inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
+
+
+def warn_of_other_sky(images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]) -> None:
+    """Warn if inputs show another sky in the same pixels; of a template, those of the first row."""
+    with ExitStack() as opened:
+        if images is None and len(rows):
+            try:
+                images = opened.enter_context(sources.open(int(rows["set"][0])))
+            except InputError:  # which becomes the status of its rows
+                return
+        check_alignment(images or (), "warn", stacklevel=4)
 
 
 def kept(table: Table, keep: Any) -> Table:

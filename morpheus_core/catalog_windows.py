@@ -36,12 +36,12 @@ def shifted(corners: Int64, image: Image, window_shape: tuple[int, int]) -> Int6
 
     Raises
     ------
-    InputError
+    TooSmallError
         If the image is smaller than a window.
     """
     room = np.array(image.shape[:2]) - window_shape
     if room.min() < 0:
-        raise InputError(
+        raise TooSmallError(
             f"{image.name} must not be smaller than a window of {window_shape}, got "
             f'{image.shape[:2]}; edges="pad" continues it beyond its borders'
         )
@@ -60,7 +60,11 @@ def borders_of(corners: Int64, image: Image, window_shape: tuple[int, int]) -> I
     Stops are one after the last.
     """
     lengths, shape = (np.array(one)[:, np.newaxis] for one in (image.shape[:2], window_shape))
-    return np.clip([-corners, lengths - corners], 0, shape)
+    return np.asarray(np.clip([-corners, lengths - corners], 0, shape))
+
+
+class TooSmallError(InputError):
+    """An image is smaller than a window."""
 
 
 class WindowReader:

@@ -501,6 +501,7 @@ class TestFilesOfEachRow:
                             9: "unreadable file", 10: "missing file"}  # fmt: skip
 
     def test_each_file_is_opened_once_and_closed(self, folder, frames, monkeypatch):
+        """But for the first ones, whose sky positions are compared before the run."""
         opened, most = [], []
 
         class Image(FitsImage):
@@ -515,8 +516,9 @@ class TestFilesOfEachRow:
 
         monkeypatch.setattr("morpheus_core.catalog_sources.FitsImage", Image)
         self.run(folder, frames[np.isin(frames["run"], [94, 125])], prefetch=0)
-        assert len(opened) == len(set(opened)) == 4
-        assert [name is None for name in most] == [False, False, True, True] * 2
+        assert opened[:2] == opened[2:4]
+        assert len(opened[2:]) == len(set(opened)) == 4
+        assert [name is None for name in most] == [False, False, True, True] * 3
 
     def test_batches_are_filled_from_several_files(self, folder, frames):
         sizes = []
@@ -567,6 +569,13 @@ class TestFilesOfEachRow:
                 lambda batch: batch[0][:, 0, 0], rows, 1, str(tmp_path / "{n}.fits"), (1, 1)
             )
         assert_array_equal(table["class_0"], np.where(y < 12, IMAGE[np.minimum(y, 29), 9], np.nan))
+
+    def test_the_log_does_not_repeat_itself(self, folder, caplog):
+        catalog = Table({"run": [94, *range(200, 220)], "x": [9] * 21, "y": [9] * 21})
+        with pytest.warns(MorpheusWarning, match="1 ok, 20 missing file"):
+            self.run(folder, catalog)
+        assert caplog.text.count("without result: 1, since no such file: ") == 5
+        assert "could not be used, in all: 20 missing file" in caplog.text
 
     def test_rows_that_name_no_file(self, folder, frames):
         frames = frames[np.isin(frames["run"], [94, 125])]
