@@ -91,6 +91,27 @@ def test_catalogues_are_data_frames(catalog, expected):
     assert_array_equal(predict_catalog(pixel_and_mean, catalog.to_pandas())["class_0"], expected)
 
 
+def test_the_index_of_a_data_frame_is_a_column_if_it_has_a_name(catalog):
+    require("pandas")
+    frame = catalog.to_pandas()
+    assert "index" not in predict_catalog(pixel_and_mean, frame).colnames
+    table = predict_catalog(pixel_and_mean, frame.set_index("OBJID"))
+    assert_array_equal(table["OBJID"], catalog["OBJID"])
+
+
+def test_spreadsheets_mark_the_begin_of_a_file(catalog, expected, tmp_path):
+    text = "\n".join([",".join(catalog.colnames), *(",".join(map(str, row)) for row in catalog)])
+    (tmp_path / "a.csv").write_text(text.replace("OBJID,x,Y", "x,OBJID,Y", 1), "utf-8-sig")
+    table = predict_catalog(pixel_and_mean, tmp_path / "a.csv", x="OBJID")
+    assert_array_equal(table["class_0"], expected)
+    assert table.colnames[0] == "x"
+
+
+def test_pixels_may_have_their_unit(catalog, expected):
+    catalog["x"] = catalog["x"] * u.pix
+    assert_array_equal(predict_catalog(pixel_and_mean, QTable(catalog))["class_0"], expected)
+
+
 def test_data_frames_need_columns_with_names():
     frame = require("pandas").DataFrame(np.ones((3, 2)))
     with pytest.raises(InputError, match="cannot be made a table of astropy: KeyError"):
@@ -232,11 +253,11 @@ class TestDerivedColumns:
         )  # fmt: skip
 
     def test_argmax_top_and_entropy(self):
-        scores = np.array([[0.2, 0.8, 0.0], [2.0, 1.0, 1.0]])
+        scores = np.array([[0.2, 0.8, 0.0], [0.5, 0.25, 0.25]])
         table = self.values("argmax", columns.top, "entropy", scores=scores, class_names=[*"abc"])
         assert [*table["argmax"]] == [1, 0]
         assert [*table["top"]] == ["b", "a"]
-        assert [*table["top_score"]] == [0.8, 2.0]
+        assert [*table["top_score"]] == [0.8, 0.5]
         expected = [-0.2 * np.log(0.2) - 0.8 * np.log(0.8), 1.5 * np.log(2)]
         assert_allclose(table["entropy"], expected)
 
@@ -272,11 +293,30 @@ class TestDerivedColumns:
             columns.quantiles(*shares, bin_centres=self.centres)
 
     def test_scores_that_are_no_distribution_have_no_moments(self):
-        scores = np.array([[0.0, 0.0], [-1.0, 2.0]])
-        with pytest.warns(MorpheusWarning, match="2 of 2 rows have no result: 2 not finite"):
-            table = self.values("argmax", columns.std([0, 1]), scores=scores)
+        with pytest.warns(MorpheusWarning, match="1 of 1 rows have no result: 1 not finite"):
+            table = self.values("argmax", columns.std([0, 1]), scores=np.zeros((1, 2)))
         assert np.isnan(table["std"]).all()
         assert table["argmax"].mask.all()
+
+    @pytest.mark.parametrize("scores", [[15.0, 7, 6], [5.0, 1, -5], [0.2, 0.2, 0.2]])
+    @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
+    def test_scores_that_are_no_probabilities_are_refused(self, scores, column):
+        with pytest.raises(ModelError, match='need probabilities.* lack activation="softmax"'):
+            self.values("argmax", column, scores=np.array([[0.1, 0.2, 0.7], scores]))
+        assert self.values("argmax", scores=np.array([scores]))["argmax"][0] == np.argmax(scores)
+
+    def test_columns_may_be_named(self):
+        wanted = [
+            columns.expected_value(self.centres, name="Z"),
+            columns.expected_value(2 * self.centres, name="Z2"),
+            columns.std(self.centres, name="DZ"),
+            columns.quantiles(0.5, bin_centres=self.centres, name="Z_Q"),
+        ]
+        table = self.values(*wanted)
+        assert table.colnames[2:-1] == ["Z", "Z2", "DZ", "Z_Q0.5"]
+        assert_allclose(table["Z2"], 2 * table["Z"])
+        with pytest.raises(InputError, match="name must be the name of a column, got ''"):
+            columns.std(self.centres, name="")
 
 
 def test_imports_nothing_that_is_slow():
@@ -309,6 +349,8 @@ def test_imports_nothing_that_is_slow():
         ({"out": "a.txt"}, "out must end in one of .csv"),
         ({"out": "/nowhere/a.csv"}, "out must be in a folder that exists"),
         ({"bands": ["u", "g"]}, 'bands must be "last" or "first" without a template'),
+        ({"keep": []}, "keep must be a list of columns of the catalogue"),
+        ({"x": "angle", "y": "Y"}, "must have no unit, or pixel, got arcsec for angle"),
         ({"keep": "x"}, "keep must be a list of columns of the catalogue"),
         ({"keep": 5}, "keep must be a list of columns of the catalogue"),
         ({"ra": 5}, "must have one column 5"),
@@ -334,6 +376,7 @@ def test_imports_nothing_that_is_slow():
 def test_arguments_that_cannot_be(catalog, options, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     catalog["matrix"] = np.zeros((23, 2))
+    catalog["angle"] = np.ones(23) * u.arcsec
     with pytest.raises(InputError, match=message):
         predict_catalog(pixel_and_mean, catalog, **options)
     assert [*tmp_path.iterdir()] == []
@@ -354,7 +397,7 @@ def test_catalogues_that_cannot_be_read(catalog, monkeypatch, tmp_path):
 
 def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_path):
     catalog["image"] = np.zeros((23, 2, 2))
-    with pytest.raises(InputError, match=r"cannot be written to a\.csv"):
+    with pytest.raises(InputError, match=r"written to a\.csv, for its column\(s\) image:"):
         predict_catalog(pixel_and_mean, catalog, out=tmp_path / "a.csv")
 
 
@@ -365,7 +408,7 @@ def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_
             lambda batch: batch[0][:, 0, 0, :],
             r"returned \(4, 1\) for n_classes=2; expected \(4, 2\)",
         ),
-        (lambda batch: 1 / 0, r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*of the catalogue"),
+        (lambda batch: 1 / 0, r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*row.s. .*, .* of the catalogue"),
         ("no_such_module:make", "no_such_module:make failed"),
     ],
 )
@@ -449,7 +492,7 @@ class TestFilesThatAreRead:
 
     def test_text_that_fits_cannot_hold_is_refused_before_the_run(self, catalog, tmp_path):
         catalog["name"] = ["plain", *["Ångström"] * 22]
-        with pytest.raises(InputError, match=r"cannot be written to out\.fits"):
+        with pytest.raises(InputError, match=r"cannot be written to out\.fits, for .* name:"):
             predict_catalog(pixel_and_mean, catalog, out=tmp_path / "out.fits")
 
 
