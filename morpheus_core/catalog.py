@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from morpheus_core import checks
 from morpheus_core.alignment import check_alignment
 from morpheus_core.catalog_answers import RowPredictor, column_names
-from morpheus_core.catalog_batches import Cut, SetReader, Status
+from morpheus_core.catalog_batches import CUT, Cut, SetReader, Status
 from morpheus_core.catalog_folders import held, remove
 from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalog_sources import (
@@ -39,12 +39,15 @@ from morpheus_core.catalog_tables import (
 )
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
+from morpheus_core.descriptions import model_name
 from morpheus_core.errors import InputError, MorpheusWarning
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
+from morpheus_core.provenance import as_card_value, ascii_text
+from morpheus_core.version import __version__
 from morpheus_core.windows import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -94,8 +97,9 @@ def predict_catalog(
         is 1.
     model_inputs : array, path, HDU, NDData, or list of these
         The images of all rows, as for `predict`; masks are not heeded. Each sky position goes
-        through the world coordinates of each image, with all distortions, so images may differ in
-        pointing and size; their pixel scales must agree to 1 %. Or paths that name columns of the
+        through the world coordinates of each image, with all distortions, so images of a row may
+        differ in pointing and size; their pixel scales must agree to 1 %, their orientations to
+        three degrees. Or paths that name columns of the
         catalogue in braces, as `str.format` takes them, one set of files per row:
         ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
@@ -133,7 +137,7 @@ def predict_catalog(
         edge of an image it is the mean over those that there are.
     columns : list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
-        ``[columns.expected_value(bin_centres)]``. By default one column for each class.
+        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class.
     class_names : list of str, optional
         What classes are called; "class_0", "class_1", ... by default.
     keep : list of str, optional
@@ -159,24 +163,25 @@ def predict_catalog(
     Table
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
         "no position", "bad position" (text that is no angle, a declination beyond a pole, or
-        infinity), "missing file", "unreadable file" (damaged, without a sky position, of another
-        pixel scale, or smaller than a window), "off image", "at the edge" (``edges="skip"``),
-        "blank" (NaN in every pixel of every input) or "not finite" (what the model returned, or
-        what is derived of it, such as the entropy of scores that are no probabilities). Results of
-        all but "ok" are NaN, or masked if they are no floats.
+        infinity), "missing file", "unreadable file", "no world coordinates" (that are of use),
+        "other scale", "other orientation", "too small" (an image, for a window), "off image", "at
+        the edge" (``edges="skip"``), "blank" (NaN in every pixel of every input) or "not finite"
+        (what the model returned, or what is derived of it). Results of all but "ok" are NaN, or
+        masked if they are no floats. `meta` says of which run they are, as the headers of `predict`
+        do; a CSV file has no place for that.
 
     Raises
     ------
     InputError
-        If an argument, the catalogue, or an image of all rows cannot be used, or no row has a
-        position.
+        If an argument, the catalogue, or an image of all rows cannot be used, no row has a
+        position, or none lies on an image that can be read.
     ModelError, OutputError, WorkerError
         As `predict`.
 
     Warns
     -----
     MorpheusWarning
-        If some rows have no result, with counts.
+        If some rows have no result, with counts, or inputs show another sky at `x` and `y`.
 
     Notes
     -----
@@ -233,10 +238,12 @@ def predict_catalog(
         del positions, set_of_row
         opened.enter_context(held(place.directory))
         values, statuses = collect(run, predictor, rows.statuses)
+        refuse_no_answer(statuses, place)
         del run, rows  # memory that the table needs
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
+        result.meta.update(provenance_of(model, model_inputs, predictor, cut))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -385,6 +392,48 @@ def collect(
 
     run.run(take)
     return values, statuses
+
+
+#: What may be wrong with all rows that have a status.
+WAYS_OUT = {
+    Status.OFF_IMAGE: "are positions ICRS in degrees, right ascension and declination not swapped?",
+    Status.MISSING_FILE: "is the template right, and are its whole numbers whole in the catalogue?",
+}
+
+
+def refuse_no_answer(statuses: NDArray[np.uint8], place: Places) -> None:
+    """Raise if no row lies on an image that could be read; records of that are worth nothing."""
+    if not len(statuses) or np.isin(statuses, CUT).any():
+        return
+    remove(place.directory)
+    found, counts = np.unique(statuses, return_counts=True)
+    status = Status(found[counts.argmax()])
+    way_out = WAYS_OUT.get(status, "the log says what is wrong with the first of them")
+    raise InputError(
+        f"a row of the catalogue must lie on an image that can be read, got {counts.max()} of "
+        f'{len(statuses)} rows with status "{status.text}"; {way_out}'
+    )
+
+
+def provenance_of(
+    model: Model | str, model_inputs: ModelInputs, predictor: RowPredictor, cut: Cut
+) -> dict[str, Any]:
+    """Return how results came about, by keywords as in the headers of `predict`."""
+    inputs = {
+        f"INPUT{index}": ascii_text(os.fspath(source))
+        if isinstance(source, (str, os.PathLike))
+        else type(source).__name__
+        for index, source in enumerate(as_list(model_inputs))
+    }
+    return {
+        "CREATOR": f"morpheus_core {__version__}",
+        "MODEL": ascii_text(model_name(model)),
+        **inputs,
+        "WINDOW": as_card_value([*cut.window_shape]),
+        "EDGES": cut.edges,
+        "PADDING": as_card_value(cut.padding),
+        "APERTURE": as_card_value(predictor.aperture),
+    }
 
 
 def texts_of(statuses: NDArray[np.uint8]) -> NDArray[np.str_]:

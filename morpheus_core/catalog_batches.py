@@ -76,6 +76,8 @@ STATUS_OF_ERROR: dict[type[InputError], Status] = {
     OtherOrientationError: Status.OTHER_ORIENTATION,
     TooSmallError: Status.TOO_SMALL,
 }
+#: What becomes of rows that lie on an image that could be read.
+CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE)
 #: Sets of images of which the log says why they cannot be used; of the others, it says how many.
 MOST_COMPLAINTS = 5
 

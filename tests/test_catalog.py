@@ -100,11 +100,10 @@ def test_the_index_of_a_data_frame_is_a_column_if_it_has_a_name(catalog):
 
 
 def test_spreadsheets_mark_the_begin_of_a_file(catalog, expected, tmp_path):
-    text = "\n".join([",".join(catalog.colnames), *(",".join(map(str, row)) for row in catalog)])
-    (tmp_path / "a.csv").write_text(text.replace("OBJID,x,Y", "x,OBJID,Y", 1), "utf-8-sig")
-    table = predict_catalog(pixel_and_mean, tmp_path / "a.csv", x="OBJID")
-    assert_array_equal(table["class_0"], expected)
-    assert table.colnames[0] == "x"
+    path = tmp_path / "a.csv"
+    catalog["x", "Y"].write(path)
+    path.write_text(path.read_text(), "utf-8-sig")
+    assert_array_equal(predict_catalog(pixel_and_mean, path)["class_0"], expected)
 
 
 def test_pixels_may_have_their_unit(catalog, expected):
@@ -301,7 +300,7 @@ class TestDerivedColumns:
     @pytest.mark.parametrize("scores", [[15.0, 7, 6], [5.0, 1, -5], [0.2, 0.2, 0.2]])
     @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
     def test_scores_that_are_no_probabilities_are_refused(self, scores, column):
-        with pytest.raises(ModelError, match='need probabilities.* lack activation="softmax"'):
+        with pytest.raises(ModelError, match=r'need probabilities.* lack activation="softmax"'):
             self.values("argmax", column, scores=np.array([[0.1, 0.2, 0.7], scores]))
         assert self.values("argmax", scores=np.array([scores]))["argmax"][0] == np.argmax(scores)
 
@@ -317,6 +316,51 @@ class TestDerivedColumns:
         assert_allclose(table["Z2"], 2 * table["Z"])
         with pytest.raises(InputError, match="name must be the name of a column, got ''"):
             columns.std(self.centres, name="")
+
+
+class TestNoRowOnAnyImage:
+    """One mistake is the cause, and a file without a single answer would hide it."""
+
+    @pytest.mark.parametrize(
+        ("inputs", "x", "message"),
+        [
+            (IMAGE, 900.0, r'got 2 of 3 rows with status "off image"; are positions ICRS'),
+            ("{x}.fits", 5.0, r'got 2 of 3 rows with status "missing file"; is the template right'),
+        ],
+    )
+    def test_is_an_error(self, tmp_path, monkeypatch, inputs, x, message):
+        monkeypatch.chdir(tmp_path)
+        catalog = Table({"x": [x, x, np.nan], "y": [3.0, 3, 3]})
+        with pytest.raises(InputError, match=message):
+            predict_catalog(pixel_and_mean, catalog, inputs=inputs, out="a.csv")
+        assert [*tmp_path.iterdir()] == []
+
+    def test_is_none_where_pixels_are_blank(self):
+        blank = np.full((9, 9), np.nan)
+        with pytest.warns(MorpheusWarning, match="1 of 1 rows have no result: 1 blank"):
+            predict_catalog(pixel_and_mean, Table({"x": [4], "y": [4]}), inputs=blank)
+
+
+def test_the_table_says_how_it_came_about(catalog, tmp_path):
+    fits.writeto(tmp_path / "image.fits", IMAGE)
+    catalog.meta["SURVEY"] = "ours"
+    path = tmp_path / "image.fits"
+    predict_catalog(
+        pixel_and_mean, catalog, inputs=[path, IMAGE], shape=(3, 5), out=tmp_path / "a.fits"
+    )
+    meta = Table.read(tmp_path / "a.fits").meta
+    assert meta["CREATOR"].startswith("morpheus_core ")
+    assert meta["MODEL"] == "test_catalog.pixel_and_mean"
+    assert (meta["INPUT0"], meta["INPUT1"]) == (str(path), "ndarray")
+    assert (meta["WINDOW"], meta["EDGES"], meta["SURVEY"]) == ("3 x 5", "shift", "ours")
+    assert "MODEL" not in catalog.meta
+
+
+def test_a_network_of_pytorch_needs_an_adapter(catalog, tmp_path):
+    network = require("torch").nn.Conv2d(1, 2, 3)
+    for options in ({}, {"work_dir": tmp_path / "work"}):
+        with pytest.raises(ModelError, match=r"wrap a network .* adapters\.torch_model"):
+            predict_catalog(network, catalog, **options)
 
 
 def test_imports_nothing_that_is_slow():
@@ -408,7 +452,10 @@ def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_
             lambda batch: batch[0][:, 0, 0, :],
             r"returned \(4, 1\) for n_classes=2; expected \(4, 2\)",
         ),
-        (lambda batch: 1 / 0, r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*row.s. .*, .* of the catalogue"),
+        (
+            lambda batch: 1 / 0,
+            r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*row.s. .*, .* of the catalogue",
+        ),
         ("no_such_module:make", "no_such_module:make failed"),
     ],
 )

@@ -184,8 +184,8 @@ def test_windows_beyond_the_image_are_skipped():
 
 @pytest.mark.parametrize("place", [(-0.6, 4), (40.6, 4), (4, -0.6), (4, 29.6), (1e9, 1e9)])
 def test_positions_off_the_image_have_no_window(place):
-    with pytest.warns(MorpheusWarning, match="1 off image"):
-        assert cut([place], (3, 3), edges="pad") == [[]]
+    with pytest.raises(InputError, match='1 of 1 rows with status "off image"'):
+        cut([place], (3, 3), edges="pad")
 
 
 def test_inputs_may_differ_in_pointing_and_size():
