@@ -245,7 +245,10 @@ class TestInterruptedRuns:
         ("options", "names"),
         [
             ({"edges": "skip"}, r'edges \("skip" in place of "shift"\)'),
-            ({"columns": ["entropy"]}, r'columns \(\["entropy"\] in place of \["class_0"\]\), derived'),
+            (
+                {"columns": ["entropy"]},
+                r'columns \(\["entropy"\] in place of \["class_0"\]\), derived',
+            ),
             ({"output_dtype": "float64"}, r'output_dtype \("float64" in place of "float32"\)'),
         ],
     )
