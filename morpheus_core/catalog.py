@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from morpheus_core import checks
 from morpheus_core.alignment import check_alignment
 from morpheus_core.catalog_answers import RowPredictor, column_names
-from morpheus_core.catalog_batches import CUT, Cut, SetReader, Status
+from morpheus_core.catalog_batches import Cut, SetReader
 from morpheus_core.catalog_folders import held, remove
 from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalog_sources import (
@@ -28,6 +26,7 @@ from morpheus_core.catalog_sources import (
     is_template,
     name_files,
 )
+from morpheus_core.catalog_statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalog_tables import (
     Positions,
     find_positions,
@@ -39,21 +38,17 @@ from morpheus_core.catalog_tables import (
 )
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
-from morpheus_core.descriptions import model_name
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
-from morpheus_core.provenance import as_card_value, ascii_text
-from morpheus_core.version import __version__
+from morpheus_core.provenance import catalog_provenance
 from morpheus_core.windows import PADDINGS, Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-logger = logging.getLogger("morpheus_core")
 
 
 def predict_catalog(
@@ -99,8 +94,8 @@ def predict_catalog(
         The images of all rows, as for `predict`; masks are not heeded. Each sky position goes
         through the world coordinates of each image, with all distortions, so images of a row may
         differ in pointing and size; their pixel scales must agree to 1 %, their orientations to
-        three degrees. Or paths that name columns of the
-        catalogue in braces, as `str.format` takes them, one set of files per row:
+        three degrees. Or paths that name columns of the catalogue in braces, as `str.format` takes
+        them, one set of files per row:
         ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
@@ -238,12 +233,12 @@ def predict_catalog(
         del positions, set_of_row
         opened.enter_context(held(place.directory))
         values, statuses = collect(run, predictor, rows.statuses)
-        refuse_no_answer(statuses, place)
+        refuse_no_answer(statuses, place.directory)
         del run, rows  # memory that the table needs
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
-        result.meta.update(provenance_of(model, model_inputs, predictor, cut))
+        result.meta.update(catalog_provenance(model, model_inputs, bands, predictor, cut))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -342,9 +337,11 @@ def find_sources(
 ) -> tuple[Sources, Int64, list[Image] | None]:
     """Return where rows are cut from, and the images, open, if all rows have the same."""
     names = list(bands) if isinstance(bands, (list, tuple)) else []
-    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     inputs = as_list(model_inputs)
     templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    if templates and isinstance(bands, str) and bands not in BANDS:
+        raise InputError(f"bands of a template must be a list, {list(bands)!r}, got {bands!r}")
+    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     if templates:
         if len(templates) < len(inputs):
             raise InputError("model_inputs must all be templates with fields, or none of them")
@@ -392,67 +389,3 @@ def collect(
 
     run.run(take)
     return values, statuses
-
-
-#: What may be wrong with all rows that have a status.
-WAYS_OUT = {
-    Status.OFF_IMAGE: "are positions ICRS in degrees, right ascension and declination not swapped?",
-    Status.MISSING_FILE: "is the template right, and are its whole numbers whole in the catalogue?",
-}
-
-
-def refuse_no_answer(statuses: NDArray[np.uint8], place: Places) -> None:
-    """Raise if no row lies on an image that could be read; records of that are worth nothing."""
-    if not len(statuses) or np.isin(statuses, CUT).any():
-        return
-    remove(place.directory)
-    found, counts = np.unique(statuses, return_counts=True)
-    status = Status(found[counts.argmax()])
-    way_out = WAYS_OUT.get(status, "the log says what is wrong with the first of them")
-    raise InputError(
-        f"a row of the catalogue must lie on an image that can be read, got {counts.max()} of "
-        f'{len(statuses)} rows with status "{status.text}"; {way_out}'
-    )
-
-
-def provenance_of(
-    model: Model | str, model_inputs: ModelInputs, predictor: RowPredictor, cut: Cut
-) -> dict[str, Any]:
-    """Return how results came about, by keywords as in the headers of `predict`."""
-    inputs = {
-        f"INPUT{index}": ascii_text(os.fspath(source))
-        if isinstance(source, (str, os.PathLike))
-        else type(source).__name__
-        for index, source in enumerate(as_list(model_inputs))
-    }
-    return {
-        "CREATOR": f"morpheus_core {__version__}",
-        "MODEL": ascii_text(model_name(model)),
-        **inputs,
-        "WINDOW": as_card_value([*cut.window_shape]),
-        "EDGES": cut.edges,
-        "PADDING": as_card_value(cut.padding),
-        "APERTURE": as_card_value(predictor.aperture),
-    }
-
-
-def texts_of(statuses: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """Return what the table says of statuses."""
-    return np.array([status.text for status in Status])[statuses]
-
-
-def summarize(statuses: NDArray[np.uint8]) -> None:
-    """Log how many rows have which status, and warn if some have no result."""
-    counts = [
-        f"{count} {Status(status).text}"
-        for status, count in zip(*np.unique(statuses, return_counts=True), strict=True)
-    ]
-    logger.info("%d rows: %s", len(statuses), ", ".join(counts))
-    without = int(np.count_nonzero(statuses))
-    if without:
-        warnings.warn(
-            f"{without} of {len(statuses)} rows have no result: {', '.join(counts)}; see the "
-            f"column status",
-            MorpheusWarning,
-            stacklevel=3,
-        )

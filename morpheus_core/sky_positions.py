@@ -24,6 +24,8 @@ Float64 = NDArray[np.float64]
 SCALE_TOLERANCE = 0.01
 #: Degrees by which inputs may be turned against each other.
 ROTATION_TOLERANCE = 3
+#: Pixels of one image within a pixel of another; more lie between the ends of a turn of the sky.
+LONGEST_STEP = 2
 #: Pixels: where the iteration that inverts a distortion ends.
 CONVERGENCE = 1e-8
 #: Pixels by which a position may be missed on the way to the image and back.
@@ -197,8 +199,7 @@ def turn_between(first: WCS, second: WCS, shape: tuple[int, int]) -> float:
     """Return by how many degrees the second image is turned, NaN if it is mirrored.
 
     Both are compared at the centre of the first, without distortions, which mean nothing beyond
-    the borders of the second. 0 where one has no pixels for that part of the sky: then no position
-    is on both.
+    the borders of the second. 0 where one has no pixels for that part of the sky, or is cut there.
     """
     from astropy.coordinates import SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
@@ -213,9 +214,10 @@ def turn_between(first: WCS, second: WCS, shape: tuple[int, int]) -> float:
         found = np.array(second.wcs_world2pix(*asked, 0))
     except Exception:  # frames and projections have many classes, and positions say more of it
         return 0.0
-    (along_x, down_x), (along_y, down_y) = found[:, 1:] - found[:, :1]
-    if not np.isfinite(found).all():
+    steps = found[:, 1:] - found[:, :1]
+    if not np.abs(steps).max() < LONGEST_STEP:
         return 0.0
+    (along_x, down_x), (along_y, down_y) = steps
     if along_x * down_y < down_x * along_y:
         return np.nan
     return float(np.degrees(np.arctan2(along_y - down_x, along_x + down_y)))

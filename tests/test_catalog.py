@@ -353,6 +353,7 @@ def test_the_table_says_how_it_came_about(catalog, tmp_path):
     assert meta["MODEL"] == "test_catalog.pixel_and_mean"
     assert (meta["INPUT0"], meta["INPUT1"]) == (str(path), "ndarray")
     assert (meta["WINDOW"], meta["EDGES"], meta["SURVEY"]) == ("3 x 5", "shift", "ours")
+    assert (meta["BANDS"], meta["APERTURE"]) == ("last", "none")
     assert "MODEL" not in catalog.meta
 
 
@@ -410,6 +411,10 @@ def test_imports_nothing_that_is_slow():
         ({"inputs": "{OBJID!x}.fits"}, "must fit the values of OBJID: Unknown conversion"),
         ({"inputs": "{OBJID}-{.fits"}, "must have names in braces"),
         ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
+        (
+            {"inputs": "{OBJID}-{band}.fits", "bands": "ur"},
+            r"bands of a template must be a list, \['u', 'r'\], got 'ur'",
+        ),
         ({"inputs": "{name:06d}.fits"}, "must fit the values of name"),
         ({"inputs": ["{OBJID}.fits", IMAGE]}, "must all be templates"),
         ({"inputs": IMAGE[:2]}, "must not be smaller than a window"),
