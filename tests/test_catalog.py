@@ -335,6 +335,16 @@ class TestNoRowOnAnyImage:
             predict_catalog(pixel_and_mean, catalog, inputs=inputs, out="a.csv")
         assert [*tmp_path.iterdir()] == []
 
+    def test_is_an_error_of_other_processes_too(self, tmp_path):
+        catalog = Table({"x": [900.0] * 3, "y": [3.0] * 3})
+        fits.writeto(tmp_path / "image.fits", IMAGE)
+        with pytest.raises(InputError, match='got 3 of 3 rows with status "off image"'):
+            predict_catalog(
+                pixel_and_mean, catalog, inputs=tmp_path / "image.fits", cpus=2,
+                out=tmp_path / "a.csv",
+            )  # fmt: skip
+        assert [path.name for path in tmp_path.iterdir()] == ["image.fits"]
+
     def test_is_none_where_pixels_are_blank(self):
         blank = np.full((9, 9), np.nan)
         with pytest.warns(MorpheusWarning, match="1 of 1 rows have no result: 1 blank"):
@@ -410,7 +420,7 @@ def test_imports_nothing_that_is_slow():
         ({"inputs": "{OBJID:{x}}.fits"}, "must not have braces within braces, got OBJID:"),
         ({"inputs": "{OBJID!x}.fits"}, "must fit the values of OBJID: Unknown conversion"),
         ({"inputs": "{OBJID}-{.fits"}, "must have names in braces"),
-        ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
+        ({"inputs": "{OBJID}-{band}.fits"}, r"need each other, got \{band\} and no list"),
         (
             {"inputs": "{OBJID}-{band}.fits", "bands": "ur"},
             r"bands of a template must be a list, \['u', 'r'\], got 'ur'",
