@@ -25,7 +25,7 @@ CHECKS: tuple[CheckWcs, ...] = ("warn", "error", "ignore")
 TOLERANCE = 0.1
 
 
-def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
+def check_alignment(images: Sequence[Image], check: CheckWcs, stacklevel: int = 5) -> None:
     """Compare the sky positions of images with those of the first that has some.
 
     Parameters
@@ -34,6 +34,8 @@ def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
         Of the same height and width.
     check : {"warn", "error", "ignore"}
         What to do if two are apart by more than a tenth of a pixel anywhere.
+    stacklevel : int
+        How far up the user's call is, as for `warnings.warn`.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def check_alignment(images: Sequence[Image], check: CheckWcs) -> None:
             )
             if check == "error":
                 raise InputError(message)
-            warnings.warn(message, MorpheusWarning, stacklevel=5)
+            warnings.warn(message, MorpheusWarning, stacklevel=stacklevel)
 
 
 def largest_offset(first: WCS, second: WCS, shape: tuple[int, int]) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
+from morpheus_core.alignment import check_alignment
 from morpheus_core.catalog_answers import RowPredictor, column_names
-from morpheus_core.catalog_batches import Cut, SetReader, Status
+from morpheus_core.catalog_batches import Cut, SetReader
 from morpheus_core.catalog_folders import held, remove
 from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalog_sources import (
@@ -27,6 +26,7 @@ from morpheus_core.catalog_sources import (
     is_template,
     name_files,
 )
+from morpheus_core.catalog_statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalog_tables import (
     Positions,
     find_positions,
@@ -38,18 +38,17 @@ from morpheus_core.catalog_tables import (
 )
 from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
+from morpheus_core.provenance import catalog_provenance
 from morpheus_core.windows import PADDINGS, Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-logger = logging.getLogger("morpheus_core")
 
 
 def predict_catalog(
@@ -93,9 +92,10 @@ def predict_catalog(
         is 1.
     model_inputs : array, path, HDU, NDData, or list of these
         The images of all rows, as for `predict`; masks are not heeded. Each sky position goes
-        through the world coordinates of each image, with all distortions, so images may differ in
-        pointing and size; their pixel scales must agree to 1 %. Or paths that name columns of the
-        catalogue in braces, as `str.format` takes them, one set of files per row:
+        through the world coordinates of each image, with all distortions, so images of a row may
+        differ in pointing and size; their pixel scales must agree to 1 %, their orientations to
+        three degrees. Or paths that name columns of the catalogue in braces, as `str.format` takes
+        them, one set of files per row:
         ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
@@ -132,7 +132,7 @@ def predict_catalog(
         edge of an image it is the mean over those that there are.
     columns : list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
-        ``[columns.expected_value(bin_centres)]``. By default one column for each class.
+        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class.
     class_names : list of str, optional
         What classes are called; "class_0", "class_1", ... by default.
     keep : list of str, optional
@@ -158,24 +158,25 @@ def predict_catalog(
     Table
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
         "no position", "bad position" (text that is no angle, a declination beyond a pole, or
-        infinity), "missing file", "unreadable file" (damaged, without a sky position, of another
-        pixel scale, or smaller than a window), "off image", "at the edge" (``edges="skip"``),
-        "blank" (NaN in every pixel of every input) or "not finite" (what the model returned, or
-        what is derived of it, such as the entropy of scores that are no probabilities). Results of
-        all but "ok" are NaN, or masked if they are no floats.
+        infinity), "missing file", "unreadable file", "no world coordinates" (that are of use),
+        "other scale", "other orientation", "too small" (an image, for a window), "off image", "at
+        the edge" (``edges="skip"``), "blank" (NaN in every pixel of every input) or "not finite"
+        (what the model returned, or what is derived of it). Results of all but "ok" are NaN, or
+        masked if they are no floats. `meta` says of which run they are, as the headers of `predict`
+        do; a CSV file has no place for that.
 
     Raises
     ------
     InputError
-        If an argument, the catalogue, or an image of all rows cannot be used, or no row has a
-        position.
+        If an argument, the catalogue, or an image of all rows cannot be used, no row has a
+        position, or none lies on an image that can be read.
     ModelError, OutputError, WorkerError
         As `predict`.
 
     Warns
     -----
     MorpheusWarning
-        If some rows have no result, with counts.
+        If some rows have no result, with counts, or inputs show another sky at `x` and `y`.
 
     Notes
     -----
@@ -223,6 +224,8 @@ def predict_catalog(
         rows = in_order(positions, set_of_row)
         if images is not None:
             list(SetReader(images, cut).pieces(rows.to_run[:1]))  # or refused
+        if not cut.on_sky:
+            warn_of_other_sky(images, sources, rows.to_run)
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, input_paths(catalog, sources, images or ()))
@@ -230,10 +233,12 @@ def predict_catalog(
         del positions, set_of_row
         opened.enter_context(held(place.directory))
         values, statuses = collect(run, predictor, rows.statuses)
+        refuse_no_answer(statuses, place.directory)
         del run, rows  # memory that the table needs
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
+        result.meta.update(catalog_provenance(model, model_inputs, bands, predictor, cut))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -332,9 +337,11 @@ def find_sources(
 ) -> tuple[Sources, Int64, list[Image] | None]:
     """Return where rows are cut from, and the images, open, if all rows have the same."""
     names = list(bands) if isinstance(bands, (list, tuple)) else []
-    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     inputs = as_list(model_inputs)
     templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    if templates and isinstance(bands, str) and bands not in BANDS:
+        raise InputError(f"bands of a template must be a list, {list(bands)!r}, got {bands!r}")
+    layout = "last" if names else checks.one_of("bands", bands, BANDS)
     if templates:
         if len(templates) < len(inputs):
             raise InputError("model_inputs must all be templates with fields, or none of them")
@@ -343,6 +350,17 @@ def find_sources(
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
     images = common_images(model_inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
+
+
+def warn_of_other_sky(images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]) -> None:
+    """Warn if inputs show another sky in the same pixels; of a template, those of the first row."""
+    with ExitStack() as opened:
+        if images is None and len(rows):
+            try:
+                images = opened.enter_context(sources.open(int(rows["set"][0])))
+            except InputError:  # which becomes the status of its rows
+                return
+        check_alignment(images or (), "warn", stacklevel=4)
 
 
 def kept(table: Table, keep: Any) -> Table:
@@ -371,25 +389,3 @@ def collect(
 
     run.run(take)
     return values, statuses
-
-
-def texts_of(statuses: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """Return what the table says of statuses."""
-    return np.array([status.text for status in Status])[statuses]
-
-
-def summarize(statuses: NDArray[np.uint8]) -> None:
-    """Log how many rows have which status, and warn if some have no result."""
-    counts = [
-        f"{count} {Status(status).text}"
-        for status, count in zip(*np.unique(statuses, return_counts=True), strict=True)
-    ]
-    logger.info("%d rows: %s", len(statuses), ", ".join(counts))
-    without = int(np.count_nonzero(statuses))
-    if without:
-        warnings.warn(
-            f"{without} of {len(statuses)} rows have no result: {', '.join(counts)}; see the "
-            f"column status",
-            MorpheusWarning,
-            stacklevel=3,
-        )

@@ -13,8 +13,13 @@ from morpheus_core.catalog_batches import RowBatch, Skipped, Status
 from morpheus_core.catalog_journal import record_type
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
-from morpheus_core.models import Model, as_float, failure, given, to_numpy
+from morpheus_core.models import ROUNDING, Model, as_float, failure, given, to_numpy
 from morpheus_core.sky_positions import Float64
+
+#: Rows that are named where a model fails.
+NAMED_ROWS = 5
+#: How far from 1 the sum of many probabilities may be that were rounded to float16.
+SUM_ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class RowPredictor:
             return records
         scores = self._scores(batch)
         finite = np.isfinite(scores).all(axis=1)
+        self._refuse_no_probabilities(scores[finite])
         values = [column.of_scores(scores[finite]) for column in self.columns]
         with np.errstate(over="ignore"):
             records["values"][finite] = np.hstack(values)
@@ -89,14 +95,16 @@ class RowPredictor:
         except ModelError:  # which says it all
             raise
         except Exception as error:
-            place = f"rows {batch.rows.min()} to {batch.rows.max()} of the catalogue"
-            raise failure(error, f"{given(batch.windows)}, {place}") from error
+            rows = ", ".join(map(str, batch.rows[:NAMED_ROWS]))
+            more = f" and {len(batch) - NAMED_ROWS} more" if len(batch) > NAMED_ROWS else ""
+            place = f"row(s) {rows}{more} of the catalogue"
+            raise failure(error, f"{given(batch.windows)}, {place}", self.model) from error
         predictions = as_float(answer)
         size, count = len(batch), len(self.class_names)
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):
             predictions = predictions[..., np.newaxis]
         if predictions.shape == (size, *self.window_shape, count):
-            return self._at_positions(predictions, batch.offsets).astype(np.float64)
+            return self._at_positions(predictions, batch).astype(np.float64)
         if predictions.shape != (size, count):
             raise ModelError(
                 f"model returned {predictions.shape} for n_classes={count}; expected "
@@ -109,15 +117,31 @@ class RowPredictor:
             )
         return predictions.astype(np.float64)
 
-    def _at_positions(self, predictions: NDArray[Any], offsets: Float64) -> NDArray[Any]:
+    def _refuse_no_probabilities(self, scores: Float64) -> None:
+        """Raise if columns need probabilities, and scores are none."""
+        names = [name for one in self.columns if one.of_probabilities for name in one.names]
+        sums = scores.sum(axis=1)
+        is_none = (scores < -ROUNDING).any(axis=1) | ((abs(sums - 1) > SUM_ROUNDING) & (sums != 0))
+        if names and is_none.any():
+            first = scores[is_none][0]
+            raise ModelError(
+                f"{', '.join(names)} need probabilities, >= 0 and with a sum of 1, got scores from "
+                f"{first.min():g} to {first.max():g} with a sum of {first.sum():g}; does the model "
+                f'lack activation="softmax"? Or divide its scores by their sum'
+            )
+
+    def _at_positions(self, predictions: NDArray[Any], batch: RowBatch) -> NDArray[Any]:
         """Return the prediction of the pixel at each position, or the mean around it."""
-        nearest = np.ceil(offsets - 0.5).astype(np.int64)
+        nearest = np.ceil(batch.offsets - 0.5).astype(np.int64)
         if self.aperture is None:
             return np.asarray(predictions[np.arange(len(predictions)), *nearest])
-        rows, columns = (np.arange(length) for length in self.window_shape)
-        away_rows = (rows - offsets[0][:, np.newaxis])[:, :, np.newaxis]
-        away_columns = (columns - offsets[1][:, np.newaxis])[:, np.newaxis, :]
-        within = away_rows**2 + away_columns**2 <= self.aperture**2
+        squares = []
+        for axis, length in enumerate(self.window_shape):
+            pixels, offsets = np.arange(length), batch.offsets[axis, :, np.newaxis]
+            first, stop = batch.borders[:, axis, :, np.newaxis]
+            in_image = (pixels >= first) & (pixels < stop)
+            squares.append(np.where(in_image, (pixels - offsets) ** 2, np.inf))
+        within = squares[0][:, :, np.newaxis] + squares[1][:, np.newaxis, :] <= self.aperture**2
         within[np.arange(len(within)), *nearest] = True
         sums = np.where(within[..., np.newaxis], predictions, 0).sum(axis=(1, 2), dtype=float)
         return np.asarray(sums / within.sum(axis=(1, 2))[:, np.newaxis])

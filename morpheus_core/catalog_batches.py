@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,14 +18,23 @@ from morpheus_core.catalog_sources import MissingFileError
 from morpheus_core.catalog_windows import (
     CatalogEdges,
     Int64,
+    TooSmallError,
     WindowReader,
+    borders_of,
     corners_of,
     is_inside,
     shifted,
 )
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.sky_positions import Float64, SkyToPixels, is_on
+from morpheus_core.sky_positions import (
+    Float64,
+    NoSkyPositionError,
+    OtherOrientationError,
+    OtherScaleError,
+    SkyToPixels,
+    is_on,
+)
 from morpheus_core.windows import Padding
 
 logger = logging.getLogger("morpheus_core")
@@ -47,11 +57,29 @@ class Status(IntEnum):
     BLANK = 6
     NOT_FINITE = 7
     BAD_POSITION = 8
+    NO_WORLD_COORDINATES = 9
+    OTHER_SCALE = 10
+    OTHER_ORIENTATION = 11
+    TOO_SMALL = 12
 
     @property
     def text(self) -> str:
         """What the table says."""
         return "ok" if self is Status.OK else self.name.lower().replace("_", " ")
+
+
+#: What becomes of the rows of a set of images that cannot be used, if not UNREADABLE_FILE.
+STATUS_OF_ERROR: dict[type[InputError], Status] = {
+    MissingFileError: Status.MISSING_FILE,
+    NoSkyPositionError: Status.NO_WORLD_COORDINATES,
+    OtherScaleError: Status.OTHER_SCALE,
+    OtherOrientationError: Status.OTHER_ORIENTATION,
+    TooSmallError: Status.TOO_SMALL,
+}
+#: What becomes of rows that lie on an image that could be read.
+CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE)
+#: Sets of images of which the log says why they cannot be used; of the others, it says how many.
+MOST_COMPLAINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +105,21 @@ class RowBatch:
         Their numbers in the catalogue.
     offsets : ndarray, (2, rows)
         Row and column of the position in the window of the first input.
+    borders : ndarray of int64, (2, 2, rows)
+        First row and column of that window that lie in the image, and those after the last.
     """
 
     windows: list[NDArray[Any]]
     rows: Int64
     offsets: Float64
+    borders: Int64
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, part: slice | NDArray[np.bool_]) -> RowBatch:
         windows = [window[part] for window in self.windows]
-        return RowBatch(windows, self.rows[part], self.offsets[:, part])
+        return RowBatch(windows, self.rows[part], self.offsets[:, part], self.borders[..., part])
 
     @property
     def kind(self) -> list[Any]:
@@ -154,19 +185,46 @@ def joined(batches: Sequence[RowBatch]) -> RowBatch:
     return RowBatch(
         [np.concatenate(windows) for windows in zip(*(b.windows for b in batches), strict=True)],
         np.concatenate([batch.rows for batch in batches]),
-        np.concatenate([batch.offsets for batch in batches], axis=1),
+        np.concatenate([batch.offsets for batch in batches], axis=-1),
+        np.concatenate([batch.borders for batch in batches], axis=-1),
     )
 
 
 def pieces_of(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
     """Yield what becomes of the rows, set by set."""
+    complaints = Complaints()
     ends = np.flatnonzero(rows["set"][1:] != rows["set"][:-1]) + 1
     for start, stop in pairwise([0, *ends, len(rows)]):
         if stop > start:
-            yield from pieces_of_set(rows[start:stop], cut, open_set)
+            yield from pieces_of_set(rows[start:stop], cut, open_set, complaints.add)
+    complaints.end()
 
 
-def pieces_of_set(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[RowBatch | Skipped]:
+class Complaints:
+    """Logs why the first sets of images cannot be used, and counts the others."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Status] = Counter()
+
+    def add(self, n_rows: int, status: Status, error: InputError) -> None:
+        """Take what is wrong with a set of so many rows."""
+        self._counts[status] += 1
+        if self._counts.total() <= MOST_COMPLAINTS:
+            logger.warning("rows of the catalogue without result: %d, since %s", n_rows, error)
+
+    def end(self) -> None:
+        """Say how many there were, unless all have been told."""
+        if self._counts.total() > MOST_COMPLAINTS:
+            counts = ", ".join(f"{count} {one.text}" for one, count in self._counts.items())
+            logger.warning("sets of images that could not be used, in all: %s", counts)
+
+
+def pieces_of_set(
+    rows: NDArray[Any],
+    cut: Cut,
+    open_set: OpenSet,
+    on_error: Callable[[int, Status, InputError], object],
+) -> Iterator[RowBatch | Skipped]:
     """Yield what becomes of rows of one set; one that cannot be read stops no other."""
     first, given = 0, [np.empty(0, np.int64)]
     try:
@@ -179,9 +237,9 @@ def pieces_of_set(rows: NDArray[Any], cut: Cut, open_set: OpenSet) -> Iterator[R
                     yield piece
     except InputError as error:
         left = np.setdiff1d(rows["row"][first:], np.concatenate(given))
-        logger.warning("%d rows of the catalogue have no result: %s", len(left), error)
-        missing = isinstance(error, MissingFileError)
-        yield Skipped(left, Status.MISSING_FILE if missing else Status.UNREADABLE_FILE)
+        status = STATUS_OF_ERROR.get(type(error), Status.UNREADABLE_FILE)
+        on_error(len(left), status, error)
+        yield Skipped(left, status)
 
 
 class SetReader:
@@ -245,8 +303,10 @@ class SetReader:
                 reader.windows(one[:, part])
                 for reader, one in zip(self._readers, corners, strict=True)
             ]
-            offsets = positions[0][:, part] - corners[0][:, part]
-            yield from without_blank(RowBatch(windows, rows[part], offsets))
+            corner = corners[0][:, part]
+            offsets = positions[0][:, part] - corner
+            borders = borders_of(corner, self._images[0], cut.window_shape)
+            yield from without_blank(RowBatch(windows, rows[part], offsets, borders))
 
 
 def without_blank(batch: RowBatch) -> Iterator[RowBatch | Skipped]:

@@ -40,6 +40,8 @@ from morpheus_core.workspace import LOG, Workspace, clear, write_whole
 
 logger = logging.getLogger("morpheus_core")
 
+#: Characters of values that are shown.
+LONGEST_VALUE = 40
 #: Rows that a resumed run tries again.
 TRIED_AGAIN = (Status.MISSING_FILE, Status.UNREADABLE_FILE)
 
@@ -179,7 +181,7 @@ class CatalogRun:
         before = np.load(file_states_path(workspace))
         changed = self._rows["row"][(states != before).any(axis=(1, 2))[self._rows["set"]]]
         if len(changed):
-            logger.warning("%d rows are run again: their files have changed", len(changed))
+            logger.warning("rows run again, since their files have changed: %d", len(changed))
 
         def counts(records: NDArray[Any]) -> NDArray[np.bool_]:
             tried_again = np.isin(records["status"], TRIED_AGAIN)
@@ -217,7 +219,7 @@ class CatalogRun:
         return {
             "version": __version__,
             "catalog": hashlib.sha256(self._rows.data).hexdigest(),
-            "arguments": json.loads(json.dumps(asdict(job.cut))),
+            **json.loads(json.dumps(asdict(job.cut))),
             "columns": job.predictor.names,
             "derived": hashlib.sha256(pickle_model(job.predictor.columns)).hexdigest(),
             "output_dtype": job.predictor.dtype,
@@ -307,12 +309,23 @@ def refuse_other_run(path: Path, fingerprint: dict[str, Any]) -> None:
         stored = json.loads(path.read_text())
     except ValueError as error:
         raise OutputError(f"{path} is damaged, so that run cannot be continued") from error
-    changed = [name for name in fingerprint if stored.get(name) != fingerprint[name]]
+    changed = [
+        change_of(name, stored.get(name), value)
+        for name, value in fingerprint.items()
+        if stored.get(name) != value
+    ]
     if changed:
         raise InputError(
             f"resume=True needs the arguments and inputs of the run in {path.parent.parent}, got "
             f"other {', '.join(changed)}; give those, or begin a new run in another work_dir"
         )
+
+
+def change_of(name: str, before: Any, now: Any) -> str:
+    """Name an argument that has changed, with its values if they are short, as digests are not."""
+    texts = [json.dumps(value) for value in (now, before)]
+    short = max(map(len, texts)) <= LONGEST_VALUE
+    return f"{name} ({texts[0]} in place of {texts[1]})" if short else name
 
 
 def state_of(path: Path) -> tuple[int, int]:

@@ -215,8 +215,9 @@ def refuse_fields(names: Sequence[str], table: Table, banded: bool, bands: Seque
             f'part of a name are doubled, "{{{{"'
         )
     if banded != bool(bands):
+        got = f"bands={bands!r} and no {{band}}" if bands else "{band} and no list"
         raise InputError(
-            f"a template with {{band}} and a list of bands need each other, got bands={bands!r}; "
+            f"a template with {{band}} and a list of bands need each other, got {got}; "
             f'bands=["g", "r"] gives one input per band'
         )
 

@@ -36,6 +36,8 @@ READABLE = {
     ".votable": "votable",
     ".parquet": "parquet",
 }
+#: What astropy calls units of pixel positions.
+PIXEL_UNITS = ("", "pix", "pixel")
 WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
 
 
@@ -85,7 +87,8 @@ def read_catalog(catalog: Any) -> Table:
         return catalog.copy(copy_data=False)
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
         try:
-            return Table.from_pandas(catalog)
+            is_named = any(name is not None for name in catalog.index.names)
+            return Table.from_pandas(catalog.reset_index() if is_named else catalog)
         except Exception as error:  # columns that are called 0, 1, ..., for instance
             raise InputError(
                 f"the catalogue cannot be made a table of astropy: {type(error).__name__}: {error}"
@@ -106,7 +109,9 @@ def read_file(path: Path) -> Table:
         with warnings.catch_warnings():
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
-            return Table.read(path, format=file_format)
+            # Spreadsheets put an invisible character before the first column's name.
+            encoding = {"encoding": "utf-8-sig"} if path.suffix.lower() == ".csv" else {}
+            return Table.read(path, format=file_format, **encoding)
     except Exception as error:  # every format has classes of its own
         raise InputError(f"the catalogue {path} cannot be read: {error}") from error
 
@@ -230,6 +235,12 @@ def read_angles(column: Any, degrees_per_hour: float) -> Float64:
 
 def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
     """Read pixel positions."""
+    for column in (columns, rows):
+        if str(getattr(column, "unit", None) or "") not in PIXEL_UNITS:
+            raise InputError(
+                f"positions in pixels must have no unit, or pixel, got {column.unit} for "
+                f"{column.info.name}; pass sky positions as ra= and dec="
+            )
     return Positions(False, numbers(columns) - origin, numbers(rows) - origin)
 
 
@@ -264,7 +275,8 @@ def refuse_names(table: Table, names: Sequence[str]) -> None:
         if name.lower() in seen:
             raise InputError(
                 f"columns of the result must differ, got {name} beside {seen[name.lower()]}; "
-                f"rename it in the catalogue, or leave it out with keep="
+                f"rename it in the catalogue, leave it out with keep=, or give a column of "
+                f"morpheus_core.columns another name="
             )
         seen[name.lower()] = name
 
@@ -279,10 +291,24 @@ def refuse_unwritable(table: Table, path: Path) -> None:
             if texts:  # of which any row may hold what the format cannot
                 table[texts].write(Path(directory) / f"texts{path.suffix}", format=file_format)
         except Exception as error:  # every format has classes of its own
+            names = [name for name in table.colnames if not is_writable(table, name, path)]
             raise InputError(
-                f"the catalogue cannot be written to {path.name}: {error}; leave out columns with "
-                f"keep=, or choose another format"
+                f"the catalogue cannot be written to {path.name}, for its column(s) "
+                f"{', '.join(names)}: {error}; leave out columns with keep=, or choose another "
+                f"format"
             ) from error
+
+
+def is_writable(table: Table, name: str, path: Path) -> bool:
+    """Say whether a column can be written in the format that a path asks for."""
+    with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
+        try:
+            table[[name]].write(
+                Path(directory) / f"one{path.suffix}", format=format_of(path, "out", WRITABLE)
+            )
+        except Exception:  # every format has classes of its own
+            return False
+    return True
 
 
 def write_table(table: Table, path: Path, overwrite: bool) -> None:

@@ -36,12 +36,12 @@ def shifted(corners: Int64, image: Image, window_shape: tuple[int, int]) -> Int6
 
     Raises
     ------
-    InputError
+    TooSmallError
         If the image is smaller than a window.
     """
     room = np.array(image.shape[:2]) - window_shape
     if room.min() < 0:
-        raise InputError(
+        raise TooSmallError(
             f"{image.name} must not be smaller than a window of {window_shape}, got "
             f'{image.shape[:2]}; edges="pad" continues it beyond its borders'
         )
@@ -52,6 +52,19 @@ def is_inside(corners: Int64, image: Image, window_shape: tuple[int, int]) -> ND
     """Say which windows lie inside of an image."""
     room = np.array(image.shape[:2]) - window_shape
     return np.asarray(np.all((corners >= 0) & (corners <= room[:, np.newaxis]), axis=0))
+
+
+def borders_of(corners: Int64, image: Image, window_shape: tuple[int, int]) -> Int64:
+    """Return where in windows the image begins and ends, (first and stop, row and column, windows).
+
+    Stops are one after the last.
+    """
+    lengths, shape = (np.array(one)[:, np.newaxis] for one in (image.shape[:2], window_shape))
+    return np.asarray(np.clip([-corners, lengths - corners], 0, shape))
+
+
+class TooSmallError(InputError):
+    """An image is smaller than a window."""
 
 
 class WindowReader:

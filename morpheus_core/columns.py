@@ -2,8 +2,8 @@
 
 For ``predict_catalog(columns=[...])``. `argmax`, `top`, `entropy` and the scores of all classes
 may be named as text, ``["classes", "top"]``. `expected_value`, `std` and `quantiles` are for models
-whose classes are bins of a quantity, such as redshift. They and `entropy` divide scores, which must
-be >= 0, by their sum.
+whose classes are bins of a quantity, such as redshift. They and `entropy` need probabilities:
+scores >= 0 with a sum of one.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Derived:
         From finite scores, (rows, classes), to values, (rows, columns).
     n_bins : int, optional
         How many classes there must be; any number by default.
+    of_probabilities : bool
+        Whether scores must be >= 0 and have a sum of one.
     kinds : tuple of {"number", "index", "name"}, optional
         What values stand for: themselves, by default, the index of a class, or its name.
     """
@@ -42,6 +44,7 @@ class Derived:
     names: tuple[str, ...]
     of_scores: Callable[[Float64], Float64]
     n_bins: int | None = None
+    of_probabilities: bool = False
     kinds: tuple[Kind, ...] | None = None
 
     def finished(self, values: NDArray[Any], class_names: Sequence[str]) -> list[Any]:
@@ -110,16 +113,18 @@ argmax = Derived(("argmax",), highest, kinds=("index",))
 #: The name of the class with the highest score, and that score.
 top = Derived(("top", "top_score"), highest_and_score, kinds=("name", "number"))
 #: −Σ p ln p over the classes, in nats.
-entropy = Derived(("entropy",), entropy_of)
+entropy = Derived(("entropy",), entropy_of, of_probabilities=True)
 
 
-def expected_value(bin_centres: ArrayLike) -> Derived:
+def expected_value(bin_centres: ArrayLike, *, name: str = "expected_value") -> Derived:
     """Make column "expected_value": the mean of the distribution over bins, Σ p c.
 
     Parameters
     ----------
     bin_centres : array_like
         One number c per class, increasing.
+    name : str
+        What the column is called.
 
     Returns
     -------
@@ -129,19 +134,21 @@ def expected_value(bin_centres: ArrayLike) -> Derived:
     Raises
     ------
     InputError
-        If the numbers do not increase.
+        If the numbers do not increase, or the name is none.
     """
     centres = checked_centres(bin_centres)
-    return Derived(("expected_value",), partial(mean_of, centres=centres), len(centres))
+    return of_bins([checked_name(name)], partial(mean_of, centres=centres), centres)
 
 
-def std(bin_centres: ArrayLike) -> Derived:
+def std(bin_centres: ArrayLike, *, name: str = "std") -> Derived:
     """Make column "std": the standard deviation of the distribution over bins, √(Σ p (c − mean)²).
 
     Parameters
     ----------
     bin_centres : array_like
         One number c per class, increasing.
+    name : str
+        What the column is called.
 
     Returns
     -------
@@ -151,13 +158,13 @@ def std(bin_centres: ArrayLike) -> Derived:
     Raises
     ------
     InputError
-        If the numbers do not increase.
+        If the numbers do not increase, or the name is none.
     """
     centres = checked_centres(bin_centres)
-    return Derived(("std",), partial(std_of, centres=centres), len(centres))
+    return of_bins([checked_name(name)], partial(std_of, centres=centres), centres)
 
 
-def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
+def quantiles(*shares: float, bin_centres: ArrayLike, name: str = "q") -> Derived:
     """Make columns "q0.16", "q0.5", ...: below which value these shares of the distribution are.
 
     Bins reach to the middle between two centres, the first and the last as far outwards as
@@ -169,6 +176,8 @@ def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
         From 0 to 1.
     bin_centres : array_like
         One number per class, increasing.
+    name : str
+        What the names of the columns begin with.
 
     Returns
     -------
@@ -178,7 +187,7 @@ def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
     Raises
     ------
     InputError
-        If a share is not from 0 to 1, or the numbers do not increase.
+        If a share is not from 0 to 1, the numbers do not increase, or the name is none.
     """
     for share in shares:
         if not 0 <= checks.real_number("a quantile", share) <= 1:
@@ -186,8 +195,22 @@ def quantiles(*shares: float, bin_centres: ArrayLike) -> Derived:
     if not shares:
         raise InputError("quantiles must be at least one, got none")
     centres = checked_centres(bin_centres)
-    names = tuple(f"q{share:g}" for share in shares)
-    return Derived(names, partial(quantiles_of, centres=centres, shares=shares), len(centres))
+    names = [f"{checked_name(name)}{share:g}" for share in shares]
+    return of_bins(names, partial(quantiles_of, centres=centres, shares=shares), centres)
+
+
+def of_bins(
+    names: Sequence[str], of_scores: Callable[[Float64], Float64], centres: Float64
+) -> Derived:
+    """Return columns of a distribution over bins."""
+    return Derived(tuple(names), of_scores, len(centres), of_probabilities=True)
+
+
+def checked_name(name: Any) -> str:
+    """Return the name of a column."""
+    if not isinstance(name, str) or not name:
+        raise InputError(f"name must be the name of a column, got {name!r}")
+    return name
 
 
 def checked_centres(bin_centres: ArrayLike) -> Float64:

@@ -84,7 +84,7 @@ class FitsImage:
 
     def _chosen_image(self, extension: int | str | None) -> Any:
         hdus = dict(enumerate(self._file))
-        images = {i: hdu for i, hdu in hdus.items() if is_image(hdu) and hdu.shape}
+        images = {i: hdu for i, hdu in hdus.items() if has_rows_and_columns(hdu)}
         candidates = ", ".join(
             map(describe_hdu, (images or hdus).keys(), (images or hdus).values())
         )
@@ -245,6 +245,11 @@ def extension_key(extension: str) -> int | str | tuple[str, int]:
 def is_image(hdu: Any) -> bool:
     """Say whether an HDU is of the kind that holds images, compressed or not."""
     return bool(hdu.is_image) and hasattr(hdu, "shape")
+
+
+def has_rows_and_columns(hdu: Any) -> bool:
+    """Say whether an HDU holds an image; frames of surveys keep spectra and vectors beside it."""
+    return is_image(hdu) and len(hdu.shape) > 1
 
 
 def least_end(hdu: Any) -> int:

@@ -14,7 +14,14 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, MorpheusWarning
-from morpheus_core.fits_images import FitsImage, describe_hdu, is_image, quiet, split_extension
+from morpheus_core.fits_images import (
+    FitsImage,
+    describe_hdu,
+    has_rows_and_columns,
+    is_image,
+    quiet,
+    split_extension,
+)
 from morpheus_core.headers import OBSERVATION
 from morpheus_core.images import ArrayImage, Bands, Image
 from morpheus_core.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
@@ -223,7 +230,7 @@ def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
 
 def only_image(hdus: fits.HDUList, name: str) -> Any:
     """Return the only image of an open file."""
-    images = {i: hdu for i, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape}
+    images = {i: hdu for i, hdu in enumerate(hdus) if has_rows_and_columns(hdu)}
     if len(images) != 1:
         candidates = ", ".join(map(describe_hdu, images.keys(), images.values())) or "none"
         raise InputError(f"{name} must hold one image, got {candidates}; pass the HDU, hdul[1]")

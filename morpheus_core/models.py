@@ -75,7 +75,7 @@ class CheckedModel:
             array = to_numpy(answer)
             del answer  # which would count as another holder of the memory
         except Exception as error:
-            raise failure(error, describe(batch)) from error
+            raise failure(error, describe(batch), self._model) from error
         # The model may return the same memory each time. Asked before there are more names for it.
         buffers = None if self._buffers is None or is_unshared(array) else self._buffers
         predictions = self._checked(array, size)
@@ -123,11 +123,21 @@ def given(windows: list[NDArray[Any]]) -> str:
     return f"it was given [{', '.join(f'{one.shape} {one.dtype}' for one in windows)}]"
 
 
-def failure(error: Exception, context: str) -> ModelError:
+def failure(error: Exception, context: str, model: Any = None) -> ModelError:
     """Return the error of a model that raised another one."""
     if isinstance(error, ModelError):  # an adapter knows better
         return ModelError(f"{error}; {context}")
+    if is_torch_module(model):
+        context += "; wrap a network of PyTorch in morpheus_core.adapters.torch_model"
     return ModelError(f"the model failed with {type(error).__name__}: {error}; {context}")
+
+
+def is_torch_module(model: Any) -> bool:
+    """Say whether a model is a network of PyTorch as it is, which takes a tensor, not a list."""
+    while isinstance(model, (Witness, FactoryModel)):
+        model = model.model
+    names = [(base.__module__, base.__qualname__) for base in type(model).__mro__]
+    return ("torch.nn.modules.module", "Module") in names
 
 
 class TwoBuffers:
@@ -241,7 +251,7 @@ class Witness:
     """
 
     def __init__(self, model: Model, path: Path) -> None:
-        self._model = model
+        self.model = model
         self._path = path
 
     def testify(self, first_batch: Callable[[], Batch]) -> None:
@@ -257,19 +267,19 @@ class Witness:
         before = np.load(self._path)
         windows = first_batch().windows
         try:
-            now = to_numpy(self._model(windows))
+            now = to_numpy(self.model(windows))
         except Exception as error:
             raise ModelError(f"the model failed with {type(error).__name__}: {error}") from error
         # A GPU may differ in the last bits from run to run; another model differs by more.
         if now.shape != before.shape or not np.allclose(now, before, 1e-4, 1e-6, equal_nan=True):
             raise ModelError(
                 "the model does not predict what it did when this run was begun; resume with the "
-                "same model, or begin a new run in another out_dir"
+                "same model, or begin a new run in another out_dir (work_dir of a catalogue)"
             )
 
     def __call__(self, windows: list[NDArray[Any]]) -> Any:
         """Predict, and keep the first predictions."""
-        answer = self._model(windows)
+        answer = self.model(windows)
         if not self._path.exists():
             predictions = to_numpy(answer)
             if predictions.dtype.kind in "biuf":  # else it is refused anyway

@@ -22,6 +22,10 @@ Float64 = NDArray[np.float64]
 
 #: Share by which pixel scales of inputs may differ.
 SCALE_TOLERANCE = 0.01
+#: Degrees by which inputs may be turned against each other.
+ROTATION_TOLERANCE = 3
+#: Pixels of one image within a pixel of another; more lie between the ends of a turn of the sky.
+LONGEST_STEP = 2
 #: Pixels: where the iteration that inverts a distortion ends.
 CONVERGENCE = 1e-8
 #: Pixels by which a position may be missed on the way to the image and back.
@@ -80,23 +84,40 @@ def parse_unusual_angle(text: str, degrees_per_hour: float) -> float:
         return np.inf
 
 
+class NoSkyPositionError(InputError):
+    """An image has no world coordinates that are of use."""
+
+
+class OtherScaleError(InputError):
+    """Images have different pixel scales."""
+
+
+class OtherOrientationError(InputError):
+    """Images are turned against each other, or mirrored."""
+
+
 class SkyToPixels:
     """Finds positions on the sky in the pixels of each image.
 
     Parameters
     ----------
     images : sequence of Image
-        May differ in pointing, not in pixel scale.
+        May differ in pointing, not in pixel scale and orientation.
 
     Raises
     ------
-    InputError
-        If one has no celestial world coordinates, or scales differ by more than 1 %.
+    NoSkyPositionError
+        If one has no celestial world coordinates, or they are of no use.
+    OtherScaleError
+        If scales differ by more than 1 %.
+    OtherOrientationError
+        If one is mirrored, or turned by more than three degrees.
     """
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._images = [(image, sky_wcs(image)) for image in images]
         refuse_other_scales(self._images)
+        refuse_other_orientations(self._images)
 
     def __call__(self, longitudes: Float64, latitudes: Float64) -> list[Float64]:
         """Return positions in each image, (row and column, positions), from ICRS in degrees.
@@ -105,7 +126,7 @@ class SkyToPixels:
 
         Raises
         ------
-        InputError
+        NoSkyPositionError
             If the world coordinates of an image are of no use.
         """
         from astropy.coordinates import SkyCoord
@@ -116,7 +137,7 @@ class SkyToPixels:
             try:
                 found.append(pixels_of(sky, wcs, image))
             except Exception as error:  # frames and projections have many classes
-                raise InputError(
+                raise NoSkyPositionError(
                     f"sky positions cannot be found in {image.name}: {error}"
                 ) from error
         return found
@@ -136,9 +157,11 @@ def sky_wcs(image: Image) -> WCS:
         else:
             wcs = celestial_wcs(image.header, image.layout.fits_axes)
     except Exception as error:  # broken cards have many classes
-        raise InputError(f"the sky position of {image.name} cannot be read: {error}") from error
+        raise NoSkyPositionError(
+            f"the sky position of {image.name} cannot be read: {error}"
+        ) from error
     if wcs is None:
-        raise InputError(
+        raise NoSkyPositionError(
             f"sky positions need inputs with celestial world coordinates, and {image.name} has "
             f"none; give x= and y= in pixels"
         )
@@ -150,12 +173,54 @@ def refuse_other_scales(images: Sequence[tuple[Image, WCS]]) -> None:
     scales = [pixel_scale(wcs) for _, wcs in images]
     for (image, _), scale in zip(images, scales, strict=True):
         if abs(scale / scales[0] - 1) > SCALE_TOLERANCE:
-            raise InputError(
+            raise OtherScaleError(
                 f"pixel scales of all inputs must agree to {SCALE_TOLERANCE:.0%}, got "
                 f'{scale * 3600:.6g}" for {image.name} and {scales[0] * 3600:.6g}" for '
                 f"{images[0][0].name}; resample one to the scale of the other (the package "
                 f"reproject does)"
             )
+
+
+def refuse_other_orientations(images: Sequence[tuple[Image, WCS]]) -> None:
+    """Raise if an image is turned against the first, or mirrored, at the centre of that one."""
+    (first, first_wcs), *others = images
+    for image, wcs in others:
+        turn = turn_between(first_wcs, wcs, first.shape[:2])
+        if np.isnan(turn) or abs(turn) > ROTATION_TOLERANCE:
+            how = "mirrored" if np.isnan(turn) else f"turned by {abs(turn):.3g} degrees"
+            raise OtherOrientationError(
+                f"inputs must agree in orientation to {ROTATION_TOLERANCE} degrees, got "
+                f"{image.name} {how} against {first.name}; resample one to the grid of the other "
+                f"(the package reproject does)"
+            )
+
+
+def turn_between(first: WCS, second: WCS, shape: tuple[int, int]) -> float:
+    """Return by how many degrees the second image is turned, NaN if it is mirrored.
+
+    Both are compared at the centre of the first, without distortions, which mean nothing beyond
+    the borders of the second. 0 where one has no pixels for that part of the sky, or is cut there.
+    """
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    step = np.array([[0, 1, 0], [0, 0, 1]])  # none, along columns, along rows
+    pixels = np.array(shape)[::-1, np.newaxis] / 2 + step
+    try:
+        angles = np.array(first.wcs_pix2world(*pixels, 0))[axes_of(first)]
+        sky = SkyCoord(*angles, unit="deg", frame=wcs_to_celestial_frame(first))
+        there = sky.transform_to(wcs_to_celestial_frame(second)).spherical
+        asked = np.array([there.lon.deg, there.lat.deg])[axes_of(second)]
+        found = np.array(second.wcs_world2pix(*asked, 0))
+    except Exception:  # frames and projections have many classes, and positions say more of it
+        return 0.0
+    steps = found[:, 1:] - found[:, :1]
+    if not np.abs(steps).max() < LONGEST_STEP:
+        return 0.0
+    (along_x, down_x), (along_y, down_y) = steps
+    if along_x * down_y < down_x * along_y:
+        return np.nan
+    return float(np.degrees(np.arctan2(along_y - down_x, along_x + down_y)))
 
 
 def pixel_scale(wcs: WCS) -> float:

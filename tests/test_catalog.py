@@ -91,6 +91,26 @@ def test_catalogues_are_data_frames(catalog, expected):
     assert_array_equal(predict_catalog(pixel_and_mean, catalog.to_pandas())["class_0"], expected)
 
 
+def test_the_index_of_a_data_frame_is_a_column_if_it_has_a_name(catalog):
+    require("pandas")
+    frame = catalog.to_pandas()
+    assert "index" not in predict_catalog(pixel_and_mean, frame).colnames
+    table = predict_catalog(pixel_and_mean, frame.set_index("OBJID"))
+    assert_array_equal(table["OBJID"], catalog["OBJID"])
+
+
+def test_spreadsheets_mark_the_begin_of_a_file(catalog, expected, tmp_path):
+    path = tmp_path / "a.csv"
+    catalog["x", "Y"].write(path)
+    path.write_text(path.read_text(), "utf-8-sig")
+    assert_array_equal(predict_catalog(pixel_and_mean, path)["class_0"], expected)
+
+
+def test_pixels_may_have_their_unit(catalog, expected):
+    catalog["x"] = catalog["x"] * u.pix
+    assert_array_equal(predict_catalog(pixel_and_mean, QTable(catalog))["class_0"], expected)
+
+
 def test_data_frames_need_columns_with_names():
     frame = require("pandas").DataFrame(np.ones((3, 2)))
     with pytest.raises(InputError, match="cannot be made a table of astropy: KeyError"):
@@ -183,8 +203,10 @@ class TestModelsOfPixels:
         assert_array_equal(table["class_0"], expected)
         assert_array_equal(table["class_1"], -expected)
 
-    def test_the_mean_in_an_aperture(self):
-        table = predict_catalog(self.same, self.catalog, shape=(9, 8), aperture=2.2)
+    @pytest.mark.parametrize("edges", ["shift", "pad"])
+    def test_the_mean_in_an_aperture(self, edges):
+        """Pixels by which the image is continued do not count."""
+        table = predict_catalog(self.same, self.catalog, shape=(9, 8), aperture=2.2, edges=edges)
         rows, columns = np.indices(IMAGE.shape)
         for x, y, mean in table.iterrows("x", "y", "class_0"):
             assert mean == pytest.approx(
@@ -230,11 +252,11 @@ class TestDerivedColumns:
         )  # fmt: skip
 
     def test_argmax_top_and_entropy(self):
-        scores = np.array([[0.2, 0.8, 0.0], [2.0, 1.0, 1.0]])
+        scores = np.array([[0.2, 0.8, 0.0], [0.5, 0.25, 0.25]])
         table = self.values("argmax", columns.top, "entropy", scores=scores, class_names=[*"abc"])
         assert [*table["argmax"]] == [1, 0]
         assert [*table["top"]] == ["b", "a"]
-        assert [*table["top_score"]] == [0.8, 2.0]
+        assert [*table["top_score"]] == [0.8, 0.5]
         expected = [-0.2 * np.log(0.2) - 0.8 * np.log(0.8), 1.5 * np.log(2)]
         assert_allclose(table["entropy"], expected)
 
@@ -270,11 +292,86 @@ class TestDerivedColumns:
             columns.quantiles(*shares, bin_centres=self.centres)
 
     def test_scores_that_are_no_distribution_have_no_moments(self):
-        scores = np.array([[0.0, 0.0], [-1.0, 2.0]])
-        with pytest.warns(MorpheusWarning, match="2 of 2 rows have no result: 2 not finite"):
-            table = self.values("argmax", columns.std([0, 1]), scores=scores)
+        with pytest.warns(MorpheusWarning, match="1 of 1 rows have no result: 1 not finite"):
+            table = self.values("argmax", columns.std([0, 1]), scores=np.zeros((1, 2)))
         assert np.isnan(table["std"]).all()
         assert table["argmax"].mask.all()
+
+    @pytest.mark.parametrize("scores", [[15.0, 7, 6], [5.0, 1, -5], [0.2, 0.2, 0.2]])
+    @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
+    def test_scores_that_are_no_probabilities_are_refused(self, scores, column):
+        with pytest.raises(ModelError, match=r'need probabilities.* lack activation="softmax"'):
+            self.values("argmax", column, scores=np.array([[0.1, 0.2, 0.7], scores]))
+        assert self.values("argmax", scores=np.array([scores]))["argmax"][0] == np.argmax(scores)
+
+    def test_columns_may_be_named(self):
+        wanted = [
+            columns.expected_value(self.centres, name="Z"),
+            columns.expected_value(2 * self.centres, name="Z2"),
+            columns.std(self.centres, name="DZ"),
+            columns.quantiles(0.5, bin_centres=self.centres, name="Z_Q"),
+        ]
+        table = self.values(*wanted)
+        assert table.colnames[2:-1] == ["Z", "Z2", "DZ", "Z_Q0.5"]
+        assert_allclose(table["Z2"], 2 * table["Z"])
+        with pytest.raises(InputError, match="name must be the name of a column, got ''"):
+            columns.std(self.centres, name="")
+
+
+class TestNoRowOnAnyImage:
+    """One mistake is the cause, and a file without a single answer would hide it."""
+
+    @pytest.mark.parametrize(
+        ("inputs", "x", "message"),
+        [
+            (IMAGE, 900.0, r'got 2 of 3 rows with status "off image"; are positions ICRS'),
+            ("{x}.fits", 5.0, r'got 2 of 3 rows with status "missing file"; is the template right'),
+        ],
+    )
+    def test_is_an_error(self, tmp_path, monkeypatch, inputs, x, message):
+        monkeypatch.chdir(tmp_path)
+        catalog = Table({"x": [x, x, np.nan], "y": [3.0, 3, 3]})
+        with pytest.raises(InputError, match=message):
+            predict_catalog(pixel_and_mean, catalog, inputs=inputs, out="a.csv")
+        assert [*tmp_path.iterdir()] == []
+
+    def test_is_an_error_of_other_processes_too(self, tmp_path):
+        catalog = Table({"x": [900.0] * 3, "y": [3.0] * 3})
+        fits.writeto(tmp_path / "image.fits", IMAGE)
+        with pytest.raises(InputError, match='got 3 of 3 rows with status "off image"'):
+            predict_catalog(
+                pixel_and_mean, catalog, inputs=tmp_path / "image.fits", cpus=2,
+                out=tmp_path / "a.csv",
+            )  # fmt: skip
+        assert [path.name for path in tmp_path.iterdir()] == ["image.fits"]
+
+    def test_is_none_where_pixels_are_blank(self):
+        blank = np.full((9, 9), np.nan)
+        with pytest.warns(MorpheusWarning, match="1 of 1 rows have no result: 1 blank"):
+            predict_catalog(pixel_and_mean, Table({"x": [4], "y": [4]}), inputs=blank)
+
+
+def test_the_table_says_how_it_came_about(catalog, tmp_path):
+    fits.writeto(tmp_path / "image.fits", IMAGE)
+    catalog.meta["SURVEY"] = "ours"
+    path = tmp_path / "image.fits"
+    predict_catalog(
+        pixel_and_mean, catalog, inputs=[path, IMAGE], shape=(3, 5), out=tmp_path / "a.fits"
+    )
+    meta = Table.read(tmp_path / "a.fits").meta
+    assert meta["CREATOR"].startswith("morpheus_core ")
+    assert meta["MODEL"] == "test_catalog.pixel_and_mean"
+    assert (meta["INPUT0"], meta["INPUT1"]) == (str(path), "ndarray")
+    assert (meta["WINDOW"], meta["EDGES"], meta["SURVEY"]) == ("3 x 5", "shift", "ours")
+    assert (meta["BANDS"], meta["APERTURE"]) == ("last", "none")
+    assert "MODEL" not in catalog.meta
+
+
+def test_a_network_of_pytorch_needs_an_adapter(catalog, tmp_path):
+    network = require("torch").nn.Conv2d(1, 2, 3)
+    for options in ({}, {"work_dir": tmp_path / "work"}):
+        with pytest.raises(ModelError, match=r"wrap a network .*adapters\.torch_model"):
+            predict_catalog(network, catalog, **options)
 
 
 def test_imports_nothing_that_is_slow():
@@ -307,6 +404,8 @@ def test_imports_nothing_that_is_slow():
         ({"out": "a.txt"}, "out must end in one of .csv"),
         ({"out": "/nowhere/a.csv"}, "out must be in a folder that exists"),
         ({"bands": ["u", "g"]}, 'bands must be "last" or "first" without a template'),
+        ({"keep": []}, "keep must be a list of columns of the catalogue"),
+        ({"x": "angle", "y": "Y"}, "must have no unit, or pixel, got arcsec for angle"),
         ({"keep": "x"}, "keep must be a list of columns of the catalogue"),
         ({"keep": 5}, "keep must be a list of columns of the catalogue"),
         ({"ra": 5}, "must have one column 5"),
@@ -321,7 +420,11 @@ def test_imports_nothing_that_is_slow():
         ({"inputs": "{OBJID:{x}}.fits"}, "must not have braces within braces, got OBJID:"),
         ({"inputs": "{OBJID!x}.fits"}, "must fit the values of OBJID: Unknown conversion"),
         ({"inputs": "{OBJID}-{.fits"}, "must have names in braces"),
-        ({"inputs": "{OBJID}-{band}.fits"}, "need each other"),
+        ({"inputs": "{OBJID}-{band}.fits"}, r"need each other, got \{band\} and no list"),
+        (
+            {"inputs": "{OBJID}-{band}.fits", "bands": "ur"},
+            r"bands of a template must be a list, \['u', 'r'\], got 'ur'",
+        ),
         ({"inputs": "{name:06d}.fits"}, "must fit the values of name"),
         ({"inputs": ["{OBJID}.fits", IMAGE]}, "must all be templates"),
         ({"inputs": IMAGE[:2]}, "must not be smaller than a window"),
@@ -332,6 +435,7 @@ def test_imports_nothing_that_is_slow():
 def test_arguments_that_cannot_be(catalog, options, message, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     catalog["matrix"] = np.zeros((23, 2))
+    catalog["angle"] = np.ones(23) * u.arcsec
     with pytest.raises(InputError, match=message):
         predict_catalog(pixel_and_mean, catalog, **options)
     assert [*tmp_path.iterdir()] == []
@@ -352,7 +456,7 @@ def test_catalogues_that_cannot_be_read(catalog, monkeypatch, tmp_path):
 
 def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_path):
     catalog["image"] = np.zeros((23, 2, 2))
-    with pytest.raises(InputError, match=r"cannot be written to a\.csv"):
+    with pytest.raises(InputError, match=r"written to a\.csv, for its column\(s\) image:"):
         predict_catalog(pixel_and_mean, catalog, out=tmp_path / "a.csv")
 
 
@@ -363,7 +467,10 @@ def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_
             lambda batch: batch[0][:, 0, 0, :],
             r"returned \(4, 1\) for n_classes=2; expected \(4, 2\)",
         ),
-        (lambda batch: 1 / 0, r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*of the catalogue"),
+        (
+            lambda batch: 1 / 0,
+            r"ZeroDivisionError.*\(4, 3, 3, 1\) float32.*row.s. .*, .* of the catalogue",
+        ),
         ("no_such_module:make", "no_such_module:make failed"),
     ],
 )
@@ -447,7 +554,7 @@ class TestFilesThatAreRead:
 
     def test_text_that_fits_cannot_hold_is_refused_before_the_run(self, catalog, tmp_path):
         catalog["name"] = ["plain", *["Ångström"] * 22]
-        with pytest.raises(InputError, match=r"cannot be written to out\.fits"):
+        with pytest.raises(InputError, match=r"cannot be written to out\.fits, for .* name:"):
             predict_catalog(pixel_and_mean, catalog, out=tmp_path / "out.fits")
 
 
@@ -499,6 +606,7 @@ class TestFilesOfEachRow:
                             9: "unreadable file", 10: "missing file"}  # fmt: skip
 
     def test_each_file_is_opened_once_and_closed(self, folder, frames, monkeypatch):
+        """But for the first ones, whose sky positions are compared before the run."""
         opened, most = [], []
 
         class Image(FitsImage):
@@ -513,8 +621,9 @@ class TestFilesOfEachRow:
 
         monkeypatch.setattr("morpheus_core.catalog_sources.FitsImage", Image)
         self.run(folder, frames[np.isin(frames["run"], [94, 125])], prefetch=0)
-        assert len(opened) == len(set(opened)) == 4
-        assert [name is None for name in most] == [False, False, True, True] * 2
+        assert opened[:2] == opened[2:4]
+        assert len(opened[2:]) == len(set(opened)) == 4
+        assert [name is None for name in most] == [False, False, True, True] * 3
 
     def test_batches_are_filled_from_several_files(self, folder, frames):
         sizes = []
@@ -565,6 +674,13 @@ class TestFilesOfEachRow:
                 lambda batch: batch[0][:, 0, 0], rows, 1, str(tmp_path / "{n}.fits"), (1, 1)
             )
         assert_array_equal(table["class_0"], np.where(y < 12, IMAGE[np.minimum(y, 29), 9], np.nan))
+
+    def test_the_log_does_not_repeat_itself(self, folder, caplog):
+        catalog = Table({"run": [94, *range(200, 220)], "x": [9] * 21, "y": [9] * 21})
+        with pytest.warns(MorpheusWarning, match="1 ok, 20 missing file"):
+            self.run(folder, catalog)
+        assert caplog.text.count("without result: 1, since no such file: ") == 5
+        assert "could not be used, in all: 20 missing file" in caplog.text
 
     def test_rows_that_name_no_file(self, folder, frames):
         frames = frames[np.isin(frames["run"], [94, 125])]

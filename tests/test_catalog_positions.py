@@ -184,8 +184,8 @@ def test_windows_beyond_the_image_are_skipped():
 
 @pytest.mark.parametrize("place", [(-0.6, 4), (40.6, 4), (4, -0.6), (4, 29.6), (1e9, 1e9)])
 def test_positions_off_the_image_have_no_window(place):
-    with pytest.warns(MorpheusWarning, match="1 off image"):
-        assert cut([place], (3, 3), edges="pad") == [[]]
+    with pytest.raises(InputError, match='1 of 1 rows with status "off image"'):
+        cut([place], (3, 3), edges="pad")
 
 
 def test_inputs_may_differ_in_pointing_and_size():
@@ -204,6 +204,19 @@ def test_inputs_may_differ_in_pointing_and_size():
     assert_allclose(table["class_0"], 0)
 
 
+@pytest.mark.parametrize("is_template", [False, True])
+def test_positions_in_pixels_are_of_one_sky(tmp_path, is_template):
+    header = HEADERS["TAN"].copy()
+    header["CRPIX1"] += 7
+    fits.writeto(tmp_path / "g-1.fits", IMAGE, HEADERS["TAN"])
+    fits.writeto(tmp_path / "r-1.fits", IMAGE, header)
+    names = ["{n}.fits"] if is_template else ["1.fits"]
+    inputs = [str(tmp_path / f"{band}-{name}") for band in "gr" for name in names]
+    catalog = Table({"n": [1], "x": [20], "y": [15]})
+    with pytest.warns(MorpheusWarning, match="same sky in the same pixels, got .* up to 7 pixels"):
+        predict_catalog(Collecting(), inputs, catalog, 1, 4, (8, 8), progress=False)
+
+
 def test_pixel_scales_must_agree():
     header = HEADERS["TAN"].copy()
     header["CDELT1"] *= 1.05
@@ -211,6 +224,55 @@ def test_pixel_scales_must_agree():
     catalog = Table({"ra": [53.1], "dec": [-27.8]})
     with pytest.raises(InputError, match="must agree to 1%"):
         predict_catalog(Collecting(), inputs, catalog, 1, 4, (8, 8), progress=False)
+
+
+def turned(degrees, mirror=1):
+    """Return a header like that of TAN, turned about the same position on the sky."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return header_with({}, ((-cosine * mirror, sine), (sine * mirror, cosine)))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (turned(180), "turned by 180 degrees against"),
+        (turned(10), "turned by 10 degrees against"),
+        (turned(0, mirror=-1), "mirrored against"),
+    ],
+)
+def test_orientations_must_agree(header, message):
+    inputs = [fits.ImageHDU(IMAGE, HEADERS["TAN"]), fits.ImageHDU(IMAGE, header)]
+    catalog = Table({"ra": [53.1], "dec": [-27.8]})
+    with pytest.raises(InputError, match=message):
+        predict_catalog(Collecting(), inputs, catalog, 1, 4, (8, 8), progress=False)
+
+
+def test_orientations_may_differ_a_little():
+    images = [ArrayImage(IMAGE, "image", header=header) for header in (turned(0), turned(2))]
+    assert len(SkyToPixels(images)(np.array([53.1]), np.array([-27.8]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("card", "image", "status"),
+    [
+        ({"CDELT1": 1.5}, IMAGE, "other scale"),
+        ({"CTYPE1": "", "CTYPE2": ""}, IMAGE, "no world coordinates"),
+        ({}, IMAGE[:5], "too small"),
+        ({"PC1_1": 0.06 / 3600}, IMAGE, "other orientation"),
+    ],
+)
+def test_the_status_says_what_is_wrong_with_a_file(tmp_path, card, image, status):
+    header = HEADERS["TAN"].copy()
+    for name in ("g-0", "r-0", "g-1"):
+        fits.writeto(tmp_path / f"{name}.fits", IMAGE, header)
+    header.update(card)
+    fits.writeto(tmp_path / "r-1.fits", image, header)
+    catalog = Table({"n": [0, 1], "ra": [53.1] * 2, "dec": [-27.8] * 2})
+    template = str(tmp_path / "{band}-{n}.fits")
+    with pytest.warns(MorpheusWarning, match=f"1 ok, 1 {status}"):
+        predict_catalog(
+            Collecting(), template, catalog, 1, 4, (8, 8), bands=["g", "r"], progress=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -339,7 +401,7 @@ def test_frames_without_icrs_positions_stop_nothing(tmp_path, cards):
     fits.writeto(tmp_path / "1.fits", IMAGE, other)
     catalog = Table({"n": [0, 1, 0], "ra": [53.1] * 3, "dec": [-27.8] * 3})
     arguments = (catalog, 1, 4, (3, 3))
-    with pytest.warns(MorpheusWarning, match="2 ok, 1 unreadable file"):
+    with pytest.warns(MorpheusWarning, match="2 ok, 1 no world coordinates"):
         predict_catalog(Collecting(), str(tmp_path / "{n}.fits"), *arguments, progress=False)
     with pytest.raises(InputError, match=r"1\.fits"):
         predict_catalog(Collecting(), tmp_path / "1.fits", *arguments, progress=False)

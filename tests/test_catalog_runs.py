@@ -244,9 +244,12 @@ class TestInterruptedRuns:
     @pytest.mark.parametrize(
         ("options", "names"),
         [
-            ({"edges": "skip"}, "arguments"),
-            ({"columns": ["entropy"]}, "columns, derived"),
-            ({"output_dtype": "float64"}, "output_dtype"),
+            ({"edges": "skip"}, r'edges \("skip" in place of "shift"\)'),
+            (
+                {"columns": ["entropy"]},
+                r'columns \(\["entropy"\] in place of \["class_0"\]\), derived',
+            ),
+            ({"output_dtype": "float64"}, r'output_dtype \("float64" in place of "float32"\)'),
         ],
     )
     def test_need_the_same_arguments(self, path, options, names):
@@ -313,7 +316,7 @@ class TestInterruptedRuns:
         model = Stopping(-1)
         with pytest.raises(KeyboardInterrupt):  # after the row whose file has changed
             predict_catalog(Stopping(2), *arguments, **options, resume=True)
-        assert "1 rows are run again: their files have changed" in caplog.text
+        assert "rows run again, since their files have changed: 1" in caplog.text
         table = predict_catalog(model, *arguments, **options, resume=True, cpus=cpus)
         assert [*table["class_0"]] == [0, 41, 2, 3]
         if cpus is None:

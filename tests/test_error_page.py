@@ -12,6 +12,14 @@ from morpheus_core import errors
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "errors.rst").read_text()
 CLASSES = [name for name, value in vars(errors).items() if isinstance(value, type)]
+#: Classes of their own, by which rows are told apart.
+OF_ROWS = (
+    "MissingFileError",
+    "NoSkyPositionError",
+    "OtherScaleError",
+    "OtherOrientationError",
+    "TooSmallError",
+)
 #: What a template must say of its own to be quoted; the rest is what another error said.
 LEAST_WORDS = 3
 
@@ -30,7 +38,7 @@ def template(node):
 def is_raised(node):
     """Say whether a call makes one of the package's errors, or warns."""
     name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
-    return bool(name in (*CLASSES, "MissingFileError", "warn") and node.args)
+    return bool(name in (*CLASSES, "warn", *OF_ROWS) and node.args)
 
 
 def nodes_of_the_package():

@@ -73,6 +73,14 @@ def test_image_of_the_only_extension_that_has_one(tmp_path):
         assert stack.shape == (4, 5)
 
 
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_vector_is_no_image(write, is_open):
+    """Frames of the SDSS keep the flat field's columns beside the image."""
+    path = write("frame.fits", image((4, 5)), image((5,)))
+    with fits.open(path) as file, open_inputs(file if is_open else path) as stack:
+        assert stack.shape == (4, 5)
+
+
 def test_compressed_tiles(tmp_path):
     path = tmp_path / "image.fits.fz"
     counts = image((40, 50), np.int16)
