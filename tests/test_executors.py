@@ -21,7 +21,7 @@ from conftest import require
 from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
 
 import morpheus_core as package
-from morpheus_core import InputError, MorpheusWarning, WorkerError
+from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
@@ -266,6 +266,18 @@ class TestLostWorkers:
                     self.run_and_kill(tmp_path / "both", on_both, here, len(grid) // 2)
             predict(on_both, tmp_path / "both", executor=client, resume=True, **options)
         assert data_bytes(tmp_path / "both") == expected
+
+
+def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with ThreadPoolExecutor(2) as executor:
+        with monkeypatch.context() as broken, pytest.raises(OutputError, match="No space left"):
+            broken.setattr("morpheus_core.runs.stitch", fail)
+            predict(MODEL, tmp_path, executor=executor, strips=3)
+        predict(MODEL, tmp_path, executor=executor, resume=True)
+    assert data_bytes(tmp_path) == whole
 
 
 class TestStripTasks:

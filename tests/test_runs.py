@@ -14,6 +14,7 @@ from astropy.io import fits
 
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError
+from morpheus_core.stitch import SeamFile
 from morpheus_core.workspace import Workspace
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
@@ -396,3 +397,24 @@ def test_the_log_says_what_is_done(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "morpheus_core"):
         predict(Model(), tmp_path)
     assert f"234 of 234 windows in 1 strips, into {tmp_path}" in caplog.text
+
+
+def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
+    """One window row in each of 26 strips: five of them, 10 / 2, meet in a row."""
+    opened, most = set(), [0]
+
+    class Counted(SeamFile):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.add(self)
+            most.append(len(opened))
+
+        def close(self):
+            opened.remove(self)
+            super().close()
+
+    monkeypatch.setattr("morpheus_core.runs.SeamFile", Counted)
+    predict(Model(), tmp_path, strips=26)
+    assert len(most) == 27
+    assert max(most) == 5
+    assert not opened
