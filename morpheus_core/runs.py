@@ -226,7 +226,7 @@ class Run:
             workspace.create(plan, job.update_map, overwrite)
             allocate_files(products, self._directory, plan.run)
             if pickled is not None:
-                workspace.store_model(pickled, len(strips))
+                workspace.store_model(pickled)
             workspace.mark("ready")
         except BaseException:
             workspace.discard(plan, products)
@@ -295,7 +295,7 @@ class Run:
             model = resolve(self._model)
             for index in indices:
                 self._open_strip(plan, index).check(model)
-            workspace.store_model(pickle_model(model), len(plan.strips))
+            workspace.store_model(pickle_model(model))
 
     def _run_here(
         self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]

@@ -1,6 +1,8 @@
 """Strips on executors give what one process gives, whatever happens to a worker."""
 
 import contextlib
+import fcntl
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -23,9 +25,16 @@ from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
 import morpheus_core as package
 from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
-from morpheus_core.parallel.counters import Progress
+from morpheus_core.parallel import strip_task
+from morpheus_core.parallel.counters import Progress, WindowCounter
 from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
-from morpheus_core.parallel.strip_task import StripTask, heeding, run_task
+from morpheus_core.parallel.strip_task import (
+    KEPT_MODEL,
+    ONE_STRIP,
+    StripTask,
+    heeding,
+    run_task,
+)
 from morpheus_core.windows import WindowGrid
 from morpheus_core.workspace import Workspace
 
@@ -131,6 +140,30 @@ def whole(tmp_path_factory):
     return data_bytes(directory)
 
 
+@pytest.fixture
+def stored(self, tmp_path):
+    """A run whose strips are kept from running."""
+
+    class Idle:
+        def __init__(self):
+            self.tasks = []
+
+        def submit(self, function, task):
+            assert function is run_task
+            self.tasks.append(task)
+            if task.index == 2:
+                raise KeyboardInterrupt
+            return Future()
+
+    # What was finished keeps the run from being cleaned away.
+    predict_until_strip_1(tmp_path)
+    idle = Idle()
+    with pytest.raises(KeyboardInterrupt):
+        predict(MODEL, tmp_path, executor=idle, resume=True)
+    session = Workspace(tmp_path).open_session()
+    return [replace(task, session=session) for task in idle.tasks]
+
+
 class TestEveryExecutor:
     @pytest.fixture(params=["threads", "processes", "loky", "dask client", "dask executor"])
     def executor(self, request):
@@ -189,6 +222,9 @@ class TestLostWorkers:
         rows = {row for name, row in windows if name in repeated}
         touched = [k for k, strip in enumerate(strips) if rows & set(range(*strip))]
         assert len(touched) <= 1
+        assert repeated.total() <= max(strip.stop - strip.start for strip in strips) * len(
+            grid.lefts
+        )
 
     def test_dask_runs_the_strip_again(self, tmp_path, whole):
         recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
@@ -273,40 +309,138 @@ def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch
         raise OSError(28, "No space left on device")
 
     with ThreadPoolExecutor(2) as executor:
-        with monkeypatch.context() as broken, pytest.raises(OutputError, match="No space left"):
-            broken.setattr("morpheus_core.runs.stitch", fail)
+        monkeypatch.setattr("morpheus_core.runs.stitch", fail)
+        with pytest.raises(OutputError, match="No space left"):
             predict(MODEL, tmp_path, executor=executor, strips=3)
+        monkeypatch.undo()
         predict(MODEL, tmp_path, executor=executor, resume=True)
     assert data_bytes(tmp_path) == whole
 
 
-class TestStripTasks:
-    @pytest.fixture
-    def stored(self, tmp_path):
-        """A run whose strips are kept from running."""
+class Loaded:
+    """What loading and running a model has come to in this process."""
 
-        class Idle:
-            def __init__(self):
-                self.tasks = []
+    def __init__(self, delay=0.0):
+        self.started, self.ended, self.delay = threading.Event(), threading.Event(), delay
+        self.loads, self.busy, self.busiest = 0, 0, 0
 
+    def make(self):
+        """Load the model."""
+        self.started.set()
+        self.loads += 1
+        time.sleep(self.delay)
+        self.ended.set()
+        return self
+
+    def __call__(self, batch):
+        self.busy += 1
+        self.busiest = max(self.busy, self.busiest)
+        time.sleep(0.002)
+        self.busy -= 1
+        return MODEL(batch)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """A model that threads load by its name."""
+    model = Loaded(delay=0.3)
+    monkeypatch.setattr(sys.modules[__name__], "make_model", model.make, raising=False)
+    return model
+
+
+def test_threads_share_one_model_and_take_turns(tmp_path, whole, loaded):
+    with ThreadPoolExecutor(3) as executor:
+        predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=4)
+    assert data_bytes(tmp_path) == whole
+    assert (loaded.loads, loaded.busiest) == (1, 1)
+    assert not KEPT_MODEL
+
+
+def test_a_model_is_dropped_before_the_next_one_is_loaded(monkeypatch):
+    monkeypatch.setattr(strip_task, "KEPT_MODEL", {"the last session": MODEL})
+    monkeypatch.setattr(strip_task, "load_model", lambda *arguments: dict(strip_task.KEPT_MODEL))
+    assert strip_task.kept_model(None, None, "this session") == {}
+    assert list(strip_task.KEPT_MODEL) == ["this session"]
+
+
+def test_a_model_that_exits_does_not_end_the_program(tmp_path):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(WorkerError, match="the model failed with SystemExit: 0"),
+    ):
+        predict(Failing(functools.partial(sys.exit, 0)), tmp_path, IMAGE + 3, executor=executor)
+
+
+class TestTheEnd:
+    """Whatever brings a run down, nothing of it goes on."""
+
+    def test_waits_for_strips_whose_futures_were_cancelled(self, tmp_path):
+        class GivingUp(ThreadPoolExecutor):
             def submit(self, function, task):
-                assert function is run_task
-                self.tasks.append(task)
-                if task.index == 2:
-                    raise KeyboardInterrupt
-                return Future()
+                super().submit(function, task)
+                while not Workspace(tmp_path).journal_path(task.index).stat().st_size:
+                    time.sleep(0.01)
+                future = Future()
+                future.cancel()
+                return future
 
-        # What was finished keeps the run from being cleaned away.
-        predict_until_strip_1(tmp_path)
-        idle = Idle()
-        with pytest.raises(KeyboardInterrupt):
-            predict(MODEL, tmp_path, executor=idle, resume=True)
-        session = Workspace(tmp_path).open_session()
-        return [replace(task, session=session) for task in idle.tasks]
+        recording = Recording(MODEL, tmp_path.parent / f"{tmp_path.name}_seen", delay=0.1)
+        with GivingUp(1) as executor:
+            with pytest.raises(WorkerError, match="failed: CancelledError"):
+                predict(recording, tmp_path, executor=executor, strips=1)
+            before = len(recording.notes())
+            time.sleep(0.4)
+            assert len(recording.notes()) == before
 
+    def test_waits_for_strips_that_load_their_model(self, tmp_path, loaded):
+        class HalfLost(ThreadPoolExecutor):
+            def submit(self, function, task):
+                if task.index == 0:
+                    future = super().submit(function, task)
+                    loaded.started.wait()
+                else:
+                    future = Future()
+                    future.set_exception(RuntimeError("lost"))
+                return future
+
+        with HalfLost(1) as executor:
+            with pytest.raises(WorkerError, match="failed: RuntimeError: lost"):
+                predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=2)
+            assert loaded.ended.is_set()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_cancels_what_has_not_begun(self, tmp_path):
+        futures = []
+
+        class Noting(ThreadPoolExecutor):
+            def submit(self, function, task):
+                futures.append(super().submit(function, task))
+                return futures[-1]
+
+        with Noting(1) as executor, pytest.raises(WorkerError, match="a model of no use"):
+            predict(Failing(stop), tmp_path, marked(0), executor=executor, strips=4)
+        assert futures[-1].cancelled()
+
+    def test_closes_the_session_that_went_before(self, stored, tmp_path, monkeypatch):
+        sessions = []
+
+        def look(batch):
+            sessions.append(Workspace(tmp_path).session())
+            return MODEL(batch)
+
+        monkeypatch.setattr("morpheus_core.runs.unpickle_model", lambda pickled: look)
+        predict(MODEL, tmp_path, resume=True)
+        assert sessions
+        assert stored[0].session not in sessions
+
+
+class TestStripTasks:
     def test_are_small_and_importable(self, stored):
         assert len(pickle.dumps(stored[0])) < 1000
         assert Path(stored[0].directory).is_absolute()
+
+    def test_share_one_file_of_the_model(self, stored, tmp_path):
+        assert list(tmp_path.rglob("model.pkl")) == [tmp_path / "0" / "model.pkl"]
 
     def test_may_run_twice_or_at_once(self, stored, tmp_path, whole):
         with ThreadPoolExecutor(4) as threads:
@@ -346,6 +480,48 @@ class TestStripTasks:
         workspace.open_session()
         with pytest.raises(WorkerError, match="has ended or is resumed"):
             heeding(workspace, session, counted.append)(4)
+
+
+@contextlib.contextmanager
+def another_owner(task):
+    """Hold a strip, as a worker does that was thought lost."""
+    with Workspace(Path(task.directory)).journal_path(task.index).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class TestTurns:
+    @pytest.fixture
+    def ending(self, stored):
+        """A thread that runs a strip."""
+        with ThreadPoolExecutor(1) as executor:
+            yield lambda: executor.submit(run_task, stored[0])
+
+    def test_last_longer_than_patience(self, stored, ending, monkeypatch):
+        monkeypatch.setattr("morpheus_core.journal.LOCK_PATIENCE", 0.1)
+        with another_owner(stored[0]):
+            future = ending()
+            time.sleep(0.4)
+        assert future.result(10) is None
+
+    @pytest.mark.parametrize("owner", [another_owner, lambda task: ONE_STRIP])
+    def test_end_with_the_session(self, stored, ending, owner):
+        with owner(stored[0]):
+            future = ending()
+            time.sleep(0.1)
+            Workspace(Path(stored[0].directory)).close_session()
+            with pytest.raises(WorkerError, match="has ended or is resumed"):
+                future.result(10)
+
+    def test_of_the_model_end_with_the_session(self, stored, tmp_path, monkeypatch):
+        def slow(batch):
+            Workspace(tmp_path).close_session()
+            time.sleep(0.25)
+            return MODEL(batch)
+
+        monkeypatch.setattr(strip_task, "load_model", lambda *arguments: slow)
+        with pytest.raises(WorkerError, match="has ended or is resumed"):
+            run_task(stored[0])
 
 
 def predict_until_strip_1(directory):
@@ -397,6 +573,22 @@ def test_the_dashboard_names_rows(client, tmp_path):
     Listening.__module__ = "distributed.client"
     predict(MODEL, tmp_path, executor=Listening(), strips=2)
     assert [key.rpartition("-")[0] for key in keys] == ["strip-rows-0-12", "strip-rows-13-25"]
+
+
+def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
+    path = tmp_path / "progress"
+    with WindowCounter(path) as count:
+        count(3)
+    assert not path.exists()
+    workspace = Workspace(tmp_path)
+    workspace.folder(0).mkdir()
+    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
+    inode = path.stat().st_ino
+    with WindowCounter(path) as count:
+        count(3)
+        count(4)
+    assert progress.news() == 7
+    assert path.stat().st_ino == inode
 
 
 def test_progress_counts_a_lost_strip_once(tmp_path):

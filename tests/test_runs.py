@@ -14,6 +14,7 @@ from astropy.io import fits
 
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError
+from morpheus_core.journal import read_journal
 from morpheus_core.stitch import SeamFile
 from morpheus_core.workspace import Workspace
 
@@ -418,3 +419,22 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
     assert len(most) == 27
     assert max(most) == 5
     assert not opened
+
+
+def test_a_strip_that_fails_forces_its_rows_to_disk(tmp_path, monkeypatch):
+    interrupt(tmp_path, 100)
+    monkeypatch.setattr("morpheus_core.journal.boot_id", lambda: "another machine")
+    assert read_journal(Workspace(tmp_path).journal_path(0)) is not None
+
+
+def test_what_a_late_strip_has_left_is_not_in_the_way(tmp_path, whole):
+    interrupt(tmp_path, 180, strips=2)
+    rows = Workspace(tmp_path).journal_path(0).read_text()
+    shutil.rmtree(tmp_path)
+    for index in (0, 1):
+        folder = Workspace(tmp_path).folder(index)
+        folder.mkdir(parents=True)
+        for name in ("session", "progress", "journal", "seam"):
+            (folder / name).write_text(rows)
+    predict(Model(), tmp_path, strips=2)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])
