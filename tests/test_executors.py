@@ -141,7 +141,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
-def stored(self, tmp_path):
+def stored(tmp_path):
     """A run whose strips are kept from running."""
 
     class Idle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import threading
@@ -115,7 +114,7 @@ class Submissions:
         place = f"the worker of window rows {strip.start} to {strip.stop - 1}"
         try:
             self._futures[index].result()
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:
             text = f"{place} failed: {type(error).__name__}: {error}"
             if isinstance(error, NameError) or "NameError" in str(error):
                 text += f"; {RECIPE}"
