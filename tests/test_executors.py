@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -378,16 +379,16 @@ class TestTheEnd:
         class GivingUp(ThreadPoolExecutor):
             def submit(self, function, task):
                 super().submit(function, task)
-                while not Workspace(tmp_path).journal_path(task.index).stat().st_size:
+                while not recording.notes():
                     time.sleep(0.01)
                 future = Future()
                 future.cancel()
                 return future
 
-        recording = Recording(MODEL, tmp_path.parent / f"{tmp_path.name}_seen", delay=0.1)
+        recording = Recording(MODEL, tmp_path / "seen", delay=0.1)
         with GivingUp(1) as executor:
             with pytest.raises(WorkerError, match="failed: CancelledError"):
-                predict(recording, tmp_path, executor=executor, strips=1)
+                predict(recording, tmp_path / "out", executor=executor, strips=1)
             before = len(recording.notes())
             time.sleep(0.4)
             assert len(recording.notes()) == before
@@ -641,6 +642,67 @@ def test_what_is_no_executor(executor, tmp_path):
         predict(MODEL, tmp_path, executor=executor)
 
 
+def test_a_client_that_was_closed():
+    class Closed:
+        asynchronous = False
+
+        def submit(self):
+            """Do nothing."""
+
+        def nthreads(self):
+            raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+    Closed.__module__ = "distributed.client"
+    with pytest.raises(InputError, match="must be connected to its scheduler: AttributeError"):
+        engine_of(Closed())
+
+
+def test_executors_that_take_no_work(tmp_path):
+    class Unconnected(ThreadPoolExecutor):
+        def submit(self, function, task):
+            raise ConnectionError("no scheduler")
+
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    for executor, reason in [(closed, "RuntimeError"), (Unconnected(), "ConnectionError: no sch")]:
+        with pytest.raises(WorkerError, match=f"the executor takes no work: {reason}"):
+            predict(MODEL, tmp_path, executor=executor)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_executors_that_cannot_cancel(tmp_path):
+    class Stubborn(Future):
+        def cancel(self):
+            raise NotImplementedError
+
+    class Executor:
+        def submit(self, function, task):
+            future = Stubborn()
+            future.set_exception(RuntimeError("lost"))
+            return future
+
+    with pytest.raises(WorkerError, match="failed: RuntimeError: lost"):
+        predict(MODEL, tmp_path, executor=Executor())
+
+
+def test_folders_keep_the_names_that_they_are_given(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    directories = []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, function, task):
+            directories.append(task.directory)
+            places = json.loads(Path(task.directory, "0", "inputs.json").read_text())
+            directories.append(str(Path(places["images"][0]["array"]).parent.parent))
+            return super().submit(function, task)
+
+    monkeypatch.chdir(tmp_path)
+    with Noting(1) as executor:
+        predict(MODEL, "link", executor=executor, strips=1)
+    assert directories == [str(tmp_path / "link")] * 2
+
+
 def test_executors_need_a_folder_and_no_others(tmp_path, processes):
     with pytest.raises(InputError, match="executor needs out_dir"):
         predict(MODEL, None, executor=processes)
@@ -657,6 +719,19 @@ def test_plan_takes_an_executor(tmp_path, processes):
     forecast = package.plan(MODEL, IMAGE, **options)
     assert (len(forecast.strips), forecast.workers) == (6, 2)
     assert "6, run by 2 workers" in str(forecast)
+
+
+def test_plan_knows_how_many_strips_run_at_a_time(tmp_path):
+    class Unknown:
+        def submit(self):
+            """Do nothing."""
+
+    for executor, where in [
+        (ThreadPoolExecutor(3), "run by 1 workers"),
+        (Unknown(), "run by an unknown number of workers"),
+    ]:
+        forecast = package.plan(MODEL, IMAGE, **OPTIONS, executor=executor, out_dir=tmp_path)
+        assert where in str(forecast)
 
 
 @pytest.mark.parametrize(("options", "strips"), [({"cpus": 2}, 5), ({}, 3)])
@@ -687,9 +762,10 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
     assert data_bytes(tmp_path / "out") == whole
 
 
-def test_no_scheduler_on_the_command_line(capsys):
+@pytest.mark.parametrize("address", ["nonsense://", "tls://localhost:1"])
+def test_no_scheduler_on_the_command_line(capsys, address):
     require("distributed")
     arguments = ["--model", "test_runs:Model", "--n-classes", "2", "--window", "10"]
-    code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", "nonsense://"])
+    code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", address])
     assert code == 1
-    assert "--dask must be the address of a scheduler, got nonsense://" in capsys.readouterr().err
+    assert f"--dask must be the address of a scheduler, got {address}" in capsys.readouterr().err
