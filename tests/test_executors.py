@@ -321,8 +321,9 @@ def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch
 class Loaded:
     """What loading and running a model has come to in this process."""
 
-    def __init__(self, delay=0.0):
-        self.started, self.ended, self.delay = threading.Event(), threading.Event(), delay
+    def __init__(self):
+        self.started, self.ended = threading.Event(), threading.Event()
+        self.delay, self.nap = 0.3, 0.002
         self.loads, self.busy, self.busiest = 0, 0, 0
 
     def make(self):
@@ -336,7 +337,7 @@ class Loaded:
     def __call__(self, batch):
         self.busy += 1
         self.busiest = max(self.busy, self.busiest)
-        time.sleep(0.002)
+        time.sleep(self.nap)
         self.busy -= 1
         return MODEL(batch)
 
@@ -344,7 +345,7 @@ class Loaded:
 @pytest.fixture
 def loaded(monkeypatch):
     """A model that threads load by its name."""
-    model = Loaded(delay=0.3)
+    model = Loaded()
     monkeypatch.setattr(sys.modules[__name__], "make_model", model.make, raising=False)
     return model
 
@@ -375,23 +376,21 @@ def test_a_model_that_exits_does_not_end_the_program(tmp_path):
 class TestTheEnd:
     """Whatever brings a run down, nothing of it goes on."""
 
-    def test_waits_for_strips_whose_futures_were_cancelled(self, tmp_path):
+    def test_waits_for_strips_whose_futures_were_cancelled(self, tmp_path, loaded):
         class GivingUp(ThreadPoolExecutor):
             def submit(self, function, task):
                 super().submit(function, task)
-                while not recording.notes():
+                while not loaded.busy:
                     time.sleep(0.01)
                 future = Future()
                 future.cancel()
                 return future
 
-        recording = Recording(MODEL, tmp_path / "seen", delay=0.1)
+        loaded.nap = 0.3
         with GivingUp(1) as executor:
             with pytest.raises(WorkerError, match="failed: CancelledError"):
-                predict(recording, tmp_path / "out", executor=executor, strips=1)
-            before = len(recording.notes())
-            time.sleep(0.4)
-            assert len(recording.notes()) == before
+                predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=1)
+            assert not loaded.busy
 
     def test_waits_for_strips_that_load_their_model(self, tmp_path, loaded):
         class HalfLost(ThreadPoolExecutor):
