@@ -265,7 +265,7 @@ class CatalogRun:
                 for k, image in enumerate(self._images)
             ]
             sources = replace(sources, sets=[stored])
-        workspace.store_model(pickle_model(replace(self._job, sources=sources)), len(shares))
+        workspace.store_model(pickle_model(replace(self._job, sources=sources)))
         pool = Pool(
             workspace,
             [f"{len(share)} rows of the catalogue" for share in shares],

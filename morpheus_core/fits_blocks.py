@@ -106,7 +106,7 @@ class UnitWriter:
     Parameters
     ----------
     path, descriptor
-        The file, which is open for reading and writing.
+        The file, which is open for writing.
     unit : ImageUnit
         What is written.
     header_start, data_start : int
@@ -134,8 +134,9 @@ class UnitWriter:
 
     def seal(self, data_sum: int) -> None:
         """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0."""
-        size = self._data_start - self._header_start
-        header = fits.Header.fromstring(os.pread(self._descriptor, size, self._header_start))
+        with self._path.open("rb") as file:
+            file.seek(self._header_start)
+            header = fits.Header.fromstring(file.read(self._data_start - self._header_start))
         data_sum = ones_complement_sum(data_sum)
         header["DATASUM"] = str(data_sum).rjust(10, "0")
         header["CHECKSUM"] = "0" * 16

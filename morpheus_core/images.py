@@ -188,7 +188,7 @@ class ArrayImage:
             unfinished = path.with_suffix(".tmp.npy")
             np.save(unfinished, np.moveaxis(self._rows, -1, 0))
             unfinished.replace(path)
-        return {"array": str(path.resolve())}
+        return {"array": str(path.absolute())}
 
     def close(self) -> None:
         """Leave the user's array alone."""

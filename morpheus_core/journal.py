@@ -139,14 +139,23 @@ def wait_until_free(path: Path) -> None:
     OutputError
         If that takes too long.
     """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while is_held(path):
+        if time.monotonic() > deadline:
+            raise OutputError(f"another process, or thread, still writes {path}; end it")
+        time.sleep(0.1)
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds a journal."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return
-    try:
-        wait_for_lock(descriptor, path)
-    finally:
-        os.close(descriptor)
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or the file system has no locks
+        return False
+    return False
 
 
 def read_journal(path: Path) -> Entry | None:

@@ -108,6 +108,7 @@ class LazyImage:
         row_axis = len(self.layout.rows(0, 1)) - 1
         self._edges = chunk_edges(source, row_axis, self.shape[0])
         self._blocks: deque[Block] = deque()
+        self._pickled: bytes | None = None
         # A mask is read by the thread that cuts windows and by the one that finalizes rows.
         self._lock = threading.Lock()
 
@@ -191,24 +192,56 @@ class LazyImage:
         ------
         InputError
             If it cannot be sent there.
+
+        Warns
+        -----
+        MorpheusWarning
+            If that takes more than a gibibyte.
         """
+        if self._pickled is None:
+            self._pickled = self._pickle()
+        return self._pickled
+
+    def _pickle(self) -> bytes:
+        if holds_futures(self._source):
+            raise InputError(
+                f"{self.name} was persisted on a Dask cluster, whose workers cannot read it while "
+                f"they run the model; pass the array as it was before persist()"
+            )
         try:
-            return pickles.dump(self._source)
+            pickled = pickles.dump(self._source)
         except Exception as error:
             raise InputError(
                 f"{self.name} cannot be sent to other processes: {type(error).__name__}: {error}; "
                 f"{WAY_OUT}"
             ) from error
+        if len(pickled) > LARGE:
+            warnings.warn(
+                f"{self.name} holds its pixels, {len(pickled) / 2**30:.1f} GiB, and every strip "
+                f"loads them all; make it of files, as da.from_zarr does",
+                MorpheusWarning,
+                stacklevel=2,
+            )
+        return pickled
 
     def store(self, path: Path) -> dict[str, Any]:
         """Write what is sliced, not its pixels, as a pickle beside `path`."""
         path = path.with_suffix(".pkl")
         pickles.write(path, self.pickled())
-        return {"pickle": str(path.resolve()), "name": self.name, "bands": self._bands}
+        self._pickled = None  # it may be large
+        return {"pickle": str(path.absolute()), "name": self.name, "bands": self._bands}
 
     def close(self) -> None:
         """Forget the rows, and leave the user's object alone."""
         self._blocks.clear()
+
+
+def holds_futures(source: LazyArray) -> bool:
+    """Say whether chunks of a Dask array are in the memory of a cluster."""
+    if not hasattr(source, "__dask_graph__"):
+        return False
+    tasks = source.__dask_graph__().values()
+    return any(type(task).__module__ == "distributed.client" for task in tasks)
 
 
 def open_lazy(source: LazyArray, name: str, bands: Bands) -> LazyImage:

@@ -237,7 +237,8 @@ class FitsFile:
     def __init__(self, product: Product, directory: Path, run: str) -> None:
         self._path = part_path(product, directory)
         try:
-            self._descriptor = os.open(self._path, os.O_RDWR)
+            # Not for reading: a client of NFS that reads what else is in a page writes it back.
+            self._descriptor = os.open(self._path, os.O_WRONLY)
         except OSError as error:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
         header_size = os.fstat(self._descriptor).st_size - product.unit.padded_bytes
@@ -251,7 +252,8 @@ class FitsFile:
     def _check(self, run: str, header_size: int) -> None:
         """Raise unless this is a file that the run has made, at its full size."""
         try:
-            header = fits.Header.fromstring(os.pread(self._descriptor, header_size, 0))
+            with self._path.open("rb") as file:
+                header = fits.Header.fromstring(file.read(header_size))
             whole = len(header_bytes(header)) == header_size
             ours = whole and header["RUNID"] == run
         except Exception:  # there is no end to what a foreign file may hold

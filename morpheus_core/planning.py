@@ -35,8 +35,8 @@ class Forecast:
         How many the model would get.
     strips : list of tuple of int
         First window row, and the one after the last, of each strip.
-    workers : int
-        Processes beside this one; 0 runs in this one.
+    workers : int or None
+        Processes beside this one; 0 runs in this one, None is not known.
     output_pixels, unreached_pixels : int
         Pixels of the outputs, and how many of them no window reaches.
     outputs : dict
@@ -58,7 +58,7 @@ class Forecast:
     windows: int
     batches: int
     strips: list[tuple[int, int]]
-    workers: int
+    workers: int | None
     output_pixels: int
     unreached_pixels: int
     outputs: dict[str, tuple[int, ...]]
@@ -71,6 +71,8 @@ class Forecast:
 
     def __str__(self) -> str:
         where = f"{self.workers} workers" if self.workers else "this process"
+        if self.workers is None:
+            where = "an unknown number of workers"
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.outputs.items())
         lines = {
             "windows": f"{self.windows:,} in {self.batches:,} batches",
@@ -197,7 +199,7 @@ def forecast(ready: Prepared, model: Model | str) -> Forecast:
     job, workers = ready.job, count_workers(ready)
     windows = count_windows(job, ready.stack)
     strips = job.grid.strips(job.batch_size, ready.n_strips, windows)
-    at_a_time = min(len(strips), max(1, workers))
+    at_a_time = min(len(strips), workers or 1)
     busiest = max(strips, key=lambda strip: windows_of(strip, windows))
     untried = Trial(0.0, 0, 0, peak_memory())
     trial = try_model(ready, model, busiest) if windows.any() else untried
@@ -221,15 +223,15 @@ def forecast(ready: Prepared, model: Model | str) -> Forecast:
         output_bytes=outputs,
         disk_bytes=0 if in_memory else outputs + seams + trial.stored_bytes,
         memory_bytes=memory,
-        total_memory_bytes=memory * at_a_time + (peak_memory() if workers else 0),
+        total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
         windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
         seconds=trial.start_seconds + most * trial.seconds_per_window,
     )
 
 
-def count_workers(ready: Prepared) -> int:
+def count_workers(ready: Prepared) -> int | None:
     """Return how many processes there are beside this one; an executor may not know its own."""
-    return len(ready.slots) if ready.engine is None else ready.engine.count_workers() or 1
+    return len(ready.slots) if ready.engine is None else ready.engine.count_workers()
 
 
 def most_windows(strips: Sequence[int], workers: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -226,7 +226,7 @@ class Run:
             workspace.create(plan, job.update_map, overwrite)
             allocate_files(products, self._directory, plan.run)
             if pickled is not None:
-                workspace.store_model(pickled, len(strips))
+                workspace.store_model(pickled)
             workspace.mark("ready")
         except BaseException:
             workspace.discard(plan, products)
@@ -269,6 +269,8 @@ class Run:
         self, plan: Plan, left: dict[int, int], on_windows: Callable[[int], object]
     ) -> None:
         """Run strips, of which so many windows are left, in other processes."""
+        if not left:
+            return
         workspace, request = self._workspace, self._request
         self._store_for_workers(plan, list(left))
 
@@ -293,7 +295,7 @@ class Run:
             model = resolve(self._model)
             for index in indices:
                 self._open_strip(plan, index).check(model)
-            workspace.store_model(pickle_model(model), len(plan.strips))
+            workspace.store_model(pickle_model(model))
 
     def _run_here(
         self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
@@ -329,15 +331,12 @@ class Run:
             entry = read_journal(self._workspace.journal_path(index))
             assert entry is not None, "every strip is finished"
             data_sums = add_data_sums(data_sums, entry.data_sums)
-        with (
-            FitsOutputs(self._products, self._directory, plan.run) as outputs,
-            ExitStack() as opened,
-        ):
-            seams = [
-                opened.enter_context(SeamFile(self._workspace.seam_path(k), self._job, strip))
-                for k, strip in enumerate(plan.strips)
-            ]
-            stitched = stitch(self._job, plan.strips, seams, outputs)
+
+        def open_seam(index: int) -> SeamFile:
+            return SeamFile(self._workspace.seam_path(index), self._job, plan.strips[index])
+
+        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
+            stitched = stitch(self._job, plan.strips, open_seam, outputs)
             outputs.seal(add_data_sums(data_sums, stitched))
 
 

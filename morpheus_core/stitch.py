@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,11 @@ class SeamFile(Resource):
         """Close the file."""
         os.close(self._descriptor)
 
+    @property
+    def stop(self) -> int:
+        """The row after the last one that the strip touches."""
+        return self._rows.stop
+
     def _offset(self, row: int) -> int:
         """Return where a row is; the strip's own rows, between its two seams, take no place."""
         place = row - self._rows.start
@@ -97,7 +104,10 @@ def seam_bytes(job: Job, strip: Strip) -> int:
 
 
 def stitch(
-    job: Job, strips: Sequence[Strip], seams: Sequence[SeamFile], outputs: FitsOutputs
+    job: Job,
+    strips: Sequence[Strip],
+    open_seam: Callable[[int], SeamFile],
+    outputs: FitsOutputs,
 ) -> list[int]:
     """Add up the seams, finalize their rows and write them.
 
@@ -107,8 +117,8 @@ def stitch(
         What was computed.
     strips : sequence of Strip
         All strips of the grid, in order.
-    seams : sequence of SeamFile
-        The sums of each strip.
+    open_seam : callable
+        Opens the sums of a strip, given its index.
     outputs : FitsOutputs
         Takes the finished rows.
 
@@ -118,12 +128,35 @@ def stitch(
         The data sum of the rows that were written, for each product.
     """
     data_sums = [0] * (len(job.methods) + 1)
-    for first, stop in job.grid.seams(strips):
-        for row in range(first, stop):
-            parts = [seam.read(row) for seam in seams if seam.holds(row)]
+    with closing(shared_rows(job, strips, open_seam)) as rows:
+        for row, seams in rows:
             with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
-                total = np.sum(parts, axis=0)
-            sums = seams[0].split(row, total)
-            written = outputs.write(row, results(job, sums))
+                total = np.sum([seam.read(row) for seam in seams], axis=0)
+            written = outputs.write(row, results(job, seams[0].split(row, total)))
             data_sums = add_data_sums(data_sums, written)
     return data_sums
+
+
+def shared_rows(
+    job: Job, strips: Sequence[Strip], open_seam: Callable[[int], SeamFile]
+) -> Generator[tuple[int, list[SeamFile]]]:
+    """Yield each shared row with the seams that hold it.
+
+    A file is open from its first row to its last: there may be more strips than a process may
+    open files.
+    """
+    starts = [job.grid.strip_rows(strip).start for strip in strips]
+    opened: list[SeamFile] = []
+    n_begun = 0
+    try:
+        for row in chain.from_iterable(starmap(range, job.grid.seams(strips))):
+            for seam in [seam for seam in opened if seam.stop <= row]:
+                opened.remove(seam)
+                seam.close()
+            while n_begun < len(strips) and starts[n_begun] <= row:
+                opened.append(open_seam(n_begun))
+                n_begun += 1
+            yield row, [seam for seam in opened if seam.holds(row)]
+    finally:
+        for seam in opened:
+            seam.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,8 +84,11 @@ class StoredStrip:
                 seam.sync()
 
             path = workspace.journal_path(self.index)
-            with Journal(path, len(job.methods) + 1, sync) as journal:
-                if not workspace.model_path(self.index).exists():
+            with (
+                Journal(path, len(job.methods) + 1, sync) as journal,
+                forced_at_the_end(journal),
+            ):
+                if not workspace.has_model():
                     model = self.check(model)
 
                 def keep(rows: Rows) -> None:
@@ -104,7 +108,18 @@ class StoredStrip:
                     first_row=None if journal.entry is None else journal.entry.row,
                     prefetch=prefetch,
                 )
-                journal.force()
+
+
+@contextmanager
+def forced_at_the_end(journal: Journal) -> Iterator[None]:
+    """Force rows to disk also after an error: the strip may go on on another machine."""
+    try:
+        yield
+    except Exception:
+        with suppress(OSError):  # the first error says more
+            journal.force()
+        raise
+    journal.force()
 
 
 def is_finished(job: Job, strip: Strip, entry: Entry | None) -> bool:

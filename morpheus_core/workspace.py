@@ -1,7 +1,8 @@
 """The folders inside of `out_dir` in which a run works: "0", "1", "2", … one per strip.
 
-Folder "0" holds what is common to all: the plan, the update map, array inputs and the state. Every
-folder holds its strip's journal, seam, model and log. All are gone once the outputs are complete.
+Folder "0" holds what is common to all: the plan, the update map, the model, array inputs and the
+state. Every folder holds its strip's journal, seam and log. All are gone once the outputs are
+complete.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +32,8 @@ logger = logging.getLogger("morpheus_core")
 LOG = "log"
 #: What can be noted of a run, as empty files.
 FACTS = ("overwrite", "ready")
-#: What a run that has ended may leave in a folder.
-REMAINS = {LOG, "run.tmp", "job.tmp", *FACTS}
+#: What a run that has ended may leave in a folder, some of it by strips that end later.
+REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam", *FACTS}
 
 
 class Workspace:
@@ -53,6 +53,7 @@ class Workspace:
         self._stitched_path = self._shared / "stitched.json"
         self._inputs_path = self._shared / "inputs.json"
         self._session_path = self._shared / "session"
+        self._model_path = self._shared / "model.pkl"
 
     def folder(self, index: int) -> Path:
         """Return the folder of a strip."""
@@ -65,10 +66,6 @@ class Workspace:
     def seam_path(self, index: int) -> Path:
         """Return where a strip's part of shared rows is."""
         return self.folder(index) / "seam"
-
-    def model_path(self, index: int) -> Path:
-        """Return where a strip's pickled model is, if it is pickled."""
-        return self.folder(index) / "model.pkl"
 
     def log_path(self, index: int) -> Path:
         """Return where a worker's output goes."""
@@ -93,13 +90,14 @@ class Workspace:
         sees that its session is over.
         """
         session = uuid.uuid4().hex
-        self._write_session(session)
+        self._session_path.touch(mode=0o600)
+        write_in_place(self._session_path, session)
         return session
 
     def close_session(self) -> None:
         """End whatever session there was."""
         if self._session_path.exists():
-            self._write_session("0" * 32)
+            write_in_place(self._session_path, "0" * 32)
 
     def session(self) -> str | None:
         """Return the name of the session that was opened last."""
@@ -107,15 +105,6 @@ class Workspace:
             return self._session_path.read_text("ascii")
         except FileNotFoundError:
             return None
-
-    def _write_session(self, session: str) -> None:
-        # In place: of a file that is renamed, network file systems may show the old one for long.
-        descriptor = os.open(self._session_path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(descriptor, session.encode("ascii"), 0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
@@ -170,9 +159,9 @@ class Workspace:
         for index, strip in enumerate(plan.strips):
             self.folder(index).mkdir(mode=0o700, exist_ok=True)
             self.folder(index).chmod(0o700)
+            for name in REMAINS - {LOG}:
+                (self.folder(index) / name).unlink(missing_ok=True)
             if index == 0:
-                for fact in FACTS:
-                    (self._shared / fact).unlink(missing_ok=True)
                 write_whole(self._plan_path, plan.to_json())
             job = {"run": plan.run, "window_rows": list(strip)}
             write_whole(self.folder(index) / "job.json", json.dumps(job))
@@ -211,16 +200,13 @@ class Workspace:
         """Return the files that a worker has to open."""
         return stored_paths(json.loads(self._inputs_path.read_text()))
 
-    def store_model(self, pickled: bytes, n_strips: int) -> None:
-        """Store a pickled model for every strip, once on disk."""
-        path = self.model_path(0)
-        pickles.write(path, pickled)
-        for index in range(1, n_strips):
-            self.model_path(index).unlink(missing_ok=True)
-            try:
-                os.link(path, self.model_path(index))
-            except OSError:  # not every file system has links
-                shutil.copy2(path, self.model_path(index))
+    def store_model(self, pickled: bytes) -> None:
+        """Store a pickled model."""
+        pickles.write(self._model_path, pickled)
+
+    def has_model(self) -> bool:
+        """Say whether a pickled model is stored."""
+        return self._model_path.exists()
 
     def stored_model(self) -> bytes | None:
         """Return the pickled model, if there is one that nobody else can have written.
@@ -230,8 +216,7 @@ class Workspace:
         OutputError
             If others could have.
         """
-        path = self.model_path(0)
-        return pickles.read(path) if path.exists() else None
+        return pickles.read(self._model_path) if self.has_model() else None
 
     def mark(self, fact: str) -> None:
         """Note one of `FACTS`: replacing is allowed, all is ready to run."""
@@ -313,6 +298,23 @@ def write_whole(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
+def write_in_place(path: Path, text: str) -> None:
+    """Write a text over another one of the same length.
+
+    Of a file that is renamed, network file systems may show the old one for long.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, text.encode("ascii"), 0)
+    finally:
+        os.close(descriptor)
+
+
 def is_same_file(path: Path, file: TextIO) -> bool:
     """Say whether an open file still has its name."""
     try:
@@ -328,6 +330,6 @@ def clear(folder: Path, kept: set[str]) -> None:
     # What says whose folder it is goes last.
     for path in sorted(folder.iterdir(), key=lambda path: path.name == "job.json"):
         if path.name not in kept and not path.is_dir():
-            path.unlink()
+            path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()

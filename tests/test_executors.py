@@ -1,7 +1,10 @@
 """Strips on executors give what one process gives, whatever happens to a worker."""
 
 import contextlib
+import fcntl
+import functools
 import hashlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -21,11 +24,18 @@ from conftest import require
 from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
 
 import morpheus_core as package
-from morpheus_core import InputError, MorpheusWarning, WorkerError
+from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
-from morpheus_core.parallel.counters import Progress
+from morpheus_core.parallel import strip_task
+from morpheus_core.parallel.counters import Progress, WindowCounter
 from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
-from morpheus_core.parallel.strip_task import StripTask, heeding, run_task
+from morpheus_core.parallel.strip_task import (
+    KEPT_MODEL,
+    ONE_STRIP,
+    StripTask,
+    heeding,
+    run_task,
+)
 from morpheus_core.windows import WindowGrid
 from morpheus_core.workspace import Workspace
 
@@ -131,6 +141,30 @@ def whole(tmp_path_factory):
     return data_bytes(directory)
 
 
+@pytest.fixture
+def stored(tmp_path):
+    """A run whose strips are kept from running."""
+
+    class Idle:
+        def __init__(self):
+            self.tasks = []
+
+        def submit(self, function, task):
+            assert function is run_task
+            self.tasks.append(task)
+            if task.index == 2:
+                raise KeyboardInterrupt
+            return Future()
+
+    # What was finished keeps the run from being cleaned away.
+    predict_until_strip_1(tmp_path)
+    idle = Idle()
+    with pytest.raises(KeyboardInterrupt):
+        predict(MODEL, tmp_path, executor=idle, resume=True)
+    session = Workspace(tmp_path).open_session()
+    return [replace(task, session=session) for task in idle.tasks]
+
+
 class TestEveryExecutor:
     @pytest.fixture(params=["threads", "processes", "loky", "dask client", "dask executor"])
     def executor(self, request):
@@ -189,6 +223,9 @@ class TestLostWorkers:
         rows = {row for name, row in windows if name in repeated}
         touched = [k for k, strip in enumerate(strips) if rows & set(range(*strip))]
         assert len(touched) <= 1
+        assert repeated.total() <= max(strip.stop - strip.start for strip in strips) * len(
+            grid.lefts
+        )
 
     def test_dask_runs_the_strip_again(self, tmp_path, whole):
         recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
@@ -268,33 +305,142 @@ class TestLostWorkers:
         assert data_bytes(tmp_path / "both") == expected
 
 
-class TestStripTasks:
-    @pytest.fixture
-    def stored(self, tmp_path):
-        """A run whose strips are kept from running."""
+def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
 
-        class Idle:
-            def __init__(self):
-                self.tasks = []
+    with ThreadPoolExecutor(2) as executor:
+        monkeypatch.setattr("morpheus_core.runs.stitch", fail)
+        with pytest.raises(OutputError, match="No space left"):
+            predict(MODEL, tmp_path, executor=executor, strips=3)
+        monkeypatch.undo()
+        predict(MODEL, tmp_path, executor=executor, resume=True)
+    assert data_bytes(tmp_path) == whole
 
+
+class Loaded:
+    """What loading and running a model has come to in this process."""
+
+    def __init__(self):
+        self.started, self.ended = threading.Event(), threading.Event()
+        self.delay, self.nap = 0.3, 0.002
+        self.loads, self.busy, self.busiest = 0, 0, 0
+
+    def make(self):
+        """Load the model."""
+        self.started.set()
+        self.loads += 1
+        time.sleep(self.delay)
+        self.ended.set()
+        return self
+
+    def __call__(self, batch):
+        self.busy += 1
+        self.busiest = max(self.busy, self.busiest)
+        time.sleep(self.nap)
+        self.busy -= 1
+        return MODEL(batch)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """A model that threads load by its name."""
+    model = Loaded()
+    monkeypatch.setattr(sys.modules[__name__], "make_model", model.make, raising=False)
+    return model
+
+
+def test_threads_share_one_model_and_take_turns(tmp_path, whole, loaded):
+    with ThreadPoolExecutor(3) as executor:
+        predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=4)
+    assert data_bytes(tmp_path) == whole
+    assert (loaded.loads, loaded.busiest) == (1, 1)
+    assert not KEPT_MODEL
+
+
+def test_a_model_is_dropped_before_the_next_one_is_loaded(monkeypatch):
+    monkeypatch.setattr(strip_task, "KEPT_MODEL", {"the last session": MODEL})
+    monkeypatch.setattr(strip_task, "load_model", lambda *arguments: dict(strip_task.KEPT_MODEL))
+    assert strip_task.kept_model(None, None, "this session") == {}
+    assert list(strip_task.KEPT_MODEL) == ["this session"]
+
+
+def test_a_model_that_exits_does_not_end_the_program(tmp_path):
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(WorkerError, match="the model failed with SystemExit: 0"),
+    ):
+        predict(Failing(functools.partial(sys.exit, 0)), tmp_path, IMAGE + 3, executor=executor)
+
+
+class TestTheEnd:
+    """Whatever brings a run down, nothing of it goes on."""
+
+    def test_waits_for_strips_whose_futures_were_cancelled(self, tmp_path, loaded):
+        class GivingUp(ThreadPoolExecutor):
             def submit(self, function, task):
-                assert function is run_task
-                self.tasks.append(task)
-                if task.index == 2:
-                    raise KeyboardInterrupt
-                return Future()
+                super().submit(function, task)
+                while not loaded.busy:
+                    time.sleep(0.01)
+                future = Future()
+                future.cancel()
+                return future
 
-        # What was finished keeps the run from being cleaned away.
-        predict_until_strip_1(tmp_path)
-        idle = Idle()
-        with pytest.raises(KeyboardInterrupt):
-            predict(MODEL, tmp_path, executor=idle, resume=True)
-        session = Workspace(tmp_path).open_session()
-        return [replace(task, session=session) for task in idle.tasks]
+        loaded.nap = 0.3
+        with GivingUp(1) as executor:
+            with pytest.raises(WorkerError, match="failed: CancelledError"):
+                predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=1)
+            assert not loaded.busy
 
+    def test_waits_for_strips_that_load_their_model(self, tmp_path, loaded):
+        class HalfLost(ThreadPoolExecutor):
+            def submit(self, function, task):
+                if task.index == 0:
+                    future = super().submit(function, task)
+                    loaded.started.wait()
+                else:
+                    future = Future()
+                    future.set_exception(RuntimeError("lost"))
+                return future
+
+        with HalfLost(1) as executor:
+            with pytest.raises(WorkerError, match="failed: RuntimeError: lost"):
+                predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=2)
+            assert loaded.ended.is_set()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_cancels_what_has_not_begun(self, tmp_path):
+        futures = []
+
+        class Noting(ThreadPoolExecutor):
+            def submit(self, function, task):
+                futures.append(super().submit(function, task))
+                return futures[-1]
+
+        with Noting(1) as executor, pytest.raises(WorkerError, match="a model of no use"):
+            predict(Failing(stop), tmp_path, marked(0), executor=executor, strips=4)
+        assert futures[-1].cancelled()
+
+    def test_closes_the_session_that_went_before(self, stored, tmp_path, monkeypatch):
+        sessions = []
+
+        def look(batch):
+            sessions.append(Workspace(tmp_path).session())
+            return MODEL(batch)
+
+        monkeypatch.setattr("morpheus_core.runs.unpickle_model", lambda pickled: look)
+        predict(MODEL, tmp_path, resume=True)
+        assert sessions
+        assert stored[0].session not in sessions
+
+
+class TestStripTasks:
     def test_are_small_and_importable(self, stored):
         assert len(pickle.dumps(stored[0])) < 1000
         assert Path(stored[0].directory).is_absolute()
+
+    def test_share_one_file_of_the_model(self, stored, tmp_path):
+        assert list(tmp_path.rglob("model.pkl")) == [tmp_path / "0" / "model.pkl"]
 
     def test_may_run_twice_or_at_once(self, stored, tmp_path, whole):
         with ThreadPoolExecutor(4) as threads:
@@ -334,6 +480,48 @@ class TestStripTasks:
         workspace.open_session()
         with pytest.raises(WorkerError, match="has ended or is resumed"):
             heeding(workspace, session, counted.append)(4)
+
+
+@contextlib.contextmanager
+def another_owner(task):
+    """Hold a strip, as a worker does that was thought lost."""
+    with Workspace(Path(task.directory)).journal_path(task.index).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class TestTurns:
+    @pytest.fixture
+    def ending(self, stored):
+        """A thread that runs a strip."""
+        with ThreadPoolExecutor(1) as executor:
+            yield lambda: executor.submit(run_task, stored[0])
+
+    def test_last_longer_than_patience(self, stored, ending, monkeypatch):
+        monkeypatch.setattr("morpheus_core.journal.LOCK_PATIENCE", 0.1)
+        with another_owner(stored[0]):
+            future = ending()
+            time.sleep(0.4)
+        assert future.result(10) is None
+
+    @pytest.mark.parametrize("owner", [another_owner, lambda task: ONE_STRIP])
+    def test_end_with_the_session(self, stored, ending, owner):
+        with owner(stored[0]):
+            future = ending()
+            time.sleep(0.1)
+            Workspace(Path(stored[0].directory)).close_session()
+            with pytest.raises(WorkerError, match="has ended or is resumed"):
+                future.result(10)
+
+    def test_of_the_model_end_with_the_session(self, stored, tmp_path, monkeypatch):
+        def slow(batch):
+            Workspace(tmp_path).close_session()
+            time.sleep(0.25)
+            return MODEL(batch)
+
+        monkeypatch.setattr(strip_task, "load_model", lambda *arguments: slow)
+        with pytest.raises(WorkerError, match="has ended or is resumed"):
+            run_task(stored[0])
 
 
 def predict_until_strip_1(directory):
@@ -387,6 +575,22 @@ def test_the_dashboard_names_rows(client, tmp_path):
     assert [key.rpartition("-")[0] for key in keys] == ["strip-rows-0-12", "strip-rows-13-25"]
 
 
+def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
+    path = tmp_path / "progress"
+    with WindowCounter(path) as count:
+        count(3)
+    assert not path.exists()
+    workspace = Workspace(tmp_path)
+    workspace.folder(0).mkdir()
+    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
+    inode = path.stat().st_ino
+    with WindowCounter(path) as count:
+        count(3)
+        count(4)
+    assert progress.news() == 7
+    assert path.stat().st_ino == inode
+
+
 def test_progress_counts_a_lost_strip_once(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.folder(0).mkdir()
@@ -437,6 +641,67 @@ def test_what_is_no_executor(executor, tmp_path):
         predict(MODEL, tmp_path, executor=executor)
 
 
+def test_a_client_that_was_closed():
+    class Closed:
+        asynchronous = False
+
+        def submit(self):
+            """Do nothing."""
+
+        def nthreads(self):
+            raise AttributeError("'NoneType' object has no attribute 'ncores'")
+
+    Closed.__module__ = "distributed.client"
+    with pytest.raises(InputError, match="must be connected to its scheduler: AttributeError"):
+        engine_of(Closed())
+
+
+def test_executors_that_take_no_work(tmp_path):
+    class Unconnected(ThreadPoolExecutor):
+        def submit(self, function, task):
+            raise ConnectionError("no scheduler")
+
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    for executor, reason in [(closed, "RuntimeError"), (Unconnected(), "ConnectionError: no sch")]:
+        with pytest.raises(WorkerError, match=f"the executor takes no work: {reason}"):
+            predict(MODEL, tmp_path, executor=executor)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_executors_that_cannot_cancel(tmp_path):
+    class Stubborn(Future):
+        def cancel(self):
+            raise NotImplementedError
+
+    class Executor:
+        def submit(self, function, task):
+            future = Stubborn()
+            future.set_exception(RuntimeError("lost"))
+            return future
+
+    with pytest.raises(WorkerError, match="failed: RuntimeError: lost"):
+        predict(MODEL, tmp_path, executor=Executor())
+
+
+def test_folders_keep_the_names_that_they_are_given(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    directories = []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, function, task):
+            directories.append(task.directory)
+            places = json.loads(Path(task.directory, "0", "inputs.json").read_text())
+            directories.append(str(Path(places["images"][0]["array"]).parent.parent))
+            return super().submit(function, task)
+
+    monkeypatch.chdir(tmp_path)
+    with Noting(1) as executor:
+        predict(MODEL, "link", executor=executor, strips=1)
+    assert directories == [str(tmp_path / "link")] * 2
+
+
 def test_executors_need_a_folder_and_no_others(tmp_path, processes):
     with pytest.raises(InputError, match="executor needs out_dir"):
         predict(MODEL, None, executor=processes)
@@ -453,6 +718,19 @@ def test_plan_takes_an_executor(tmp_path, processes):
     forecast = package.plan(MODEL, IMAGE, **options)
     assert (len(forecast.strips), forecast.workers) == (6, 2)
     assert "6, run by 2 workers" in str(forecast)
+
+
+def test_plan_knows_how_many_strips_run_at_a_time(tmp_path):
+    class Unknown:
+        def submit(self):
+            """Do nothing."""
+
+    for executor, where in [
+        (ThreadPoolExecutor(3), "run by 1 workers"),
+        (Unknown(), "run by an unknown number of workers"),
+    ]:
+        forecast = package.plan(MODEL, IMAGE, **OPTIONS, executor=executor, out_dir=tmp_path)
+        assert where in str(forecast)
 
 
 @pytest.mark.parametrize(("options", "strips"), [({"cpus": 2}, 5), ({}, 3)])
@@ -483,9 +761,10 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
     assert data_bytes(tmp_path / "out") == whole
 
 
-def test_no_scheduler_on_the_command_line(capsys):
+@pytest.mark.parametrize("address", ["nonsense://", "tls://localhost:1"])
+def test_no_scheduler_on_the_command_line(capsys, address):
     require("distributed")
     arguments = ["--model", "test_runs:Model", "--n-classes", "2", "--window", "10"]
-    code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", "nonsense://"])
+    code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", address])
     assert code == 1
-    assert "--dask must be the address of a scheduler, got nonsense://" in capsys.readouterr().err
+    assert f"--dask must be the address of a scheduler, got {address}" in capsys.readouterr().err

@@ -9,9 +9,10 @@ from conftest import require
 from test_runs import IMAGE, OPTIONS, Model, data_bytes, predict
 
 import morpheus_core as package
-from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError
+from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, pickles
 from morpheus_core.aggregators import RowRing
 from morpheus_core.inputs import open_inputs, reopen
+from morpheus_core.lazy_images import LazyImage
 from morpheus_core.slabs import SlabReader
 
 
@@ -381,3 +382,25 @@ def test_quicklooks(make):
     array = package.quicklook(results, IMAGE).axes[0].images[0].get_array()
     lazy = package.quicklook(results, make("chunks", IMAGE)).axes[0].images[0].get_array()
     np.testing.assert_array_equal(lazy, array)
+
+
+def test_persisted_arrays_are_refused_for_workers():
+    class Task:
+        """What Dask's graphs hold for a chunk on a cluster."""
+
+    Task.__module__ = "distributed.client"
+    array = require("dask.array").from_array(IMAGE, chunks=(20, 30))
+    array.dask = {key: Task() for key in array.dask}
+    with pytest.raises(InputError, match=r"was persisted on a Dask .*as it was before persist"):
+        LazyImage(array + 1, "image", "last").pickled()
+
+
+def test_pixels_in_a_pickle_are_warned_of_and_pickled_once(tmp_path, monkeypatch):
+    image = LazyImage(require("dask.array").from_array(IMAGE), "image", "last")
+    dumps = []
+    monkeypatch.setattr("morpheus_core.lazy_images.LARGE", 1000)
+    monkeypatch.setattr(pickles, "dump", lambda source: dumps.append(source) or bytes(2000))
+    with pytest.warns(MorpheusWarning, match=r"image holds its pixels, 0\.0 GiB, and every strip"):
+        image.pickled()
+    image.store(tmp_path / "image.npy")
+    assert len(dumps) == 1

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import warnings
 
@@ -58,6 +59,20 @@ def test_rows_come_back_from_memory():
 def test_rows_come_back_from_disk(tmp_path):
     write_files(tmp_path)
     check_results(*open_results(PRODUCTS, tmp_path))
+
+
+def test_files_are_open_for_writing_alone(tmp_path, monkeypatch):
+    modes, original = [], os.open
+
+    def spy(path, flags):
+        descriptor = original(path, flags)
+        modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+        return descriptor
+
+    allocate_files(PRODUCTS, tmp_path, RUN)
+    monkeypatch.setattr("morpheus_core.outputs.os.open", spy)
+    with FitsOutputs(PRODUCTS, tmp_path, RUN):
+        assert modes == [os.O_WRONLY] * 2
 
 
 def check_results(hduls, arrays):

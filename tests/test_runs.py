@@ -14,6 +14,8 @@ from astropy.io import fits
 
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError
+from morpheus_core.journal import read_journal
+from morpheus_core.stitch import SeamFile
 from morpheus_core.workspace import Workspace
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
@@ -396,3 +398,43 @@ def test_the_log_says_what_is_done(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "morpheus_core"):
         predict(Model(), tmp_path)
     assert f"234 of 234 windows in 1 strips, into {tmp_path}" in caplog.text
+
+
+def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
+    """One window row in each of 26 strips: five of them, 10 / 2, meet in a row."""
+    opened, most = set(), [0]
+
+    class Counted(SeamFile):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.add(self)
+            most.append(len(opened))
+
+        def close(self):
+            opened.remove(self)
+            super().close()
+
+    monkeypatch.setattr("morpheus_core.runs.SeamFile", Counted)
+    predict(Model(), tmp_path, strips=26)
+    assert len(most) == 27
+    assert max(most) == 5
+    assert not opened
+
+
+def test_a_strip_that_fails_forces_its_rows_to_disk(tmp_path, monkeypatch):
+    interrupt(tmp_path, 100)
+    monkeypatch.setattr("morpheus_core.journal.boot_id", lambda: "another machine")
+    assert read_journal(Workspace(tmp_path).journal_path(0)) is not None
+
+
+def test_what_a_late_strip_has_left_is_not_in_the_way(tmp_path, whole):
+    interrupt(tmp_path, 180, strips=2)
+    rows = Workspace(tmp_path).journal_path(0).read_text()
+    shutil.rmtree(tmp_path)
+    for index in (0, 1):
+        folder = Workspace(tmp_path).folder(index)
+        folder.mkdir(parents=True)
+        for name in ("session", "progress", "journal", "seam"):
+            (folder / name).write_text(rows)
+    predict(Model(), tmp_path, strips=2)
+    assert data_bytes(tmp_path) == data_bytes(whole[0])

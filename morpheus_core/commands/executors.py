@@ -38,7 +38,7 @@ def open_executor(arguments: argparse.Namespace) -> Iterator[Any]:
 
     try:
         client = distributed.Client(arguments.dask)
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without keys
         raise InputError(
             f"--dask must be the address of a scheduler, got {arguments.dask}: {error}"
         ) from error

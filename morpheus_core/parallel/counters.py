@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from morpheus_core.resources import Resource
-from morpheus_core.workspace import Workspace, write_whole
+from morpheus_core.workspace import Workspace, write_in_place
 
 #: Seconds between two notes of the progress.
 PROGRESS_INTERVAL = 0.2
 
 
 class WindowCounter(Resource):
-    """Notes for the parent how many windows are finished."""
+    """Notes for the parent how many windows are finished, where :class:`Progress` looks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +33,8 @@ class WindowCounter(Resource):
             self._note()
 
     def _note(self) -> None:
-        write_whole(self._path, str(self._windows))
+        with suppress(FileNotFoundError):  # the run has ended
+            write_in_place(self._path, as_note(self._windows))
         self._noted = time.monotonic()
 
 
@@ -51,7 +53,7 @@ class Progress:
         self._paths = {index: workspace.progress_path(index) for index in indices}
         self._seen = dict.fromkeys(self._paths, 0)
         for path in self._paths.values():
-            path.unlink(missing_ok=True)
+            path.write_text(as_note(0))
 
     def news(self) -> int:
         """Return how many windows were finished since the last time."""
@@ -67,9 +69,14 @@ class Progress:
         return news
 
 
+def as_note(windows: int) -> str:
+    """Return a count as text, which always has the same length."""
+    return f"{windows:20d}"
+
+
 def read_count(path: Path) -> int:
     """Return the windows that were noted in a file."""
     try:
-        return int(path.read_text() or 0)
-    except OSError:  # there is none so far, or it was replaced just now, on a network file system
+        return int(path.read_text())
+    except (OSError, ValueError):  # it is looked at while it changes, on a network file system
         return 0

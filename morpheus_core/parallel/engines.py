@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from morpheus_core.errors import InputError, MorpheusWarning, WorkerError
@@ -49,6 +50,8 @@ class Engine:
         """Return how many strips can run at a time, if that is known."""
         # Standard executors, loky and mpi4py agree on the name.
         count = getattr(self._executor, "_max_workers", None)
+        if isinstance(self._executor, ThreadPoolExecutor):
+            return 1  # threads of one process take turns
         return count if isinstance(count, int) and count > 0 else None
 
     def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
@@ -76,7 +79,8 @@ class DaskEngine(Engine):
             raise InputError(
                 "executor is an asynchronous Dask client; pass one made with asynchronous=False"
             )
-        threads = max(self._client.nthreads().values(), default=1)
+        self._threads = self._count_threads()
+        threads = max(self._threads, default=1)
         if threads > 1:
             warnings.warn(
                 f"Dask workers with up to {threads} threads run one strip at a time each; start "
@@ -85,9 +89,18 @@ class DaskEngine(Engine):
                 stacklevel=6,
             )
 
+    def _count_threads(self) -> list[int]:
+        """Ask the scheduler how many threads each worker has."""
+        try:
+            return list(self._client.nthreads().values())
+        except Exception as error:
+            raise InputError(
+                f"executor must be connected to its scheduler: {type(error).__name__}: {error}"
+            ) from error
+
     def count_workers(self) -> int | None:
         """Return how many worker processes there are; a cluster may have none so far."""
-        return len(self._client.nthreads()) or None
+        return len(self._threads) or None
 
     def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
         """Have a function called under a name that the dashboard shows."""

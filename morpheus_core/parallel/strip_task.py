@@ -6,21 +6,25 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from morpheus_core.errors import WorkerError
+from morpheus_core.errors import ModelError, WorkerError
+from morpheus_core.journal import is_held
 from morpheus_core.models import Model
 from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.worker import load_model, run_stored_strip
+from morpheus_core.run_plan import Plan
 from morpheus_core.version import __version__
 from morpheus_core.workspace import Workspace
 
 #: One strip at a time in each process: there is one model, and it may return the same memory
 #: each time.
 ONE_STRIP = threading.Lock()
+#: That model, by its session; changed by who holds the lock.
+KEPT_MODEL: dict[str, Model] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +80,51 @@ def run_task(task: StripTask) -> None:
     ------
     WorkerError
         If this worker does not see the files of the run, or the run has ended.
+    ModelError
+        If the model fails, or ends the process.
     """
-    with ONE_STRIP:
-        hindrance = task.hindrance()
-        if hindrance is not None:
-            raise WorkerError(hindrance)
-        workspace = Workspace(Path(task.directory))
-        plan = workspace.load()
-        model = kept_model(task.directory, task.session)
-        with WindowCounter(workspace.progress_path(task.index)) as count:
-            heed = heeding(workspace, task.session, count)
+    hindrance = task.hindrance()
+    if hindrance is not None:
+        raise WorkerError(hindrance)
+    workspace = Workspace(Path(task.directory))
+    # It is not closed: its last note would come after the journal is free, when all may be over.
+    count = WindowCounter(workspace.progress_path(task.index))
+    heed = heeding(workspace, task.session, count)
+    try:
+        with turn(workspace.journal_path(task.index), heed):
+            plan = workspace.load()
+            model = kept_model(workspace, plan, task.session)
+            heed(0)  # loading takes its time
             run_stored_strip(workspace, plan, task.index, model, task.prefetch, heed)
+    except SystemExit as error:  # executors hand it on, and it would end the user's program
+        raise ModelError(f"the model failed with {type(error).__name__}: {error}") from error
 
 
-@lru_cache(maxsize=1)
-def kept_model(directory: str, session: str) -> Model:
+@contextmanager
+def turn(journal: Path, heed: Callable[[int], object]) -> Iterator[None]:
+    """Wait until this process runs no other strip, and no other process this one."""
+    while not ONE_STRIP.acquire(timeout=PROGRESS_INTERVAL):
+        heed(0)
+    try:
+        while is_held(journal):
+            heed(0)
+            time.sleep(PROGRESS_INTERVAL)
+        yield
+    finally:
+        ONE_STRIP.release()
+
+
+def kept_model(workspace: Workspace, plan: Plan, session: str) -> Model:
     """Return the model of a run, which the strips of a session share in each process."""
-    workspace = Workspace(Path(directory))
-    return load_model(workspace, workspace.load())
+    if session not in KEPT_MODEL:
+        KEPT_MODEL.clear()  # before there is another one: there may be no room for two
+        KEPT_MODEL[session] = load_model(workspace, plan)
+    return KEPT_MODEL[session]
+
+
+def forget_model(session: str) -> None:
+    """Free the model of a session, if strips of it were run in this process."""
+    KEPT_MODEL.pop(session, None)
 
 
 def heeding(

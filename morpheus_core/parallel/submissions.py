@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
-from morpheus_core.errors import OutputError, WorkerError
-from morpheus_core.journal import wait_until_free
+from morpheus_core.errors import MorpheusError, OutputError, WorkerError
+from morpheus_core.journal import LOCK_PATIENCE, wait_until_free
 from morpheus_core.models import RECIPE
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
-from morpheus_core.parallel.strip_task import StripTask, run_task
+from morpheus_core.parallel.strip_task import StripTask, forget_model, run_task
 from morpheus_core.run_plan import Plan
 from morpheus_core.workspace import Workspace
 
@@ -47,7 +48,8 @@ class Submissions:
     ) -> None:
         self._engine, self._workspace, self._plan = engine, workspace, plan
         self._prefetch, self._is_finished = prefetch, is_finished
-        self._running: dict[int, Submitted] = {}
+        self._futures: dict[int, Submitted] = {}
+        self._waiting: set[int] = set()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def run(
@@ -72,10 +74,11 @@ class Submissions:
         progress = Progress(self._workspace, windows)
         session = self._workspace.open_session()
         try:
-            self._submit(session, list(windows))
-            while self._running:
+            with executor_errors():
+                self._submit(session, list(windows))
+            while self._waiting:
                 try:
-                    index = self._ended.get(timeout=min(interval, threading.TIMEOUT_MAX))
+                    index = self._next_end(interval)
                 except queue.Empty:
                     on_windows(progress.news())
                 else:
@@ -83,27 +86,35 @@ class Submissions:
                     on_windows(progress.reaches(index, windows[index]))
         finally:
             self._end_all()
+            forget_model(session)  # threads of this process share its memory
 
     def _submit(self, session: str, indices: Sequence[int]) -> None:
-        directory = str(self._workspace.directory.resolve())
+        directory = str(self._workspace.directory.absolute())
         tasks = [StripTask(directory, session, index, self._prefetch) for index in indices]
         self._engine.check_workers(tasks[0].hindrance)
         for index, task in zip(indices, tasks, strict=True):
             strip = self._plan.strips[index]
             name = f"strip-rows-{strip.start}-{strip.stop - 1}-{session}"
-            self._running[index] = self._engine.submit(run_task, task, name)
-            self._running[index].add_done_callback(self._note_end(index))
+            future = self._futures[index] = self._engine.submit(run_task, task, name)
+            self._waiting.add(index)
+            future.add_done_callback(self._note_end(index))
 
     def _note_end(self, index: int) -> Callable[[object], None]:
         return lambda future: self._ended.put(index)
+
+    def _next_end(self, seconds: float) -> int:
+        """Wait for the next future that has ended, which need not be so of its strip."""
+        index = self._ended.get(timeout=max(0, min(seconds, threading.TIMEOUT_MAX)))
+        self._waiting.discard(index)
+        return index
 
     def _finish(self, index: int) -> None:
         """Raise unless a strip that has ended is whole."""
         strip = self._plan.strips[index]
         place = f"the worker of window rows {strip.start} to {strip.stop - 1}"
         try:
-            self._running.pop(index).result()
-        except (Exception, CancelledError) as error:
+            self._futures[index].result()
+        except Exception as error:
             text = f"{place} failed: {type(error).__name__}: {error}"
             if isinstance(error, NameError) or "NameError" in str(error):
                 text += f"; {RECIPE}"
@@ -114,11 +125,33 @@ class Submissions:
     def _end_all(self) -> None:
         """End what is still running, and wait for that: nothing may write to the run after it."""
         self._workspace.close_session()
-        for future in self._running.values():
-            future.cancel()
-        for index in self._running:
-            try:
+        for future in self._futures.values():
+            with suppress(Exception):  # not all executors can, and some are gone
+                future.cancel()
+        try:
+            self._wait_for_futures()
+            for index in self._futures:  # a cluster may give up a strip that is still running
                 wait_until_free(self._workspace.journal_path(index))
-            except OutputError as error:
-                logger.warning("%s", error)
-                return
+        except OutputError as error:
+            logger.warning("%s", error)
+
+    def _wait_for_futures(self) -> None:
+        """Wait until all futures have ended, for a while."""
+        deadline = time.monotonic() + LOCK_PATIENCE
+        with suppress(queue.Empty):
+            while self._waiting:
+                self._next_end(deadline - time.monotonic())
+
+
+@contextmanager
+def executor_errors() -> Iterator[None]:
+    """Turn what an executor raises into an error of ours."""
+    try:
+        yield
+    except MorpheusError:
+        raise
+    except Exception as error:
+        raise WorkerError(
+            f"the executor takes no work: {type(error).__name__}: {error}; pass one that is "
+            f"running and connected"
+        ) from error

@@ -51,7 +51,7 @@ def try_in_worker(
         workspace.create(Plan.make(job, stack, [strip], factory), job.update_map, overwrite=False)
         workspace.store_inputs(stack)
         if pickled is not None:
-            workspace.store_model(pickled, 1)
+            workspace.store_model(pickled)
         stored = sum(path.stat().st_size for path in workspace.folder(0).iterdir())
         trial = Trial(**json.loads(run(workspace, slot, prefetch)))
     return replace(trial, stored_bytes=stored)
