@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 from morpheus_core import __version__
@@ -67,7 +68,11 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "thumbnail_size": (600, 420),
     "min_reported_time": 10_000,
+    "write_computation_times": False,
 }
+
+# A page that shows a warning should not name a folder of the machine that built it.
+warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
@@ -75,6 +80,7 @@ html_logo = html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_show_sourcelink = False
+html_domain_indices = False
 html_sidebars = {"index": [], "getting_started": [], "changelog": []}
 html_theme_options = {
     "logo": {"text": project},
@@ -87,9 +93,7 @@ html_theme_options = {
 copybutton_exclude = ".linenos, .gp, .go"  # prompts and what was answered
 
 # The drawings of concepts; a process of its own, for its modules have short names.
-subprocess.run(
-    [sys.executable, "drawings", "_drawings"], cwd=Path(__file__).parent, check=True
-)
+subprocess.run([sys.executable, "drawings", "_drawings"], cwd=Path(__file__).parent, check=True)
 
 # What the commands say of themselves, for api/command_line.rst.
 help_folder = Path(__file__).parent / "api" / "help"

@@ -209,7 +209,7 @@ plt.show()
 # ---------------
 # The simulation knows the probability p of each vote, the true fraction. Even forty volunteers do
 # not measure it exactly: their fractions scatter around it, by the square root of p (1 - p) / 40.
-# The network is two or three times as far off: it learned from a few thousand galaxies for some
+# The network is two to four times as far off: it learned from a few thousand galaxies for some
 # seconds.
 
 answers = np.stack([table[kind][:COUNT] for kind in KINDS], axis=-1)

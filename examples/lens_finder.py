@@ -289,7 +289,7 @@ def candidates_of(name, threshold=0.5):
 
 for name in views:
     completeness, purity = rates(candidates_of(name))
-    print(f"{name}: completeness {completeness:.0%}, purity {purity:.0%} of {len(lenses)} lenses")
+    print(f"{name}: completeness {completeness:.0%} of {len(lenses)} lenses, purity {purity:.0%}")
 
 candidates = candidates_of("eight views")
 print(candidates["id", "ra", "dec", "peak", "area"][:5])

@@ -318,7 +318,7 @@ plt.show()
 # -----------------
 #
 # - The template: the path of your files, with the columns of your catalogue in braces, as
-#   `str.format` takes them. Files may be compressed (``.fits.bz2``). If all galaxies are in the
+#   ``str.format`` takes them. Files may be compressed (``.fits.bz2``). If all galaxies are in the
 #   same images, pass a list of paths instead and leave out ``bands``.
 # - ``catalog``: the path of your table, with ``ra=`` and ``dec=`` if these columns are called
 #   otherwise.

@@ -90,7 +90,7 @@ for number, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
     rows, columns = np.nonzero(labels == number)
     axes.scatter(columns, rows, 14, colour, edgecolors="white", linewidths=0.5, label=name)
 axes.set(title="Labelled pixels", xlabel="column", ylabel="row")
-axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, frameon=False)
+axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=4, markerscale=2, frameon=False)
 plt.show()
 
 # %%

@@ -70,19 +70,19 @@ def edges() -> Figure:
         'edges="drop"': WindowGrid((1, LENGTH), (1, WINDOW), (1, STRIDE), edges="drop"),
         'padding="reflect"': WindowGrid((1, LENGTH), (1, WINDOW), (1, STRIDE), padding="reflect"),
     }
+    highest = max(Visits(grid, np.ones((1, WINDOW))).row(0).max() for grid in ways.values())
     heights = [1.9 + 0.8 * len(grid.columns.origins) for grid in ways.values()]
     figure, panels = drawing(4.4, 3, gridspec_kw={"height_ratios": heights})
     for panel, height, (name, grid) in zip(panels, heights, ways.items(), strict=True):
         as_plan(panel, (-0.3, height - 0.3), (-4.2, LENGTH + 3.2))
         panel.set_title(name, loc="left", family="monospace")
-        one_axis(panel, grid)
+        one_axis(panel, grid, highest)
     return figure
 
 
-def one_axis(axes: Axes, grid: WindowGrid) -> None:
+def one_axis(axes: Axes, grid: WindowGrid, highest: float) -> None:
     """Draw n in the pixels of an image that is one pixel high, and its windows below."""
     n = Visits(grid, np.ones(grid.window_shape)).row(0)
-    highest = n.max()
     for column, count in enumerate(n):
         colour = SHADES(count / highest) if count else "white"
         box(axes, (0, column), (1, 1), fill=True, facecolor=colour, edgecolor=QUIET, linewidth=0.7)
