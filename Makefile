@@ -80,4 +80,4 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build docs/gallery docs/api/help \
-		docs/sg_execution_times.rst .pytest_cache .mypy_cache .ruff_cache .hypothesis
+		docs/_drawings .pytest_cache .mypy_cache .ruff_cache .hypothesis
