@@ -29,6 +29,7 @@ from morpheus_core import (
     update_maps,
 )
 from morpheus_core.parallel import worker
+from morpheus_core.parallel.devices import THREAD_VARIABLES
 from morpheus_core.workspace import Workspace
 
 N_WINDOWS = 26 * 9
@@ -303,6 +304,8 @@ def test_workers_get_their_device_and_their_share_of_the_cores(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("morpheus_core.parallel.devices.available_cores", lambda: 6)
     monkeypatch.setattr("morpheus_core.parallel.devices.installed_gpus", lambda: None)
+    for name in THREAD_VARIABLES:  # Dask sets some for its workers
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(WorkerError, match="that was all"):
         predict(environment_of_a_worker, out_dir=tmp_path, **options)
     share = "3" if "cpus" in options else "6"
