@@ -6,8 +6,8 @@ Cosmic rays, trails of satellites and hot columns spoil pixels of every exposure
 (Paillassa et al. 2020, A&A 634, A48) has a network that finds them, and gives each kind of
 contaminant a mask. Here we train a small one in some seconds, and
 :func:`~morpheus_core.map_exposures` runs it over an exposure as cameras write it: a file with one
-image per CCD, and a table. The file of masks has the same HDUs. Needs the extras ``torch`` and
-``plot``.
+image per CCD, and a table. The file of masks has the same HDUs. Needs the extras ``torch``,
+``plot`` and ``candidates`` (SciPy).
 """
 
 # %%
@@ -285,7 +285,8 @@ assert balance(found, hit) > 0.8
 # - Put your network in place of ``UNet``, and what it did to pixels in training in place of
 #   ``above_sky``.
 # - Give :func:`~morpheus_core.map_exposures` a file, a list of files or a folder. Every image of
-#   two dimensions goes to the network. For one HDU say ``"night1.fits[SCI,2]"``.
+#   two dimensions goes to the network, also a map of flags (DQ) or weights. For one HDU say
+#   ``"night1.fits[SCI,2]"``.
 # - Set ``n_classes`` and ``class_names`` to those of the network, and ``thresholds`` to your own,
 #   found on exposures whose contaminants you know. ``thresholds=None`` writes the probabilities.
 # - If contaminants were more frequent in training than they are in your exposures, pass both shares

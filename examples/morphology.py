@@ -7,7 +7,7 @@ it belongs to a spheroid, a disk, an irregular galaxy, a point source or the bac
 sources, separates them, and classifies them in one go. Its network sees 40 x 40 pixels at a time,
 and :func:`~morpheus_core.predict` does the rest. Here we do the same in small: we simulate sky,
 train a U-Net for some seconds, and run it over an image of a million pixels. Needs the extras
-``torch`` and ``plot``.
+``torch``, ``plot`` and ``candidates`` (SciPy).
 """
 
 # %%
@@ -294,5 +294,6 @@ for hdul in hduls:
 # - Set ``n_classes``, ``class_names`` and ``window_shape`` to those of the network.
 # - Choose a stride. Morpheus has (1, 1), so that 1,600 windows see each pixel; a quarter of the
 #   window takes a hundredth of that time. ``cpus=8`` or ``gpus=[0, 1]`` share it out.
-# - With ``skip_blank=True`` windows without any data are not sent to the network, and with
-#   ``mask=`` bad pixels get no result.
+# - NaN goes to the network unless you pass ``fill_nan=0`` to ``torch_model``. With
+#   ``skip_blank=True`` windows without any data are not sent to it, and with ``mask=`` bad pixels
+#   get no result.

@@ -164,5 +164,7 @@ assert accuracy > 0.9
 #   order.
 # - Change ``with_neighbours``, if anything else tells your classes apart. The border that is not
 #   counted must be half as wide as its widest filter: 8 pixels for 15.
-# - Any estimator with ``predict_proba`` takes the place of the forest, a pipeline too. If your
-#   images hold NaN, add ``sklearn_model(..., fill_nan="median")``.
+# - Any estimator with ``predict_proba`` takes the place of the forest, a pipeline too.
+# - NaN goes to the forest unless you add ``sklearn_model(..., fill_nan="median")``. In ``predict``,
+#   ``skip_blank=True`` leaves out windows of nothing but NaN, and pixels of a ``mask=`` get no
+#   result.

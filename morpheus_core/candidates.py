@@ -52,6 +52,8 @@ def find_candidates(
 ) -> Table:
     """List the connected regions in which a class reaches a threshold.
 
+    Needs SciPy, which the extra ``candidates`` brings.
+
     Parameters
     ----------
     results : path, or what predict returns

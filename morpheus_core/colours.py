@@ -19,6 +19,8 @@ RAINBOW = (
     *("#A6BE54", "#D1B541", "#E49C39", "#E67932", "#DA2222"),
 )
 BACKGROUND_COLOUR = "#15171C"
+#: Classes of that colour, in any capitals.
+BACKGROUND_NAMES = ("background", "sky")
 #: Where there is no result.
 MISSING_COLOUR = "#808080"
 #: How bright a pixel is drawn whose winner is no more probable than the other classes.
@@ -32,7 +34,7 @@ def rgb(colour: str) -> Colours:
 
 def class_colours(class_names: Sequence[str]) -> Colours:
     """Return the colour of each class, (class, 3)."""
-    bright = [name.lower() != "background" for name in class_names]
+    bright = [name.lower() not in BACKGROUND_NAMES for name in class_names]
     colours = np.tile(rgb(BACKGROUND_COLOUR), (len(class_names), 1))
     colours[bright] = bright_colours(sum(bright))
     return colours

@@ -49,7 +49,7 @@ def quicklook(
         It must show the sky of the result, so its size times the dilation is that of the result.
     class_names : list of str, optional
         One per class; by default those that the headers of the result hold. A class called
-        "background" is drawn dark.
+        "background" or "sky" is drawn dark.
     bands : {"last", "first"}
         Where the bands of an image with three axes are.
     max_pixels : int, default 1000

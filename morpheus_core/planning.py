@@ -132,7 +132,8 @@ def plan(
     windows take as long, and that workers do not slow each other down. It leaves out what inputs in
     large chunks (Dask, Zarr) take to read beyond the first of them. Memory is that of whole
     processes; of the model's own memory only what it took in the trial is known. What compressed
-    files unpack to in the folder for temporary files is not counted.
+    files unpack to in the folder for temporary files is not counted. Unreached pixels are those of
+    windows and `update_map`; what `mask` and `skip_blank` leave without a result comes on top.
 
     Returns
     -------

@@ -215,9 +215,9 @@ class Run:
                 f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
                 f"overwrite=True to compute them anew"
             )
+        workspace.refuse_what_is_in_the_way(products, n_strips)
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
-        workspace.refuse_what_is_in_the_way(products, n_strips)
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)
         if len(strips) < n_strips:
             logger.info("the image can be cut into %d strips, not %d", len(strips), n_strips)

@@ -627,12 +627,14 @@ def test_default_strips(workers, height, strips):
     assert strips_for(engine_of(Executor()), grid) == strips
 
 
-def test_workers_with_threads_are_warned_of():
+def test_workers_with_threads_are_warned_of(tmp_path):
     with (
         dask_cluster(n_workers=1, threads_per_worker=3, processes=False) as client,
-        pytest.warns(MorpheusWarning, match="with up to 3 threads run one strip at a time"),
+        pytest.warns(MorpheusWarning, match="with up to 3 threads run one strip at a t") as warned,
     ):
-        assert engine_of(client).count_workers() == 1
+        forecast = package.plan(MODEL, IMAGE, **OPTIONS, executor=client, out_dir=tmp_path)
+    assert forecast.workers == 1
+    assert warned[0].filename == __file__  # the line that passed the executor
 
 
 @pytest.mark.parametrize("executor", [7, ProcessPoolExecutor, "processes"])

@@ -20,6 +20,7 @@ from test_headers import ROTATED, SIP, sky_header
 import morpheus_core as package
 from morpheus_core import InputError, MissingPackageError, finished, predict, quicklook
 from morpheus_core.colours import (
+    BACKGROUND_COLOUR,
     FAINTEST,
     MISSING_COLOUR,
     bright_colours,
@@ -301,6 +302,10 @@ class TestColours:
         assert_allclose(unsure, dark + (FAINTEST + (1 - FAINTEST) * 0.25) * (star - dark))
         assert_allclose(background, dark)
         assert_allclose(missing, rgb(MISSING_COLOUR))
+
+    @pytest.mark.parametrize("name", ["background", "Sky"])
+    def test_what_is_behind_the_sources_is_dark(self, name):
+        assert_array_equal(class_colours(["star", name])[1], rgb(BACKGROUND_COLOUR))
 
     def test_a_lone_class_is_as_bright_as_it_scores(self):
         colours = class_map(np.array([[[0.0], [0.5], [1.0]]]), ["cloud"])[0]

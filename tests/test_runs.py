@@ -133,6 +133,13 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
+def test_an_unfinished_run_is_named_before_the_outputs_it_was_to_replace(tmp_path):
+    predict(Model(), tmp_path)
+    interrupt(tmp_path, 100, overwrite=True)
+    with pytest.raises(OutputError, match=r"in the way, .*resume=True to"):
+        predict(Model(), tmp_path)
+
+
 def test_folders_of_others_are_in_the_way_and_stay(tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "thesis.tex").write_text("precious")

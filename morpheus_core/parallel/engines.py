@@ -86,7 +86,7 @@ class DaskEngine(Engine):
                 f"Dask workers with up to {threads} threads run one strip at a time each; start "
                 f"more workers with threads_per_worker=1 instead",
                 MorpheusWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def _count_threads(self) -> list[int]:
