@@ -282,6 +282,8 @@ def test_a_lens_finder_finds_lenses(monkeypatch, capsys):
     require("matplotlib")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     runpy.run_path(str(EXAMPLES / "lens_finder.py"))
-    printed = re.findall(r"completeness (\d+)%, purity (\d+)%", capsys.readouterr().out)
+    printed = re.findall(
+        r"completeness (\d+)% of \d+ lenses, purity (\d+)%", capsys.readouterr().out
+    )
     assert len(printed) == 2
     assert all(int(completeness) >= 90 and int(purity) >= 70 for completeness, purity in printed)
