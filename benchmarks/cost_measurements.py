@@ -93,7 +93,7 @@ class Waiting:
 
 
 def measure() -> Measurements:
-    """Measure everything; it takes about three minutes on two cores."""
+    """Measure everything; it takes about two minutes on two cores."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with local_cluster(1) as one, local_cluster(2) as two:

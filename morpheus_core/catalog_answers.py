@@ -127,7 +127,8 @@ class RowPredictor:
             raise ModelError(
                 f"{', '.join(names)} need probabilities, >= 0 and with a sum of 1, got scores from "
                 f"{first.min():g} to {first.max():g} with a sum of {first.sum():g}; does the model "
-                f'lack activation="softmax"? Or divide its scores by their sum'
+                f'lack activation="softmax"? Or divide its scores by their sum; an '
+                f"aperture must not hold pixels without any"
             )
 
     def _at_positions(self, predictions: NDArray[Any], batch: RowBatch) -> NDArray[Any]:

@@ -44,8 +44,8 @@ def held(directory: Path | None) -> Iterator[None]:
 
 
 def remove(directory: Path | None) -> None:
-    """Remove the folders of a run, if it has some."""
-    for folder in folders(directory) if directory else ():
+    """Remove the folders of a run, if it has some; the one that says what it is goes last."""
+    for folder in reversed(folders(directory)) if directory else ():
         clear(folder, set())
 
 

@@ -177,8 +177,8 @@ class CatalogRun:
 
     def _keep_what_counts(self, workspace: Workspace) -> None:
         """Forget the rows that a resumed run tries again."""
-        states = self._file_states()
-        before = np.load(file_states_path(workspace))
+        states, before = self._file_states(), np.load(file_states_path(workspace))
+        states = np.where(states < 0, before, states)  # what is not there has not changed
         changed = self._rows["row"][(states != before).any(axis=(1, 2))[self._rows["set"]]]
         if len(changed):
             logger.warning("rows run again, since their files have changed: %d", len(changed))
@@ -257,6 +257,7 @@ class CatalogRun:
         for index, share in enumerate(shares):
             workspace.folder(index).mkdir(mode=0o700, exist_ok=True)
             np.save(rows_path(workspace, index), share)
+            workspace.log_path(index).unlink(missing_ok=True)  # of a run that was interrupted
         sources = self._job.sources
         if self._images is not None:
             folder = workspace.folder(0)

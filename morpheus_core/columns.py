@@ -103,9 +103,10 @@ def quantiles_of(scores: Float64, centres: Float64, shares: Sequence[float]) -> 
 
 
 def probabilities(scores: Float64) -> Float64:
-    """Return scores divided by their sum; NaN where one is negative, or all are zero."""
+    """Return scores divided by their sum, NaN where all are zero; rounding leaves some below 0."""
+    scores = np.maximum(scores, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(scores >= 0, scores, np.nan) / scores.sum(1, keepdims=True))
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
 
 
 #: The index of the class with the highest score, from 0; the lowest index wins a tie.

@@ -328,7 +328,9 @@ def clear(folder: Path, kept: set[str]) -> None:
     if not folder.is_dir():
         return
     # What says whose folder it is goes last.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "job.json"):
+    for path in sorted(
+        folder.iterdir(), key=lambda path: path.name in ("job.json", "catalog.json")
+    ):
         if path.name not in kept and not path.is_dir():
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):

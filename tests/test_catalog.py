@@ -297,6 +297,11 @@ class TestDerivedColumns:
         assert np.isnan(table["std"]).all()
         assert table["argmax"].mask.all()
 
+    def test_rounding_below_zero_is_no_error(self):
+        table = self.values("classes", "entropy", scores=np.array([[0.4, 0.60000005, -5e-8]]))
+        assert_allclose(table["entropy"], 0.673, atol=1e-3)
+        assert table["status"][0] == "ok"
+
     @pytest.mark.parametrize("scores", [[15.0, 7, 6], [5.0, 1, -5], [0.2, 0.2, 0.2]])
     @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
     def test_scores_that_are_no_probabilities_are_refused(self, scores, column):

@@ -59,6 +59,19 @@ class Stopping:
         return total(batch)
 
 
+class Flagged:
+    """Fails after some batches as long as there is a flag."""
+
+    def __init__(self, flag):
+        self.flag, self.calls = flag, 0
+
+    def __call__(self, batch):
+        self.calls += 1
+        if self.calls > 2 and self.flag.exists():
+            raise ValueError("there is a flag")
+        return total(batch)
+
+
 @pytest.fixture
 def path(tmp_path):
     fits.writeto(tmp_path / "image.fits", IMAGE)
@@ -321,6 +334,30 @@ class TestInterruptedRuns:
         assert [*table["class_0"]] == [0, 41, 2, 3]
         if cpus is None:
             assert model.windows == 2  # the first, to know the model, and one more
+
+    def test_keep_rows_whose_files_are_away(self, tmp_path):
+        frames = tmp_path / "frames"
+        frames.mkdir()
+        for number in range(4):
+            fits.writeto(frames / f"{number}.fits", np.full((9, 9), number, "f4"))
+        catalog = Table({"n": np.arange(4), "x": [4] * 4, "y": [4] * 4})
+        arguments = (str(frames / "{n}.fits"), catalog, 1, 1, (1, 1))
+        options = {"work_dir": tmp_path / "work", "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            predict_catalog(Stopping(3), *arguments, **options)
+        (frames / "1.fits").unlink()
+        table = predict_catalog(Stopping(-1), *arguments, **options, resume=True)
+        assert [*table["class_0"]] == [0, 1, 2, 3]
+
+    def test_do_not_tell_the_errors_of_the_run_before(self, tmp_path, path, caplog):
+        flag = tmp_path / "flag"
+        flag.touch()
+        options = {"work_dir": tmp_path / "work", "cpus": 2}
+        with pytest.raises(WorkerError, match="there is a flag"):
+            run(path, Flagged(flag), **options)
+        flag.unlink()
+        run(path, Flagged(flag), **options, resume=True)
+        assert "Traceback" not in caplog.text
 
     def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
         for number in (0, 1, 3):
