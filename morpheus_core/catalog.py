@@ -17,6 +17,7 @@ from morpheus_core.alignment import check_alignment
 from morpheus_core.catalog_answers import RowPredictor, column_names
 from morpheus_core.catalog_batches import Cut, SetReader
 from morpheus_core.catalog_folders import held, remove
+from morpheus_core.catalog_provenance import catalog_provenance
 from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalog_sources import (
     Int64,
@@ -44,7 +45,6 @@ from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
-from morpheus_core.provenance import catalog_provenance
 from morpheus_core.windows import PADDINGS, Padding
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,11 +10,9 @@ from typing import Any
 
 from astropy.io import fits
 
-from morpheus_core.catalog_answers import RowPredictor
-from morpheus_core.catalog_batches import Cut
 from morpheus_core.descriptions import model_name
 from morpheus_core.images import Image
-from morpheus_core.inputs import ImageStack, ModelInputs, as_list
+from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model
 from morpheus_core.pipeline import Job
 from morpheus_core.run_plan import parameters_of
@@ -74,32 +71,6 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
     for line in textwrap.wrap(history, LINE):
         cards["HISTORY"] = line
     return cards
-
-
-def catalog_provenance(
-    model: Model | str,
-    model_inputs: ModelInputs,
-    bands: str | Sequence[str],
-    predictor: RowPredictor,
-    cut: Cut,
-) -> dict[str, Any]:
-    """Return how results of a catalogue came about, by the keywords of cards."""
-    inputs = {
-        f"INPUT{index}": ascii_text(os.fspath(source))
-        if isinstance(source, (str, os.PathLike))
-        else type(source).__name__
-        for index, source in enumerate(as_list(model_inputs))
-    }
-    return {
-        "CREATOR": f"morpheus_core {__version__}",
-        "MODEL": ascii_text(model_name(model)),
-        **inputs,
-        "BANDS": ascii_text(bands if isinstance(bands, str) else ", ".join(bands)),
-        "WINDOW": as_card_value([*cut.window_shape]),
-        "EDGES": cut.edges,
-        "PADDING": as_card_value(cut.padding),
-        "APERTURE": as_card_value(predictor.aperture),
-    }
 
 
 def described(keyword: str, images: Sequence[Image]) -> Iterator[tuple[str, str, str | None]]:

@@ -1,0 +1,41 @@
+"""How the results of a catalogue came about, for the header of its table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from morpheus_core.catalog_answers import RowPredictor
+from morpheus_core.catalog_batches import Cut
+from morpheus_core.descriptions import model_name
+from morpheus_core.inputs import ModelInputs, as_list
+from morpheus_core.models import Model
+from morpheus_core.provenance import as_card_value, ascii_text
+from morpheus_core.version import __version__
+
+
+def catalog_provenance(
+    model: Model | str,
+    model_inputs: ModelInputs,
+    bands: str | Sequence[str],
+    predictor: RowPredictor,
+    cut: Cut,
+) -> dict[str, Any]:
+    """Return how results of a catalogue came about, by the keywords of cards."""
+    inputs = {
+        f"INPUT{index}": ascii_text(os.fspath(source))
+        if isinstance(source, (str, os.PathLike))
+        else type(source).__name__
+        for index, source in enumerate(as_list(model_inputs))
+    }
+    return {
+        "CREATOR": f"morpheus_core {__version__}",
+        "MODEL": ascii_text(model_name(model)),
+        **inputs,
+        "BANDS": ascii_text(bands if isinstance(bands, str) else ", ".join(bands)),
+        "WINDOW": as_card_value([*cut.window_shape]),
+        "EDGES": cut.edges,
+        "PADDING": as_card_value(cut.padding),
+        "APERTURE": as_card_value(predictor.aperture),
+    }
