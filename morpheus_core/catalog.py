@@ -22,7 +22,6 @@ from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in
 from morpheus_core.catalog_sources import (
     Int64,
     Sources,
-    common_images,
     exists,
     is_template,
     name_files,
@@ -41,7 +40,7 @@ from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images import BANDS, Bands, Image
-from morpheus_core.inputs import ModelInputs, as_list
+from morpheus_core.inputs import ModelInputs, as_list, open_images
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
@@ -218,7 +217,7 @@ def predict_catalog(
     if origin not in (0, 1):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
     positions = find_positions(table, (ra, dec), (x, y), origin)
-    cut = make_cut(positions, window_shape, batch_size, edges, padding)
+    cut = make_cut(positions, predictor.window_shape, batch_size, edges, padding)
     with ExitStack() as opened:
         sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
         rows = in_order(positions, set_of_row)
@@ -317,7 +316,7 @@ def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
 
 
 def make_cut(
-    positions: Positions, window_shape: Any, batch_size: Any, edges: Any, padding: Any
+    positions: Positions, window_shape: tuple[int, int], batch_size: Any, edges: Any, padding: Any
 ) -> Cut:
     """Check what decides the windows."""
     edges = checks.one_of("edges", edges, CATALOG_EDGES)
@@ -325,7 +324,7 @@ def make_cut(
         raise InputError(f'padding needs edges="pad", got padding={padding!r} and {edges=!s}')
     return Cut(
         positions.on_sky,
-        checks.positive_pair("window_shape", window_shape),
+        window_shape,
         checks.whole_number("batch_size", batch_size),
         edges,
         checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
@@ -348,7 +347,7 @@ def find_sources(
         return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
-    images = common_images(model_inputs, layout, opened)
+    images = open_images(inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 

@@ -72,9 +72,8 @@ class RowPredictor:
         values = [column.of_scores(scores[finite]) for column in self.columns]
         with np.errstate(over="ignore"):
             records["values"][finite] = np.hstack(values)
-        finite = np.isfinite(records["values"]).all(
-            axis=1
-        )  # neither logarithms nor float32 spoil it
+        # What logarithms and float32 make of finite scores need not be so.
+        finite = np.isfinite(records["values"]).all(axis=1)
         records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
         records["values"][~finite] = np.nan
         return records

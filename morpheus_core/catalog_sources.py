@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.fits_images import FitsImage, split_extension
 from morpheus_core.images import ArrayImage, Bands, Image, Layout
-from morpheus_core.inputs import ModelInputs, as_list, open_image, reopen_image
+from morpheus_core.inputs import reopen_image
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -249,12 +249,3 @@ def plain(value: Any) -> Any:
     """Return a value of a column as one of Python."""
     value = value.item() if isinstance(value, np.generic) else value
     return value.decode() if isinstance(value, bytes) else value
-
-
-def common_images(model_inputs: ModelInputs, layout: Bands, opened: ExitStack) -> list[Image]:
-    """Open images that all rows are cut from."""
-    images = []
-    for index, source in enumerate(as_list(model_inputs)):
-        images.append(open_image(source, f"model_inputs[{index}]", layout))
-        opened.callback(images[-1].close)
-    return images

@@ -144,11 +144,9 @@ def open_inputs(
         raise InputError(f"mask_bits needs a mask, got mask_bits={mask_bits} and mask=None")
     sources = as_list(model_inputs)
     with ExitStack() as opened:
-        images = []
-        for index, source in enumerate(sources):
-            images.append(open_image(source, f"model_inputs[{index}]", bands))
-            opened.callback(images[-1].close)
-            warn_of_other_order(images[-1], bands)
+        images = open_images(sources, bands, opened)
+        for image in images:
+            warn_of_other_order(image, bands)
         parts = []
         if mask is not None:
             parts.append(open_mask(mask, mask_bits))
@@ -202,6 +200,15 @@ def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
             raise InputError("model_inputs must name at least one image, got an empty list")
         return list(model_inputs)
     return [model_inputs]
+
+
+def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) -> list[Image]:
+    """Open inputs, which are closed with `opened`."""
+    images = []
+    for index, source in enumerate(sources):
+        images.append(open_image(source, f"model_inputs[{index}]", bands))
+        opened.callback(images[-1].close)
+    return images
 
 
 def open_image(source: ModelInput, name: str, bands: Bands) -> Image:

@@ -349,6 +349,11 @@ and pass Wrapped(), or pass the name of a function that makes the model, "packag
 """
 
 
+def with_recipe(failure: str) -> str:
+    """Return what a worker said, with a way out if its model was pickled without what it uses."""
+    return f"{failure}; {RECIPE}" if "NameError" in failure else failure
+
+
 def pickle_model(model: Any) -> bytes:
     """Return a model, or what holds one, as bytes that another process can load.
 

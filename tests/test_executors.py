@@ -116,7 +116,10 @@ def stop():
 def dask_cluster(**options):
     distributed = require("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", **options}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
         yield client
 
 

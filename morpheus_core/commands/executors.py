@@ -37,7 +37,7 @@ def open_executor(arguments: argparse.Namespace) -> Iterator[Any]:
     distributed: Any = import_module("distributed")  # typed only in part
 
     try:
-        client = distributed.Client(arguments.dask)
+        client = distributed.Client(arguments.dask, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without keys
         raise InputError(
             f"--dask must be the address of a scheduler, got {arguments.dask}: {error}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from morpheus_core.errors import WorkerError
-from morpheus_core.models import RECIPE
+from morpheus_core.models import with_recipe
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.workspace import Workspace
@@ -121,9 +121,7 @@ class Pool:
         ending = how_it_ended(code)
         if self._workspace.error_path(index).exists():
             reason = self._workspace.error_path(index).read_text(errors="replace").strip()
-            ending = f"failed: {reason}"
-            if "NameError" in reason:  # it was pickled without what it refers to
-                ending += f"; {RECIPE}"
+            ending = with_recipe(f"failed: {reason}")
         return (
             f"the worker of {self._pieces[index]} {ending}; "
             f"its log is {log}, and ends with\n{tail(log)}"

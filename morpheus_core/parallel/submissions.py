@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
 from morpheus_core.journal import LOCK_PATIENCE, wait_until_free
-from morpheus_core.models import RECIPE
+from morpheus_core.models import with_recipe
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
 from morpheus_core.parallel.strip_task import StripTask, forget_model, run_task
@@ -115,10 +115,8 @@ class Submissions:
         try:
             self._futures[index].result()
         except Exception as error:
-            text = f"{place} failed: {type(error).__name__}: {error}"
-            if isinstance(error, NameError) or "NameError" in str(error):
-                text += f"; {RECIPE}"
-            raise WorkerError(text) from error
+            failure = f"{place} failed: {type(error).__name__}: {error}"
+            raise WorkerError(with_recipe(failure)) from error
         if not self._is_finished(index):
             raise WorkerError(f"{place} ended before they were finished")
 
