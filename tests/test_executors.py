@@ -415,12 +415,20 @@ class TestTheEnd:
     def test_cancels_what_has_not_begun(self, tmp_path):
         futures = []
 
-        class Noting(ThreadPoolExecutor):
+        def run(function, task):
+            deadline = time.monotonic() + 30
+            while task.index > 0 and not futures[-1].cancelled() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            function(task)
+
+        class Lasting(ThreadPoolExecutor):
+            """Its thread is busy with the second strip until the last is cancelled."""
+
             def submit(self, function, task):
-                futures.append(super().submit(function, task))
+                futures.append(super().submit(run, function, task))
                 return futures[-1]
 
-        with Noting(1) as executor, pytest.raises(WorkerError, match="a model of no use"):
+        with Lasting(1) as executor, pytest.raises(WorkerError, match="a model of no use"):
             predict(Failing(stop), tmp_path, marked(0), executor=executor, strips=4)
         assert futures[-1].cancelled()
 
