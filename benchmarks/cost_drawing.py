@@ -12,7 +12,7 @@ from cost_tables import BANDWIDTH, RATE, STRIDES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from morpheus_core.colours import PALETTE
+from morpheus_core.pictures.colours import PALETTE
 
 COLOURS = (PALETTE[6], PALETTE[0])
 PANEL, QUIET = "#FCFBF8", "#666A73"

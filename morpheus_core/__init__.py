@@ -2,7 +2,7 @@
 
 from morpheus_core import adapters, columns, update_maps
 from morpheus_core.candidates import find_candidates
-from morpheus_core.catalog import predict_catalog
+from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.errors import (
     InputError,
     MissingPackageError,
@@ -13,9 +13,9 @@ from morpheus_core.errors import (
     WorkerError,
 )
 from morpheus_core.exports import export_masks, export_planes
-from morpheus_core.exposures import map_exposures
+from morpheus_core.exposures.mapping import map_exposures
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
-from morpheus_core.pictures import quicklook
+from morpheus_core.pictures.quicklook import quicklook
 from morpheus_core.planning import Forecast, plan
 from morpheus_core.version import __version__
 

@@ -624,7 +624,7 @@ class TestFilesOfEachRow:
                 most.append(None)
                 super().close()
 
-        monkeypatch.setattr("morpheus_core.catalog_sources.FitsImage", Image)
+        monkeypatch.setattr("morpheus_core.catalogs.sources.FitsImage", Image)
         self.run(folder, frames[np.isin(frames["run"], [94, 125])], prefetch=0)
         assert opened[:2] == opened[2:4]
         assert len(opened[2:]) == len(set(opened)) == 4
@@ -669,8 +669,8 @@ class TestFilesOfEachRow:
             return read(self, start, stop)
 
         monkeypatch.setattr(FitsImage, "read", broken)
-        monkeypatch.setattr("morpheus_core.catalog_windows.WindowReader._READ_BYTES", 1)
-        monkeypatch.setattr("morpheus_core.catalog_batches.CHUNK", chunk)
+        monkeypatch.setattr("morpheus_core.catalogs.windows.WindowReader._READ_BYTES", 1)
+        monkeypatch.setattr("morpheus_core.catalogs.batches.CHUNK", chunk)
         fits.writeto(tmp_path / "1.fits", IMAGE)
         y = np.random.default_rng(1).permutation([*range(12), *range(20, 27), 50])
         rows = Table({"n": [1] * 20, "x": [9] * 20, "y": y})

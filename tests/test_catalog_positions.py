@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_headers import ROTATED, SIP, TPV, sky_header
 
 from morpheus_core import InputError, MorpheusWarning, predict_catalog
-from morpheus_core.catalog_windows import corners_of
+from morpheus_core.catalogs.sky_positions import SkyToPixels, parse_angles
+from morpheus_core.catalogs.windows import corners_of
 from morpheus_core.fits_images import FitsImage
 from morpheus_core.images import ArrayImage
-from morpheus_core.sky_positions import SkyToPixels, parse_angles
 
 IMAGE = np.arange(30 * 41.0).reshape(30, 41)
 #: A position in each corner and at each edge, and one within.

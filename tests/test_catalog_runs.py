@@ -23,13 +23,13 @@ from morpheus_core import (
     WorkerError,
     predict_catalog,
 )
-from morpheus_core.catalog_journal import (
+from morpheus_core.catalogs.records import (
     RecordFile,
     bring_together,
     read_records,
     record_type,
 )
-from morpheus_core.catalog_tables import write_table
+from morpheus_core.catalogs.tables import write_table
 
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
 CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
@@ -244,7 +244,7 @@ class TestInterruptedRuns:
             messages.append(str(caught.value))
             write_table(*arguments)
 
-        monkeypatch.setattr("morpheus_core.catalog.write_table", write)
+        monkeypatch.setattr("morpheus_core.catalogs.prediction.write_table", write)
         run(path, out=out)
         assert len(messages) == 1
         assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv"}
@@ -385,7 +385,9 @@ class TestInterruptedRuns:
 
         out = path.with_name("out.csv")
         with monkeypatch.context() as patched:
-            patched.setattr("morpheus_core.catalog.refuse_unwritable", lambda *arguments: None)
+            patched.setattr(
+                "morpheus_core.catalogs.prediction.refuse_unwritable", lambda *arguments: None
+            )
             patched.setattr(Table, "write", write)
             with pytest.raises(KeyboardInterrupt):
                 run(path, out=out)

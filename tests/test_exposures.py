@@ -18,7 +18,7 @@ from test_headers import ROTATED, SIP, TPV, sky_header
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError, update_maps
 from morpheus_core.cli import main
-from morpheus_core.exposures import map_exposures
+from morpheus_core.exposures.mapping import map_exposures
 
 WINDOW, STRIDE, CROP = 400, 200, 100
 TRAINED, EXPECTED, THRESHOLDS = (0.05, 0.95), (0.01, 0.9), (0.3, 0.6)

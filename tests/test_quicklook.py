@@ -19,7 +19,7 @@ from test_headers import ROTATED, SIP, sky_header
 
 import morpheus_core as package
 from morpheus_core import InputError, MissingPackageError, finished, predict, quicklook
-from morpheus_core.colours import (
+from morpheus_core.pictures.colours import (
     BACKGROUND_COLOUR,
     FAINTEST,
     MISSING_COLOUR,
@@ -28,7 +28,7 @@ from morpheus_core.colours import (
     class_map,
     rgb,
 )
-from morpheus_core.sampling import Sampling
+from morpheus_core.pictures.sampling import Sampling
 
 SHAPE = (60, 80)
 NAMES = ["source", "halo", "background"]

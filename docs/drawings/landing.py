@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from morpheus_core import predict
-from morpheus_core.colours import class_colours
 from morpheus_core.demo.network import WINDOW_SHAPE, DemoNetwork
 from morpheus_core.demo.sky import CLASS_NAMES, simulate_sky
+from morpheus_core.pictures.colours import class_colours
 
 PATH = Path(__file__).parent.parent / "images" / "landing.jpg"
 SHAPE = (330, 480)

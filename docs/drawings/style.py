@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from morpheus_core.colours import PALETTE
+from morpheus_core.pictures.colours import PALETTE
 
 PANEL, INK, QUIET, LINE = "#FCFBF8", "#22252B", "#666A73", "#D3D0C8"
 VERMILION, SKY_BLUE, GREEN, BLUE = PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[6]

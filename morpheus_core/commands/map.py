@@ -18,7 +18,7 @@ from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import MorpheusError
 
 if TYPE_CHECKING:
-    from morpheus_core.exposures import Outcome
+    from morpheus_core.exposures.mapping import Outcome
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
@@ -103,14 +103,14 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Delegate to :func:`morpheus_core.exposures.map_exposures`.
+    """Delegate to :func:`morpheus_core.exposures.mapping.map_exposures`.
 
     Raises
     ------
     MorpheusError
         If a file has no masks, once the others have theirs.
     """
-    from morpheus_core.exposures import map_exposures
+    from morpheus_core.exposures.mapping import map_exposures
 
     def report(outcome: Outcome) -> None:
         print(f"{outcome.source} -> {outcome.output or 'failed'}", flush=True)
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what files say of the classes."""
-    from morpheus_core import class_tables
+    from morpheus_core.exposures import class_tables
 
     options: dict[str, Any] = {}
     for option, read in (

@@ -47,7 +47,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.quicklook`."""
-    from morpheus_core.pictures import save_quicklook
+    from morpheus_core.pictures.quicklook import save_quicklook
 
     path = Path(arguments.picture or Path(arguments.out_dir) / "quicklook.png")
     save_quicklook(

@@ -19,7 +19,7 @@ from morpheus_core.demo.sky import BANDS, CLASS_NAMES, Sky, simulate_sky
 from morpheus_core.errors import OutputError
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.outputs import refuse_to_replace
-from morpheus_core.pictures import save_quicklook
+from morpheus_core.pictures.quicklook import save_quicklook
 
 #: None of the skies that the network was trained on has this seed.
 SEED = 3

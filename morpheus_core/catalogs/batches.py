@@ -14,8 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.catalog_sources import MissingFileError
-from morpheus_core.catalog_windows import (
+from morpheus_core.catalogs.sky_positions import (
+    Float64,
+    NoSkyPositionError,
+    OtherOrientationError,
+    OtherScaleError,
+    SkyToPixels,
+    is_on,
+)
+from morpheus_core.catalogs.sources import MissingFileError
+from morpheus_core.catalogs.windows import (
     CatalogEdges,
     Int64,
     TooSmallError,
@@ -27,14 +35,6 @@ from morpheus_core.catalog_windows import (
 )
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.sky_positions import (
-    Float64,
-    NoSkyPositionError,
-    OtherOrientationError,
-    OtherScaleError,
-    SkyToPixels,
-    is_on,
-)
 from morpheus_core.windows import Padding
 
 logger = logging.getLogger("morpheus_core")

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from morpheus_core.catalog_answers import RowPredictor
-from morpheus_core.catalog_batches import Cut
+from morpheus_core.catalogs.answers import RowPredictor
+from morpheus_core.catalogs.batches import Cut
 from morpheus_core.descriptions import model_name
 from morpheus_core.inputs import ModelInputs, as_list
 from morpheus_core.models import Model

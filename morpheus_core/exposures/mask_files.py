@@ -15,11 +15,11 @@ import numpy as np
 from astropy.io import fits
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.class_masks import MaskFormat
 from morpheus_core.errors import InputError, ModelError, MorpheusWarning
 from morpheus_core.expansion import expand
 from morpheus_core.exports import make_room, new_file
-from morpheus_core.exposure_files import Exposure
+from morpheus_core.exposures.class_masks import MaskFormat
+from morpheus_core.exposures.files import Exposure
 from morpheus_core.finished import Block, FinishedRun
 from morpheus_core.fits_blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.fits_images import (

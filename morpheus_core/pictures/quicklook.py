@@ -22,7 +22,7 @@ from morpheus_core.headers import wcs_of
 from morpheus_core.images import BANDS, Bands, Image
 from morpheus_core.inputs import ModelInputs, as_list, open_image
 from morpheus_core.outputs import refuse_to_replace
-from morpheus_core.sampling import Extent, Sampling
+from morpheus_core.pictures.sampling import Extent, Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def quicklook(
             wcs = wcs or wcs_of(source.header, dilation, source.layout.fits_axes)
         look = look_at(outputs, names, most)
     # The only module that imports matplotlib.
-    from morpheus_core.panels import draw
+    from morpheus_core.pictures.panels import draw
 
     return draw(look, backdrop, wcs)
 

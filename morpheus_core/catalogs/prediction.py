@@ -14,20 +14,20 @@ from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
 from morpheus_core.alignment import check_alignment
-from morpheus_core.catalog_answers import RowPredictor, column_names
-from morpheus_core.catalog_batches import Cut, SetReader
-from morpheus_core.catalog_folders import held, remove
-from morpheus_core.catalog_provenance import catalog_provenance
-from morpheus_core.catalog_run import CatalogJob, CatalogRequest, CatalogRun, in_order
-from morpheus_core.catalog_sources import (
+from morpheus_core.catalogs.answers import RowPredictor, column_names
+from morpheus_core.catalogs.batches import Cut, SetReader
+from morpheus_core.catalogs.folders import held, remove
+from morpheus_core.catalogs.provenance import catalog_provenance
+from morpheus_core.catalogs.runs import CatalogJob, CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalogs.sources import (
     Int64,
     Sources,
     exists,
     is_template,
     name_files,
 )
-from morpheus_core.catalog_statuses import refuse_no_answer, summarize, texts_of
-from morpheus_core.catalog_tables import (
+from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
+from morpheus_core.catalogs.tables import (
     Positions,
     find_positions,
     read_catalog,
@@ -36,7 +36,7 @@ from morpheus_core.catalog_tables import (
     result_table,
     write_table,
 )
-from morpheus_core.catalog_windows import CATALOG_EDGES, CatalogEdges
+from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images import BANDS, Bands, Image

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.catalog_batches import RowBatch, Skipped, Status
-from morpheus_core.catalog_journal import record_type
+from morpheus_core.catalogs.batches import RowBatch, Skipped, Status
+from morpheus_core.catalogs.records import record_type
+from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
 from morpheus_core.models import ROUNDING, Model, as_float, failure, given, to_numpy
-from morpheus_core.sky_positions import Float64
 
 #: Rows that are named where a model fails.
 NAMED_ROWS = 5

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.batches import Batch
-from morpheus_core.catalog_answers import RowPredictor
-from morpheus_core.catalog_batches import ROW, Cut, OpenSet, Status, batches_of
-from morpheus_core.catalog_folders import (
+from morpheus_core.catalogs.answers import RowPredictor
+from morpheus_core.catalogs.batches import ROW, Cut, OpenSet, Status, batches_of
+from morpheus_core.catalogs.folders import (
     file_states_path,
     folders,
     record_path,
@@ -25,9 +25,9 @@ from morpheus_core.catalog_folders import (
     rows_path,
     save_whole,
 )
-from morpheus_core.catalog_journal import RecordFile, bring_together, read_records
-from morpheus_core.catalog_sources import Int64, Sources, StoredImage
-from morpheus_core.catalog_tables import Positions
+from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
+from morpheus_core.catalogs.sources import Int64, Sources, StoredImage
+from morpheus_core.catalogs.tables import Positions
 from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
 from morpheus_core.models import FactoryModel, Witness, pickle_model
@@ -273,7 +273,7 @@ class CatalogRun:
             self._request.slots,
             self._request.prefetch,
             lambda index: self._is_finished(workspace, index, shares[index]),
-            "morpheus_core.parallel.catalog_worker",
+            "morpheus_core.catalogs.worker",
         )
         total, done = len(self._rows), len(self._rows) - len(left)
         with progress_bar(total, done, self._request.progress, "rows") as on_rows:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.catalog_batches import CUT, Status
-from morpheus_core.catalog_folders import remove
+from morpheus_core.catalogs.batches import CUT, Status
+from morpheus_core.catalogs.folders import remove
 from morpheus_core.errors import InputError, MorpheusWarning
 
 logger = logging.getLogger("morpheus_core")

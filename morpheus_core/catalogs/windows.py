@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.batches import gather
+from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.sky_positions import Float64
 from morpheus_core.windows import Padding
 
 CatalogEdges = Literal["shift", "pad", "skip"]

@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.colours import MISSING_COLOUR, Colours, class_colours, class_map, rgb
-from morpheus_core.figure_layout import ANGLES, PIXELS, FigureLayout
-from morpheus_core.pictures import Backdrop, Look
-from morpheus_core.sampling import Extent
+from morpheus_core.pictures.colours import MISSING_COLOUR, Colours, class_colours, class_map, rgb
+from morpheus_core.pictures.layout import ANGLES, PIXELS, FigureLayout
+from morpheus_core.pictures.quicklook import Backdrop, Look
+from morpheus_core.pictures.sampling import Extent
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core.catalogs.sky_positions import Float64, parse_angles
 from morpheus_core.errors import InputError, OutputError
 from morpheus_core.extras import require_package
 from morpheus_core.outputs import give_name
-from morpheus_core.sky_positions import Float64, parse_angles
 
 if TYPE_CHECKING:
     from astropy.table import Table

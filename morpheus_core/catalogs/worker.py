@@ -1,6 +1,6 @@
 """A worker that runs rows of a catalogue.
 
-``python -m morpheus_core.parallel.catalog_worker WORK_DIR INDEX PARENT_PID PREFETCH``; as `worker`.
+``python -m morpheus_core.catalogs.worker WORK_DIR INDEX PARENT_PID PREFETCH``
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from morpheus_core.catalog_folders import record_path, rows_path
-from morpheus_core.catalog_journal import RecordFile
-from morpheus_core.catalog_run import CatalogJob, run_rows, witnessed
+from morpheus_core.catalogs.folders import record_path, rows_path
+from morpheus_core.catalogs.records import RecordFile
+from morpheus_core.catalogs.runs import CatalogJob, run_rows, witnessed
 from morpheus_core.models import unpickle_model
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.worker import OnOneGpu, main

@@ -1,0 +1,1 @@
+"""Windows at the positions of a catalogue: one answer per source."""

@@ -1,0 +1,1 @@
+"""Masks of whole multi-extension exposures."""
