@@ -12,6 +12,8 @@ from conftest import require
 
 #: A block of commands, its options left out.
 BASH = re.compile(r"^\.\. code-block:: bash\n(?: +:.*\n)*((?:\n| +.*\n)+)", re.MULTILINE)
+#: A block behind two colons at the end of a sentence.
+LITERAL = re.compile(r"^(?!\.\.).*\w.*::\n\n((?: +.*\n|\n)+)", re.MULTILINE)
 IMPORT = re.compile(r"^ *(?:import|from) +(\w+)", re.MULTILINE)
 #: What parts of this package need.
 NEEDS = {
@@ -44,6 +46,13 @@ def bash(commands):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def literal_block(path, phrase):
+    """Return the one block of a page, of those that are not run with it, that has a phrase."""
+    blocks = [dedent(block) for block in LITERAL.findall(path.read_text(encoding="utf-8"))]
+    (found,) = [block for block in blocks if phrase in block]
+    return found
 
 
 def has_examples(path):

@@ -1,5 +1,6 @@
 """One trained network, through every adapter that can run it, gives one answer."""
 
+import shutil
 import sys
 import warnings
 from contextlib import nullcontext
@@ -8,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from conftest import require
 from numpy.testing import assert_allclose, assert_array_equal
-from shown_examples import run_page
+from shown_examples import bash, literal_block, run_page
 
 from morpheus_core import (
     InputError,
@@ -19,11 +21,12 @@ from morpheus_core import (
     WorkerError,
     adapters,
     predict,
+    predict_catalog,
 )
 from morpheus_core.demo.sky import NOISE_SIGMA, simulate_sky
 from morpheus_core.models import pickle_model, unpickle_model
 
-DOCUMENTATION = Path(__file__).parent.parent / "docs" / "models.rst"
+ROOT = Path(__file__).parent.parent
 SKY = simulate_sky((40, 56), seed=16)
 SCALED = {"normalize": adapters.z_score(0, [10 * sigma for sigma in NOISE_SIGMA])}
 OPTIONS = {**SCALED, "activation": "softmax"}
@@ -571,4 +574,61 @@ class TestSklearn:
 
 def test_documentation(folder, monkeypatch):
     monkeypatch.chdir(folder)  # where the files are that it loads
-    run_page(DOCUMENTATION)
+    run_page(ROOT / "docs" / "models.rst")
+
+
+class TestLinesForOtherNetworks:
+    """README and pages show them without the networks that they are about."""
+
+    @pytest.fixture(autouse=True)
+    def in_an_empty_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+    def test_adapters(self, folder, network, networks, tmp_path):
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        shutil.copy("unet.onnx", "network.onnx")
+        names = {"network": network, "MyNetwork": networks.UNet}
+        lines = literal_block(ROOT / "README.rst", "torch_model").splitlines()
+        for line in lines:
+            exec(line, names)
+            if "model" in names:
+                assert np.isfinite(classify(names.pop("model"))).all()
+
+    def test_command_line(self):
+        require("matplotlib")
+        write_onnx(bands=4, classes=5, window=40)
+        for band, image in zip("hjvz", simulate_sky((44, 48), seed=16).images, strict=True):
+            fits.writeto(f"{band}.fits", image)
+        bash(literal_block(ROOT / "README.rst", "net.onnx"))
+        assert fits.getdata("results/output.fits").shape == (44, 48, 5, 2)
+
+    def test_catalogue(self):
+        import torch
+
+        Table({"x": [20.0, 30.0], "y": [20.0, 35.0]}).write("galaxies.csv")
+        for band in "gr":
+            fits.writeto(f"{band}.fits", np.ones((64, 64), np.float32))
+        names = {"predict_catalog": predict_catalog, "network": torch.nn.Conv2d(2, 5, 1)}
+        exec(literal_block(ROOT / "docs" / "catalogs.rst", "torch_model"), names)
+        votes = Table.read("votes.csv")
+        assert_allclose(sum(votes[f"class_{k}"] for k in range(5)), [1, 1], atol=1e-6)
+
+    def test_exposures(self):
+        write_onnx(bands=1, classes=2, window=400)
+        Path("thresholds.txt").write_text("CR 0.5\nSKY 0.5\n")
+        Path("night1").mkdir()
+        fits.writeto("night1/exposure.fits", np.zeros((420, 400), np.float32))
+        bash(literal_block(ROOT / "docs" / "fits.rst", "net.onnx"))
+        masks = fits.getdata("masks/exposure.masks.fits")
+        assert_array_equal(masks.sum(axis=0), np.ones((420, 400)))
+
+
+def write_onnx(bands, classes, window):
+    """Write a network of one layer that gives probabilities, net.onnx."""
+    import torch
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(bands, classes, 1), torch.nn.Softmax(1))
+    example, axes = torch.zeros(2, bands, window, window), {0: torch.export.Dim("batch")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of itself
+        torch.onnx.export(network, (example,), "net.onnx", dynamic_shapes=(axes,), verbose=False)
