@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, warn
 from morpheus_core.headers import readable_wcs
 from morpheus_core.images import Image
 
@@ -25,7 +24,9 @@ CHECKS: tuple[CheckWcs, ...] = ("warn", "error", "ignore")
 TOLERANCE = 0.1
 
 
-def check_alignment(images: Sequence[Image], check: CheckWcs, stacklevel: int = 5) -> None:
+def check_alignment(
+    images: Sequence[Image], check: CheckWcs, or_else: str = 'pass check_wcs="ignore"'
+) -> None:
     """Compare the sky positions of images with those of the first that has some.
 
     Parameters
@@ -34,8 +35,8 @@ def check_alignment(images: Sequence[Image], check: CheckWcs, stacklevel: int = 
         Of the same height and width.
     check : {"warn", "error", "ignore"}
         What to do if two are apart by more than a tenth of a pixel anywhere.
-    stacklevel : int
-        How far up the user's call is, as for `warnings.warn`.
+    or_else : str
+        What users can do about it who do not want to resample.
 
     Raises
     ------
@@ -57,11 +58,11 @@ def check_alignment(images: Sequence[Image], check: CheckWcs, stacklevel: int = 
             message = (
                 f"inputs must show the same sky in the same pixels, got {image.name} up to "
                 f"{offset:.3g} pixels away from {first.name}; resample one to the grid of the "
-                f'other (the package reproject does), or pass check_wcs="ignore"'
+                f"other (the package reproject does), or {or_else}"
             )
             if check == "error":
                 raise InputError(message)
-            warnings.warn(message, MorpheusWarning, stacklevel=stacklevel)
+            warn(message)
 
 
 def largest_offset(first: WCS, second: WCS, shape: tuple[int, int]) -> float:

@@ -16,7 +16,7 @@ from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import GivenResults, Outputs, open_results
+from morpheus_core.finished import GivenResults, Outputs, open_outputs
 from morpheus_core.headers import wcs_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def find_candidates(
     if connectivity not in list(CONNECTIVITIES):
         raise InputError(f"connectivity must be 4 or 8, got {connectivity!r}")
     require_package("scipy", "candidates", "find_candidates")
-    with open_results(results) as outputs:
+    with open_outputs(results) as outputs:
         method = outputs.method(aggregate_method)
         names = outputs.class_names
         index = names.index(checks.one_of("class_name", class_name, names))

@@ -102,11 +102,21 @@ def methods(aggregate_method: Any) -> tuple[AGGREGATION_METHODS, ...]:
     return found
 
 
-def directory(name: str, value: Any) -> Path:
+def path(name: str, value: Any) -> Path:
     """Return a path."""
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(f"{name} must be a path, got {value!r}")
     return Path(value).absolute()  # a model may change the working directory
+
+
+def existing_file(name: str, value: Any, suffixes: tuple[str, ...]) -> Path:
+    """Return the path of a file with one of these suffixes."""
+    found = path(name, value)
+    if found.suffix.lower() not in suffixes:
+        raise InputError(f"{name} must end in {' or '.join(suffixes)}, got {str(value)!r}")
+    if not found.is_file():
+        raise InputError(f"{name} must be an existing file, got {str(value)!r}")
+    return found
 
 
 def model(value: object) -> None:
@@ -203,9 +213,13 @@ def update_map(value: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.fl
     if weights.dtype.kind not in "biuf":
         raise InputError(f"update_map must be boolean or real weights, got dtype {weights.dtype}")
     weights = weights.astype(np.float64)
-    bad = ~(np.isfinite(weights) & (weights >= 0))
+    with np.errstate(over="ignore", under="ignore"):
+        stored = weights.astype(np.float32)  # as n is
+    bad = ~(np.isfinite(stored) & (weights >= 0)) | ((weights > 0) & (stored == 0))
     if bad.any():
-        raise InputError(f"update_map weights must be finite and >= 0, got {weights[bad][0]}")
+        raise InputError(
+            f"update_map weights must be finite and >= 0, also in float32, got {weights[bad][0]}"
+        )
     if not weights.any():
         raise InputError("update_map must count at least one pixel, got only zeros")
     return weights

@@ -41,9 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what notebooks have in its place takes any text
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # as stderr: files have all sorts of names
+        # As stderr does: files have all sorts of names.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments.run(arguments)
     except MorpheusError as error:

@@ -135,7 +135,7 @@ def expected_value(bin_centres: ArrayLike, *, name: str = "expected_value") -> D
     Raises
     ------
     InputError
-        If the numbers do not increase, or the name is none.
+        If the numbers do not increase, or `name` is not a non-empty string.
     """
     centres = checked_centres(bin_centres)
     return of_bins([checked_name(name)], partial(mean_of, centres=centres), centres)
@@ -159,7 +159,7 @@ def std(bin_centres: ArrayLike, *, name: str = "std") -> Derived:
     Raises
     ------
     InputError
-        If the numbers do not increase, or the name is none.
+        If the numbers do not increase, or `name` is not a non-empty string.
     """
     centres = checked_centres(bin_centres)
     return of_bins([checked_name(name)], partial(std_of, centres=centres), centres)
@@ -188,7 +188,8 @@ def quantiles(*shares: float, bin_centres: ArrayLike, name: str = "q") -> Derive
     Raises
     ------
     InputError
-        If a share is not from 0 to 1, the numbers do not increase, or the name is none.
+        If a share is not from 0 to 1, the numbers do not increase, or `name` is not a non-empty
+        string.
     """
     for share in shares:
         if not 0 <= checks.real_number("a quantile", share) <= 1:

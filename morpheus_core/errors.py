@@ -4,13 +4,26 @@ Every class is a :class:`MorpheusError` and also the builtin that fits it, so th
 ValueError`` and ``except OSError`` keep their meaning for those who do not know this package.
 """
 
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+#: What the files of this package begin with.
+PACKAGE = str(Path(__file__).parent) + os.sep
+
 
 class MorpheusError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
 class InputError(MorpheusError, ValueError):
-    """An argument or an input image cannot be used; raised before any work is done."""
+    """An argument or an input image cannot be used.
+
+    Arguments are refused before any work is done; pixels that cannot be read may show later.
+    """
 
 
 class ModelError(MorpheusError, RuntimeError):
@@ -31,3 +44,12 @@ class MissingPackageError(MorpheusError, ImportError):
 
 class MorpheusWarning(UserWarning):
     """The run goes on, but its result may not be what was meant."""
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's that led here, however deep that is."""
+    frames = [sys._getframe()]
+    while frames[-1].f_back is not None:
+        frames.append(frames[-1].f_back)
+    inside = [k for k, frame in enumerate(frames) if frame.f_code.co_filename.startswith(PACKAGE)]
+    warnings.warn(message, MorpheusWarning, stacklevel=inside[-1] + 2)

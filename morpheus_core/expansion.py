@@ -8,11 +8,12 @@ import logging
 import lzma
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from morpheus_core.errors import InputError
+from morpheus_core.resources import Resource
 
 logger = logging.getLogger("morpheus_core")
 
@@ -54,6 +55,30 @@ def expand(path: Path) -> Path | None:
         if beginning.startswith(magic):
             return unpack(path, open_compressed)
     return None
+
+
+class Unpacked(Resource):
+    """Unpacks files once for all that is read of them."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, Path | None] = {}
+
+    def __call__(self, path: Path) -> Path | None:
+        """Return what :func:`expand` returned when it was asked for the file first."""
+        if path not in self._files:
+            self._files[path] = expand(path)
+        return self._files[path]
+
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Remove what was unpacked of other files than these."""
+        for path in self._files.keys() - set(paths):
+            scratch = self._files.pop(path)
+            if scratch is not None:
+                scratch.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove all that was unpacked."""
+        self.keep(())
 
 
 def unpack(path: Path, open_compressed: Callable[[Path], Any]) -> Path:

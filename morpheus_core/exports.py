@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from morpheus_core.errors import InputError, OutputError
 from morpheus_core.finished import Block, FinishedRun
 from morpheus_core.fits_blocks import ImageUnit, UnitWriter, allocate, write_all, writing
 from morpheus_core.headers import commented
+from morpheus_core.locks import lock
 from morpheus_core.outputs import give_name, refuse_to_replace
 from morpheus_core.products import OUTPUT_NAMES
 
@@ -64,13 +64,13 @@ def export_planes(
     OutputError
         If the file exists or cannot be written.
     """
-    with FinishedRun(checks.directory("out_dir", out_dir)) as run:
+    with FinishedRun(checks.path("out_dir", out_dir)) as run:
         planes = [
             plane
             for method in run.methods
             for plane in (*statistics(run, method), class_map(run, method))
         ]
-        write_planes(run, [*planes, count(run)], checks.directory("path", path), overwrite)
+        write_planes(run, [*planes, count(run)], checks.path("path", path), overwrite)
 
 
 def export_masks(
@@ -111,14 +111,14 @@ def export_masks(
     OutputError
         If the file exists or cannot be written.
     """
-    with FinishedRun(checks.directory("out_dir", out_dir)) as run:
+    with FinishedRun(checks.path("out_dir", out_dir)) as run:
         method = run.method(aggregate_method)
         limits = checked_thresholds(thresholds, run.class_names)
         if checks.flag("bit_flags", bit_flags):
             planes = [flags(run, method, limits)]
         else:
             planes = [mask(run, method, index, limit) for index, limit in limits.items()]
-        write_planes(run, planes, checks.directory("path", path), overwrite, primary=bit_flags)
+        write_planes(run, planes, checks.path("path", path), overwrite, primary=bit_flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ def new_file(path: Path, overwrite: bool) -> Iterator[int]:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     try:
         with suppress(OSError):  # not every file system has locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
         yield descriptor
     except BaseException:
         path.unlink()
@@ -339,7 +339,7 @@ def new_file(path: Path, overwrite: bool) -> Iterator[int]:
 def remove_unlocked(path: Path) -> None:
     """Remove a file, unless a process that writes it holds its lock, or that cannot be told."""
     with suppress(OSError), path.open("rb+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
         path.unlink()
 
 

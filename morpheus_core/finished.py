@@ -197,7 +197,7 @@ def what_is_there(directory: Path) -> str:
     return "none that are complete"
 
 
-def open_results(results: GivenResults, scattered: bool = False) -> Outputs:
+def open_outputs(results: GivenResults, scattered: bool = False) -> Outputs:
     """Return the outputs of a run that are on disk, or in the hands of the user.
 
     Parameters
@@ -213,7 +213,7 @@ def open_results(results: GivenResults, scattered: bool = False) -> Outputs:
         If they are not the outputs of one finished run.
     """
     if isinstance(results, (str, os.PathLike)):
-        return FinishedRun(checks.directory("results", results), scattered)
+        return FinishedRun(checks.path("results", results), scattered)
     arrays, headers = arrays_of(results)
     whole = len(arrays) == len(headers) > 1
     if not whole or not all(isinstance(array, np.ndarray) for array in arrays):

@@ -95,9 +95,9 @@ class ImageUnit:
         """Return the header as the bytes of whole blocks."""
         return header_bytes(self.header(run))
 
-    def file_bytes(self, run: str = "") -> int:
+    def file_bytes(self) -> int:
         """Return the size of a file that holds nothing else."""
-        return len(self.header_block(run)) + self.padded_bytes
+        return len(self.header_block("")) + self.padded_bytes
 
 
 class UnitWriter:

@@ -19,7 +19,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
-from morpheus_core.expansion import expand
+from morpheus_core.expansion import Unpacked
 from morpheus_core.fits_blocks import FITS_BLOCK
 from morpheus_core.images import Bands, Layout, checked_dtype
 
@@ -43,6 +43,8 @@ class FitsImage:
         Which HDU: ``1``, ``"1"``, ``"SCI"``, ``"SCI,2"``. None takes the only image.
     bands : {"last", "first"}
         Where its bands are, if it has three axes.
+    unpacked : Unpacked, optional
+        Unpacks the file for this image and for others, and removes what it has unpacked.
 
     Raises
     ------
@@ -53,14 +55,18 @@ class FitsImage:
     header: fits.Header | None
 
     def __init__(
-        self, path: Path, extension: int | str | None = None, bands: Bands = "last"
+        self,
+        path: Path,
+        extension: int | str | None = None,
+        bands: Bands = "last",
+        unpacked: Unpacked | None = None,
     ) -> None:
         self.path, self._bands = path, bands
         # A mask is read by the thread that cuts windows and by the one that finalizes rows.
         self._lock = threading.Lock()
         with ExitStack() as opened, quiet():
             try:
-                self._stored = self._expanded(opened)
+                self._stored = self._expanded(unpacked or opened.enter_context(Unpacked()))
                 self._file = opened.enter_context(open_without_map(self._stored))
                 hdu = self._chosen_image(extension)
                 self._describe(hdu)
@@ -70,17 +76,13 @@ class FitsImage:
                 raise InputError(f"{path} cannot be read as FITS: {error}") from error
             self._opened = opened.pop_all()
 
-    def _expanded(self, opened: ExitStack) -> Path:
+    def _expanded(self, unpacked: Unpacked) -> Path:
         """Return the file that rows are read from."""
         if not self.path.exists():
             raise InputError(f"no such file: {self.path}")
         if self.path.is_dir():
             raise InputError(f"{self.path} is a directory; pass the FITS files in it")
-        scratch = expand(self.path)
-        if scratch is None:
-            return self.path
-        opened.callback(scratch.unlink, missing_ok=True)
-        return scratch
+        return unpacked(self.path) or self.path
 
     def _chosen_image(self, extension: int | str | None) -> Any:
         hdus = dict(enumerate(self._file))

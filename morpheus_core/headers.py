@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from morpheus_core.errors import MorpheusWarning
+from morpheus_core.errors import warn
+from morpheus_core.images import Image
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-
-    from morpheus_core.images import Image
 
 Cards = dict[str, Any]
 
@@ -179,7 +178,7 @@ def verify(sky: Sky, wcs: WCS, dilation: Fraction) -> None:
     from astropy.wcs import WCS
 
     pixels = np.array([[0.0, 0.0], [100.0, 3.0], [7.0, 200.0]])
-    with quiet():
+    with quietly_mended():
         moved = WCS(sky.cards({"CLASS": ""})).celestial.wcs_pix2world(pixels, 0)
         linear = WCS(fits.Header(sky.linear)).wcs_pix2world(pixels, 0)
         plane = WCS(sky.cards({})).all_pix2world(pixels, 0)
@@ -192,7 +191,7 @@ def verify(sky: Sky, wcs: WCS, dilation: Fraction) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quietly_mended() -> Iterator[None]:
     """Leave out warnings of cards that were mended."""
     from astropy.utils.exceptions import AstropyWarning
 
@@ -218,7 +217,7 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
     """
     from astropy.wcs import WCS
 
-    with quiet():
+    with quietly_mended():
         header = without(source, TABLES) if has_tables(source) else source
         if {"A_ORDER", "B_ORDER"} & set(header):
             # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
@@ -283,7 +282,7 @@ def wcs_of(
 
 def exact_cards(wcs: WCS) -> Cards:
     """Return a celestial WCS as cards, in double precision."""
-    with quiet():
+    with quietly_mended():
         header = wcs.to_header(relax=True)
     # wcslib adds a reference date of zero where there is no time to refer to.
     cards = {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
@@ -362,8 +361,7 @@ def observation_cards(source: fits.Header | None, primary: fits.Header | None = 
     headers = [header for header in (primary if inherits else None, source) if header is not None]
     for header in headers:
         for key in OBSERVATION:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of cards that were mended
+            with quietly_mended():
                 try:
                     value, comment = header[key], header.comments[key]
                     fits.Card(key, value, comment).verify("exception")
@@ -390,11 +388,6 @@ def commented(value: Any, comment: str) -> tuple[Any, str]:
     """Return a value and its comment, without the comment where a card cannot hold both."""
     length = len(value.replace("'", "''")) if isinstance(value, str) else NUMBER_TEXT
     return value, comment if length + len(comment) <= CARD_TEXT else ""
-
-
-def warn(message: str) -> None:
-    """Warn of a sky position that is not that of the input."""
-    warnings.warn(message, MorpheusWarning, stacklevel=2)
 
 
 def shifted_key(key: str, leading: int) -> str:

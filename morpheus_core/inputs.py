@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, warn
 from morpheus_core.fits_images import (
     FitsImage,
     describe_hdu,
@@ -108,6 +107,29 @@ class ImageStack(Resource):
             if isinstance(part, LazyImage):
                 part.pickled()
 
+    def check_pixels(self, identity: dict[str, Any]) -> None:
+        """Make sure that what is sliced lazily has the pixels here that it had when a run began.
+
+        Zarr, for one, gives the fill value for chunks that it does not find.
+
+        Parameters
+        ----------
+        identity : dict
+            What :meth:`identity` returned there.
+
+        Raises
+        ------
+        InputError
+            If a few rows are others.
+        """
+        masks = identity["mask"]["parts"] if identity["mask"] else []
+        for part, known in zip(self.images_and_masks, [*identity["images"], *masks], strict=True):
+            if isinstance(part, LazyImage) and part.identity() != known:
+                raise InputError(
+                    f"{part.name} has other pixels in this process; its files must lie where all "
+                    f"workers see them, and be named by absolute paths"
+                )
+
     def store(self, folder: Path) -> dict[str, Any]:
         """Make sure that other processes can open the stack, with files in a folder if need be.
 
@@ -145,8 +167,6 @@ def open_inputs(
     sources = as_list(model_inputs)
     with ExitStack() as opened:
         images = open_images(sources, bands, opened)
-        for image in images:
-            warn_of_other_order(image, bands)
         parts = []
         if mask is not None:
             parts.append(open_mask(mask, mask_bits))
@@ -208,6 +228,7 @@ def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) 
     for index, source in enumerate(sources):
         images.append(open_image(source, f"model_inputs[{index}]", bands))
         opened.callback(images[-1].close)
+        warn_of_other_order(images[-1], bands)
     return images
 
 
@@ -277,11 +298,9 @@ def header_of(source: NDData, name: str) -> fits.Header:
     if hasattr(source.wcs, "to_header"):
         header.update(source.wcs.to_header(relax=True))
     elif source.wcs is not None:
-        warnings.warn(
+        warn(
             f"{name} has world coordinates that a FITS header cannot hold, "
             f"{type(source.wcs).__name__}: they are left out",
-            MorpheusWarning,
-            stacklevel=2,
         )
     return header
 
@@ -323,9 +342,7 @@ def warn_of_other_order(image: Image, bands: Bands) -> None:
     other = height if bands == "last" else width
     if other < min(count, MOST_BANDS + 1, width if bands == "last" else height):
         way_out = "first" if bands == "last" else "last"
-        warnings.warn(
+        warn(
             f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
             f'is not what it is, pass bands="{way_out}"',
-            MorpheusWarning,
-            stacklevel=2,
         )

@@ -9,25 +9,19 @@ lines count whose rows were known to be on disk.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from morpheus_core.errors import OutputError
+from morpheus_core.locks import unlock, wait_for_lock
 from morpheus_core.outputs import add_data_sums
 from morpheus_core.resources import Resource
 
-logger = logging.getLogger("morpheus_core")
-
 #: Seconds between two times that the rows are forced to disk.
 SYNC_INTERVAL = 10.0
-#: Seconds to wait for a process that is about to end.
-LOCK_PATIENCE = 60.0
 
 
 class Entry(NamedTuple):
@@ -77,6 +71,7 @@ class Journal(Resource):
 
     def close(self) -> None:
         """Close the file."""
+        unlock(self._descriptor)
         os.close(self._descriptor)
 
     def record(self, row: int, data_sums: Sequence[int] | None = None) -> None:
@@ -101,61 +96,6 @@ class Journal(Resource):
         line = json.dumps(values).encode("ascii") + b"\n"
         if os.write(self._descriptor, line) != len(line):  # the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def wait_for_lock(descriptor: int, path: Path) -> None:
-    """Take the lock of a file, and say so where that takes time.
-
-    Raises
-    ------
-    OutputError
-        If that takes too long.
-    """
-    deadline = time.monotonic() + LOCK_PATIENCE
-    said = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise OutputError(
-                    f"another process, or thread, still writes {path}; end it"
-                ) from error
-        except OSError:  # not every file system has locks
-            logger.info("%s cannot be locked", path)
-            return
-        if not said:
-            logger.warning("waiting for the process that still writes %s", path)
-            said = True
-        time.sleep(0.1)
-
-
-def wait_until_free(path: Path) -> None:
-    """Wait until no process holds a journal.
-
-    Raises
-    ------
-    OutputError
-        If that takes too long.
-    """
-    deadline = time.monotonic() + LOCK_PATIENCE
-    while is_held(path):
-        if time.monotonic() > deadline:
-            raise OutputError(f"another process, or thread, still writes {path}; end it")
-        time.sleep(0.1)
-
-
-def is_held(path: Path) -> bool:
-    """Say whether a process holds a journal."""
-    try:
-        with path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none, or the file system has no locks
-        return False
-    return False
 
 
 def read_journal(path: Path) -> Entry | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
 from collections import deque
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core import pickles
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, warn
 from morpheus_core.images import Bands, Layout, checked_dtype
 
 #: Rows by which an image is known again. The first and the last rows of mosaics are often blank.
@@ -216,11 +215,9 @@ class LazyImage:
                 f"{WAY_OUT}"
             ) from error
         if len(pickled) > LARGE:
-            warnings.warn(
+            warn(
                 f"{self.name} holds its pixels, {len(pickled) / 2**30:.1f} GiB, and every strip "
                 f"loads them all; make it of files, as da.from_zarr does",
-                MorpheusWarning,
-                stacklevel=2,
             )
         return pickled
 
@@ -260,12 +257,10 @@ def open_lazy(source: LazyArray, name: str, bands: Bands) -> LazyImage:
     image = LazyImage(source, name, bands)
     size = image.chunk_rows * image.shape[1] * image.shape[2] * image.dtype.itemsize
     if size > LARGE:
-        warnings.warn(
+        warn(
             f"{name} is read in whole chunks, {image.chunk_rows} rows at a time, and each process "
             f"keeps {KEPT_BLOCKS} times {size / 2**30:.1f} GiB of them; chunks of fewer rows take "
             f"less",
-            MorpheusWarning,
-            stacklevel=2,
         )
     image.read(0, 1)
     return image

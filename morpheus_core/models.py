@@ -57,8 +57,8 @@ class CheckedModel:
         -------
         callable
             Returns the predictions, (batch, height, width, classes), float32 or float64, native
-            and C-contiguous, once they have come from a GPU. They hold until the model is called
-            again, or with `asked_ahead` until it is called once more.
+            and C-contiguous, once they have come from a GPU. They hold until the next
+            call, or with `asked_ahead` until the call after that.
 
         Raises
         ------
@@ -301,12 +301,12 @@ def resolve(model: Model | str) -> Model:
         return model
     module, _, factory = model.partition(":")
     try:
-        made = getattr(importlib.import_module(module), factory)()
+        made: Model = getattr(importlib.import_module(module), factory)()
     except Exception as error:
         raise ModelError(f"{model} failed: {type(error).__name__}: {error}") from error
     if not callable(made):
         raise ModelError(f"{model} must return a callable, got {type(made).__name__}")
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 class FactoryModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, warn
 from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
@@ -28,6 +27,7 @@ from morpheus_core.parallel.engines import Engine, engine_of, strips_for
 from morpheus_core.pipeline import Job, count_windows, run_strip
 from morpheus_core.products import origin_of, products_of
 from morpheus_core.progress import progress_bar
+from morpheus_core.runs import Request, Run
 from morpheus_core.windows import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
@@ -80,7 +80,7 @@ def predict(
 
     Parameters
     ----------
-    model : callable
+    model : callable or str
         Called with a *list* that holds one array per input image, (batch, height, width, bands),
         in the image's dtype. Returns the predictions: (batch, height × dilation, width × dilation,
         n_classes), or without the last axis if `n_classes` is 1, or (batch, n_classes) for a model
@@ -115,7 +115,8 @@ def predict(
         What becomes of a pixel's predictions: the share of windows in which each class scored
         highest (the lowest class wins a tie), or the mean and the population variance of each
         class's score. A list computes both in one pass. The variance describes how much
-        overlapping windows disagree; it is not a calibrated uncertainty.
+        overlapping windows disagree; it is not a calibrated uncertainty. Scatter below about 1e-7
+        of the mean is lost in rounding.
     out_dir : path, optional
         Write ``output.fits`` and ``n.fits`` there (``output_mean_var.fits`` and
         ``output_rank_vote.fits`` for a list of methods). By default the outputs are arrays in
@@ -167,8 +168,9 @@ def predict(
         takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others. All
         flags by default.
     skip_blank : bool, default False
-        Never send windows to the model that are NaN in every input, apart from padding. To know
-        how many are left, the inputs are read once more before the run.
+        Never send windows to the model that are NaN in every input, apart from padding and from
+        bad pixels of `mask`. To know how many are left, the inputs are read once more before the
+        run.
     check_wcs : {"warn", "error", "ignore"}
         What to do if the sky positions of two inputs disagree by more than a tenth of a pixel.
     class_names : list of str, optional
@@ -204,7 +206,8 @@ def predict(
     Raises
     ------
     InputError
-        If an argument or an image cannot be used; nothing was done then.
+        If an argument or an image cannot be used. Arguments are refused before any work is done;
+        pixels that cannot be read may show later.
     ModelError
         If the model raises, or returns something other than promised.
     OutputError
@@ -276,19 +279,16 @@ def predict(
         job, stack, products = ready.job, ready.stack, ready.products
         if ready.directory is None:
             return run_in_memory(job, stack, resolve(model), products, progress, ready.prefetch)
-        # Only here is anything needed that Windows does not have.
-        from morpheus_core.runs import Request, Run
-
         request = Request(
-            ready.directory,
-            ready.slots,
-            ready.engine,
-            ready.n_strips,
-            resume,
-            overwrite,
-            progress,
-            ready.interval,
-            ready.prefetch,
+            directory=ready.directory,
+            slots=ready.slots,
+            engine=ready.engine,
+            n_strips=ready.n_strips,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            interval=ready.interval,
+            prefetch=ready.prefetch,
         )
         return Run(job, stack, model, products, request).results()
 
@@ -306,7 +306,7 @@ class Prepared:
     products : list of Product
         What becomes of it.
     directory : Path or None
-        The users' `out_dir`.
+        The user's `out_dir`.
     slots : list of dict
         Environment variables of each worker that is started; empty to run in this process or on
         the engine.
@@ -377,7 +377,7 @@ def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: En
 def run_directory(out_dir: object, resume: bool, **arguments: Any) -> Path | None:
     """Return where a run works, if that is not in memory."""
     if out_dir is not None:
-        return checks.directory("out_dir", out_dir)
+        return checks.path("out_dir", out_dir)
     for name in ("cpus", "gpus", "executor", "strips"):
         if arguments[name] is not None:
             raise InputError(f"{name} needs out_dir: strips are written to files there")
@@ -445,16 +445,12 @@ def warn_of_vain_requests(job: Job) -> None:
     unreached = job.visits.count_unreached()
     if unreached:
         cover = ' or edges="cover",' if job.grid.edges == "drop" else ""
-        warnings.warn(
+        warn(
             f"{unreached} of {height * width} output pixels are reached by no window: they get "
             f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
             f"more of the window",
-            MorpheusWarning,
-            stacklevel=5,
         )
     if job.n_classes == 1 and AGGREGATION_METHODS.RANK_VOTE in job.methods:
-        warnings.warn(
+        warn(
             'rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"',
-            MorpheusWarning,
-            stacklevel=5,
         )

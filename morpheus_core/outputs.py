@@ -152,7 +152,7 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
         if not path.exists():
             continue
         if not path.is_file():
-            raise OutputError(f"{path} is in the way: it is no file")
+            raise OutputError(f"{path} is in the way: it is not a file")
         for source in inputs:
             if path.samefile(source):
                 raise OutputError(f"the output {path} would replace the input {source}")

@@ -49,12 +49,12 @@ class Beside(Resource):
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
+            self._begun = True
 
     def _run(self) -> None:
-        self._begun = True
+        self._begun = True  # here as well: an interrupt may come before the starter notes it
         try:
-            if not self._stopped:
-                self._work()
+            self._work()
         finally:
             self._finished = True
             self._ended.put(None)

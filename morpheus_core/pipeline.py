@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from morpheus_core.aggregators import (
     Sums,
 )
 from morpheus_core.batches import Batch, BatchReader
-from morpheus_core.errors import MorpheusWarning
+from morpheus_core.errors import warn
 from morpheus_core.inputs import ImageStack
 from morpheus_core.kernels import Int64, Predictions
 from morpheus_core.models import CheckedModel, Model
@@ -197,11 +196,9 @@ def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
     groups = grid.groups(job.batch_size, grid.whole())
     counts = np.concatenate([reader.count(group) for group in groups])
     if not counts.any():
-        warnings.warn(
+        warn(
             "no window holds a good pixel, so the model is never called and n is 0 everywhere; in "
             "a mask, what is not zero is bad",
-            MorpheusWarning,
-            stacklevel=2,
         )
     return counts
 

@@ -19,6 +19,7 @@ from morpheus_core.images import Bands
 from morpheus_core.inputs import ModelInput, ModelInputs
 from morpheus_core.models import Model, resolve
 from morpheus_core.morpheus_core import Prepared, prepare
+from morpheus_core.parallel.trial import try_in_worker
 from morpheus_core.pipeline import Job, count_windows, plane_bytes
 from morpheus_core.stitch import seam_bytes
 from morpheus_core.trials import Trial, peak_memory, try_strip
@@ -249,8 +250,6 @@ def try_model(ready: Prepared, model: Model | str, strip: Strip) -> Trial:
     if not ready.slots:
         trial = try_strip(job, strip, stack, resolve(model), ready.prefetch)
         return replace(trial, stored_bytes=trial.prediction_bytes)  # by which it is known again
-    from morpheus_core.parallel.trial import try_in_worker  # needs what Windows does not have
-
     return try_in_worker(job, stack, model, strip, ready.slots[0], ready.prefetch)
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(
-    windows: int, done: int, shown: bool, unit: str = "windows"
+    total: int, done: int, shown: bool, unit: str = "windows"
 ) -> Iterator[Callable[[int], object]]:
-    """Show a bar for `windows` windows, of which some are done before, or of another unit.
+    """Show a bar for `total` windows, or another unit, of which `done` are finished already.
 
     Call what is yielded with the number just finished.
     """
@@ -21,7 +21,7 @@ def progress_bar(
         from tqdm.auto import tqdm
 
     bar = tqdm(
-        total=windows,
+        total=total,
         initial=done,
         unit=f" {unit}",
         disable=not shown,

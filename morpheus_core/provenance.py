@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from astropy.io import fits
 
 from morpheus_core.descriptions import model_name
+from morpheus_core.headers import quietly_mended
 from morpheus_core.images import Image
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model
@@ -88,8 +88,7 @@ def described(keyword: str, images: Sequence[Image]) -> Iterator[tuple[str, str,
 def digest_of(header: fits.Header) -> str | None:
     """Return a checksum of a header's text, if that can be had."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of cards that were mended
+        with quietly_mended():
             text = header.tostring().encode()
     except Exception:  # astropy refuses to write cards that it has read
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from morpheus_core.errors import (
     InputError,
     ModelError,
     MorpheusError,
-    MorpheusWarning,
     OutputError,
     WorkerError,
+    warn,
 )
 from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import read_journal
@@ -57,7 +56,7 @@ class Request:
     Attributes
     ----------
     directory : Path
-        The users' `out_dir`.
+        The user's `out_dir`.
     slots : list of dict
         Environment variables of each worker that is started; empty to run in this process or on
         the engine.
@@ -198,11 +197,9 @@ class Run:
         except ModelError:
             same = False
         if not same:
-            warnings.warn(
+            warn(
                 f"resume=True runs the model that was stored when the run in {self._directory} "
                 f"began; the one that is passed now is not the same, byte for byte, and is ignored",
-                MorpheusWarning,
-                stacklevel=5,
             )
 
     def _begin(self, pickled: bytes | None) -> Plan:
@@ -215,7 +212,8 @@ class Run:
                 f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
                 f"overwrite=True to compute them anew"
             )
-        workspace.refuse_what_is_in_the_way(products, n_strips)
+        # No strip is less than a window row.
+        workspace.refuse_what_is_in_the_way(products, min(n_strips, len(job.grid.tops)))
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)

@@ -87,7 +87,7 @@ def gaussian(shape: tuple[int, int], sigma: float = 0.125) -> NDArray[np.float64
         return weights
 
     weights = np.outer(profile(shape[0]), profile(shape[1]))
-    if not weights.min() > 0:
+    if not weights.min() > np.finfo(np.float32).tiny:
         raise InputError(f"sigma={sigma} gives the window's corners no weight; use a larger one")
     return weights
 

@@ -7,7 +7,6 @@ complete.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from morpheus_core import pickles
 from morpheus_core.errors import OutputError
 from morpheus_core.inputs import ImageStack, reopen, stored_paths
+from morpheus_core.locks import lock
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.run_plan import Plan
 
@@ -34,6 +34,7 @@ LOG = "log"
 FACTS = ("overwrite", "ready")
 #: What a run that has ended may leave in a folder, some of it by strips that end later.
 REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam", *FACTS}
+REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
 
 
 class Workspace:
@@ -42,7 +43,7 @@ class Workspace:
     Parameters
     ----------
     directory : Path
-        The users' `out_dir`.
+        The user's `out_dir`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,10 +85,9 @@ class Workspace:
         return self.folder(index) / "first_batch.npy"
 
     def open_session(self) -> str:
-        """Return a name for one going of this process at the run; those before it end here.
+        """Begin a session and return its name; strips of earlier sessions end by themselves.
 
-        Executors cannot be made to end a strip that they are running. It ends by itself when it
-        sees that its session is over.
+        Executors cannot be made to end a strip that they are running, so it looks at this.
         """
         session = uuid.uuid4().hex
         self._session_path.touch(mode=0o600)
@@ -149,9 +149,9 @@ class Workspace:
         found += [path for path in folders if path.exists() and not is_free(path)]
         if found:
             raise OutputError(
-                f"{', '.join(map(str, found))} in the way, of a run that is going on or was "
-                f"interrupted; pass resume=True to continue that run, or remove them, or pass "
-                f"another out_dir"
+                f"a new run needs the place of {', '.join(map(str, found))}, which may be of a run "
+                f"that is going on or was interrupted; pass resume=True to continue that one, or "
+                f"remove them, or pass another out_dir"
             )
 
     def create(self, plan: Plan, update_map: NDArray[np.float64], overwrite: bool) -> None:
@@ -249,7 +249,7 @@ class Workspace:
 
     def _lock_file(self, file: TextIO) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file.fileno())
         except BlockingIOError as error:
             raise OutputError(
                 f"another process is running in {self.directory}; wait for it or end it"

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, columns
 from morpheus_core import predict_catalog as package_predict_catalog
+from morpheus_core.expansion import expand
 from morpheus_core.fits_images import FitsImage
 
 IMAGE = np.arange(30 * 41.0, dtype="f4").reshape(30, 41)
@@ -306,8 +307,14 @@ class TestDerivedColumns:
     @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
     def test_scores_that_are_no_probabilities_are_refused(self, scores, column):
         with pytest.raises(ModelError, match=r'need probabilities.* lack activation="softmax"'):
-            self.values("argmax", column, scores=np.array([[0.1, 0.2, 0.7], scores]))
+            self.values("argmax", column, scores=np.array([scores, scores]))
         assert self.values("argmax", scores=np.array([scores]))["argmax"][0] == np.argmax(scores)
+
+    def test_single_rows_without_probabilities_stop_no_others(self):
+        with pytest.warns(MorpheusWarning, match="1 of 2 rows .* 1 no probabilities"):
+            table = self.values("entropy", scores=np.array([[0.2, 0.2, 0.2], [0.1, 0.2, 0.7]]))
+        assert list(table["status"]) == ["no probabilities", "ok"]
+        assert list(np.isfinite(table["entropy"])) == [False, True]
 
     def test_columns_may_be_named(self):
         wanted = [
@@ -461,8 +468,62 @@ def test_catalogues_that_cannot_be_read(catalog, monkeypatch, tmp_path):
 
 def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_path):
     catalog["image"] = np.zeros((23, 2, 2))
-    with pytest.raises(InputError, match=r"written to a\.csv, for its column\(s\) image:"):
+    with pytest.raises(InputError, match=r"written to .*a\.csv \(columns: image\):"):
         predict_catalog(pixel_and_mean, catalog, out=tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("a.fits", {"columns": [columns.std([1, 2], name="σ")]}, r"\(columns: σ\)"),
+        ("a.fits", {"n_classes": 1000}, r"\(columns: all of them\)"),
+        (f"{251 * 'b'}.csv", {}, "File name too long"),
+        (f"{300 * 'b'}.csv", {}, "File name too long"),
+    ],
+)
+def test_results_that_cannot_be_written_are_refused_before_the_run(
+    catalog, tmp_path, out, options, message
+):
+    with pytest.raises(InputError, match=message):
+        predict_catalog(pytest.fail, catalog, out=tmp_path / out, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_must_differ(catalog, tmp_path):
+    with pytest.raises(InputError, match="another place than out"):
+        predict_catalog(pytest.fail, catalog, out=tmp_path / "a.csv", work_dir=tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("keep", [["x", "x"], [["x"]], ["z"], "x"])
+def test_columns_that_cannot_be_kept(catalog, keep):
+    with pytest.raises(InputError, match="keep must be a list of columns"):
+        predict_catalog(pytest.fail, catalog, keep=keep)
+
+
+def test_results_share_no_memory_with_the_catalogue(catalog):
+    before = catalog.copy()
+    table = predict_catalog(pixel_and_mean, catalog)
+    table["x"] += 1
+    assert_array_equal(catalog["x"], before["x"])
+
+
+def test_bands_that_seem_to_be_elsewhere(tmp_path):
+    cube = np.zeros((4, 30, 41), "f4")
+    catalog = Table({"n": [1, 1], "x": [1.0, 5], "y": [1, 2]})
+    fits.writeto(tmp_path / "1.fits", cube)
+    for inputs in (cube, str(tmp_path / "{n}.fits")):
+        with pytest.warns(MorpheusWarning, match='is read as 4 rows.* pass bands="first"'):
+            predict_catalog(lambda batch: batch[0][:, 0, 0, :2], catalog, inputs=inputs)
+
+
+@pytest.mark.parametrize("edges", ["shift", "pad"])
+def test_padding_hides_no_blank_windows(edges):
+    image = IMAGE.copy()
+    image[:20] = np.nan
+    catalog = Table({"x": [1, 20, 20], "y": [1, 3, 28]})
+    with pytest.warns(MorpheusWarning, match="1 ok, 2 blank"):
+        table = predict_catalog(pixel_and_mean, catalog, inputs=image, shape=(5, 5), edges=edges)
+    assert list(table["status"]) == ["blank", "blank", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +620,9 @@ class TestFilesThatAreRead:
 
     def test_text_that_fits_cannot_hold_is_refused_before_the_run(self, catalog, tmp_path):
         catalog["name"] = ["plain", *["Ångström"] * 22]
-        with pytest.raises(InputError, match=r"cannot be written to out\.fits, for .* name:"):
+        with pytest.raises(
+            InputError, match=r"cannot be written to .*out\.fits \(columns: name\):"
+        ):
             predict_catalog(pixel_and_mean, catalog, out=tmp_path / "out.fits")
 
 
@@ -629,6 +692,25 @@ class TestFilesOfEachRow:
         assert opened[:2] == opened[2:4]
         assert len(opened[2:]) == len(set(opened)) == 4
         assert [name is None for name in most] == [False, False, True, True] * 3
+
+    def test_each_file_is_unpacked_once_for_all_its_images(self, tmp_path, monkeypatch):
+        """But for the first one, as above."""
+        unpacked = []
+
+        def noted(path):
+            unpacked.append(path.name)
+            return expand(path)
+
+        monkeypatch.setattr("morpheus_core.expansion.expand", noted)
+        for n in (1, 2):
+            hdus = [fits.ImageHDU(IMAGE + 10_000 * n + 5_000 * ccd) for ccd in range(2)]
+            fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / f"{n}.fits.bz2")
+        catalog = Table({"ccd": [1, 1, 2, 2], "n": [1, 2, 1, 2], "x": [9] * 4, "y": [9] * 4})
+        template = str(tmp_path / "{n}.fits.bz2[{ccd}]")
+        table = predict_catalog(lambda batch: batch[0][:, 0, 0], catalog, 1, template, (1, 1))
+        assert unpacked == ["1.fits.bz2", "1.fits.bz2", "2.fits.bz2"]
+        value = IMAGE[9, 9] + 10_000 * catalog["n"] + 5_000 * (catalog["ccd"] - 1)
+        assert_array_equal(table["class_0"], value)
 
     def test_batches_are_filled_from_several_files(self, folder, frames):
         sizes = []

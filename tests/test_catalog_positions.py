@@ -217,9 +217,11 @@ def test_positions_in_pixels_are_of_one_sky(tmp_path, is_template):
         predict_catalog(Collecting(), inputs, catalog, 1, 4, (8, 8), progress=False)
 
 
-def test_pixel_scales_must_agree():
+@pytest.mark.parametrize("factors", [(1.05, 1), (1.3, 1 / 1.3)])
+def test_pixel_scales_must_agree(factors):
     header = HEADERS["TAN"].copy()
-    header["CDELT1"] *= 1.05
+    header["CDELT1"] *= factors[0]
+    header["CDELT2"] *= factors[1]
     inputs = [fits.ImageHDU(IMAGE, HEADERS["TAN"]), fits.ImageHDU(IMAGE, header)]
     catalog = Table({"ra": [53.1], "dec": [-27.8]})
     with pytest.raises(InputError, match="must agree to 1%"):

@@ -29,6 +29,7 @@ from morpheus_core.catalogs.records import (
     read_records,
     record_type,
 )
+from morpheus_core.catalogs.runs import shares_of
 from morpheus_core.catalogs.tables import write_table
 
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
@@ -98,6 +99,15 @@ def test_the_order_of_rows_does_not_matter(expected):
     order = np.random.default_rng(3).permutation(len(CATALOG))
     table = predict_catalog(total, IMAGE, CATALOG[order], *ARGUMENTS[1:], progress=False)
     assert_array_equal(table["class_0"], expected[order])
+
+
+def test_workers_share_no_set_of_images():
+    rows = np.zeros(20, [("set", np.int64)])
+    rows["set"] = np.sort(np.arange(20) % 7)
+    shares = shares_of(rows, 3)
+    assert len(shares) == 3
+    sets = [{*share["set"].tolist()} for share in shares]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == 7
 
 
 @pytest.mark.parametrize(("kind", "n"), [("array", 1), ("file", 3)])
@@ -185,8 +195,10 @@ class TestInterruptedRuns:
         code = """if True:
             import sys, time
             from test_catalog_runs import predict_catalog, total, ARGUMENTS
+            calls = []
             def slow(batch):
-                time.sleep(0.05)
+                calls.append(1)
+                time.sleep(0.05 if len(calls) < 11 else 600)
                 return total(batch)
             predict_catalog(slow, sys.argv[1], *ARGUMENTS, out=sys.argv[2], progress=False)
         """
@@ -210,8 +222,15 @@ class TestInterruptedRuns:
 
     def test_are_not_begun_anew_by_accident(self, path):
         interrupted(path)
-        with pytest.raises(OutputError, match="in the way, of a run"):
+        with pytest.raises(OutputError, match="a new run needs the place of"):
             run(path, out=path.with_name("out.csv"))
+
+    def test_that_were_killed_at_their_very_beginning(self, path, expected):
+        folder = path.parent / "work" / "0"
+        folder.mkdir(parents=True)
+        (folder / "files.npy").touch()
+        assert_array_equal(run(path, work_dir=folder.parent)["class_0"], expected)
+        assert not folder.parent.exists()
 
     @pytest.mark.parametrize("number", [1, 7])
     def test_folders_with_a_number_are_in_the_way(self, path, number):
@@ -220,7 +239,7 @@ class TestInterruptedRuns:
         folder.mkdir(parents=True)
         (folder / "mine.txt").write_text("precious")
         for resume in (False, True):
-            with pytest.raises(OutputError, match=f"in the way, .* it holds {number};"):
+            with pytest.raises(OutputError, match=f"needs the place of .* it holds {number};"):
                 run(path, work_dir=folder.parent, resume=resume)
         assert (folder / "mine.txt").read_text() == "precious"
 

@@ -11,7 +11,11 @@ from morpheus_core import errors
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "errors.rst").read_text()
-CLASSES = [name for name, value in vars(errors).items() if isinstance(value, type)]
+CLASSES = [
+    name
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+]
 #: Classes of their own, by which rows are told apart.
 OF_ROWS = (
     "MissingFileError",

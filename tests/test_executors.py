@@ -40,20 +40,35 @@ from morpheus_core.windows import WindowGrid
 from morpheus_core.workspace import Workspace
 
 MODEL = Model()
+#: Seconds after which what should happen in another thread or process has not.
+PATIENCE = 60.0
+CLOSED = "0" * 32
 
 
 class Recording:
-    """Notes which process was shown which windows, of the first image."""
+    """Notes which process was shown which windows, of the first image.
 
-    def __init__(self, model, path, delay=0.0):
-        self.model, self.path, self.delay = model, path, delay
+    The process that notes the window of number `last` is killed, once.
+    """
+
+    def __init__(self, model, path, last, delay=0.0):
+        self.model, self.path, self.last, self.delay = model, path, last, delay
 
     def __call__(self, batch):
         lines = [f"{os.getpid()} {identify(window)}\n" for window in batch[0]]
         with Path(self.path).open("a") as file:
             file.write("".join(lines))
+        if len(self.notes()) >= self.last:
+            with contextlib.suppress(FileExistsError):
+                self.victim_path.touch(exist_ok=False)
+                self.victim_path.write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.delay)
         return self.model(batch)
+
+    @property
+    def victim_path(self):
+        return self.path.with_suffix(".victim")
 
     def notes(self):
         """Return process and window, in the order of the notes."""
@@ -198,26 +213,6 @@ class TestEveryExecutor:
 
 
 class TestLostWorkers:
-    def run_and_kill(self, directory, recording, options, when):
-        """Predict, and kill the worker that was last heard of after so many windows."""
-        killed, over = [], threading.Event()
-
-        def kill():
-            while len(recording.notes()) < when:
-                if over.wait(0.01):
-                    return
-            killed.append(recording.notes()[-1][0])
-            os.kill(int(killed[0]), signal.SIGKILL)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            predict(recording, directory, **options)
-        finally:
-            over.set()
-            killer.join()
-        return killed[0]
-
     def check_that_one_strip_was_repeated(self, recording, image, grid, strips):
         windows = windows_of(image, grid)
         seen = Counter(name for _, name in recording.notes())
@@ -231,9 +226,10 @@ class TestLostWorkers:
         )
 
     def test_dask_runs_the_strip_again(self, tmp_path, whole):
-        recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
+        recording = Recording(MODEL, tmp_path / "seen", last=60, delay=0.05)
         with dask_cluster() as client:
-            self.run_and_kill(tmp_path / "out", recording, {"executor": client, "strips": 6}, 60)
+            predict(recording, tmp_path / "out", executor=client, strips=6)
+        assert recording.victim_path.exists()
         assert data_bytes(tmp_path / "out") == whole
         grid = WindowGrid(IMAGE.shape, OPTIONS["window_shape"], OPTIONS["stride"])
         counts = np.full(len(grid.tops), len(grid.lefts))
@@ -241,18 +237,17 @@ class TestLostWorkers:
         self.check_that_one_strip_was_repeated(recording, IMAGE, grid, strips)
 
     def test_processes_are_resumed_on_dask(self, tmp_path, whole, client):
-        recording = Recording(MODEL, tmp_path / "seen", delay=0.05)
-        with ProcessPoolExecutor(2) as processes:
-            options = {"executor": processes, "strips": 6}
-            with pytest.raises(WorkerError) as error:
-                self.run_and_kill(tmp_path / "out", recording, options, 150)
-        assert "BrokenProcessPool" in str(error.value)
+        recording = Recording(MODEL, tmp_path / "seen", last=150, delay=0.05)
+        with (
+            ProcessPoolExecutor(2) as processes,
+            pytest.raises(WorkerError, match="a worker process of the executor died") as error,
+        ):
+            predict(recording, tmp_path / "out", executor=processes, strips=6)
         assert "resume=True continues from there" in error.value.__notes__[0]
         before = len(recording.notes())
         predict(recording, tmp_path / "out", executor=client, resume=True)
         assert data_bytes(tmp_path / "out") == whole
         grid = WindowGrid(IMAGE.shape, OPTIONS["window_shape"], OPTIONS["stride"])
-        assert before < len(grid)
         assert len(recording.notes()) < before + len(grid)
 
     @pytest.mark.parametrize("first", [{"cpus": 2}, {}])
@@ -290,20 +285,21 @@ class TestLostWorkers:
         grid = WindowGrid(image.shape, (40, 40), (12, 12))
         counts = np.full(len(grid.tops), len(grid.lefts))
         strips = grid.strips(20, 8, counts)
-        on_dask = Recording(model, tmp_path / "on_dask")
+        on_dask = Recording(model, tmp_path / "on_dask", last=len(grid) // 2)
         with dask_cluster() as client:
-            dask = {**options, "executor": client, "strips": 8}
-            killed = self.run_and_kill(tmp_path / "dask", on_dask, dask, len(grid) // 2)
+            predict(on_dask, tmp_path / "dask", executor=client, strips=8, **options)
             assert data_bytes(tmp_path / "dask") == expected
+            killed = on_dask.victim_path.read_text()
             assert len({pid for pid, _ in on_dask.notes()} - {killed}) >= 1
             self.check_that_one_strip_was_repeated(on_dask, image, grid, strips)
 
-            on_both = Recording(model, tmp_path / "on_both")
+            on_both = Recording(model, tmp_path / "on_both", last=len(grid) // 2)
             # A process that is forked after PyTorch has started threads may crash.
-            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
-                here = {**options, "executor": processes, "strips": 8}
-                with pytest.raises(WorkerError, match="BrokenProcessPool"):
-                    self.run_and_kill(tmp_path / "both", on_both, here, len(grid) // 2)
+            with (
+                ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes,
+                pytest.raises(WorkerError, match="a worker process of the executor died"),
+            ):
+                predict(on_both, tmp_path / "both", executor=processes, strips=8, **options)
             predict(on_both, tmp_path / "both", executor=client, resume=True, **options)
         assert data_bytes(tmp_path / "both") == expected
 
@@ -325,24 +321,34 @@ class Loaded:
     """What loading and running a model has come to in this process."""
 
     def __init__(self):
-        self.started, self.ended = threading.Event(), threading.Event()
-        self.delay, self.nap = 0.3, 0.002
+        self.started, self.ended, self.called = (threading.Event() for _ in range(3))
+        self.load_until = self.call_until = None  # whose session is closed
         self.loads, self.busy, self.busiest = 0, 0, 0
 
     def make(self):
         """Load the model."""
         self.started.set()
         self.loads += 1
-        time.sleep(self.delay)
+        last(self.load_until)
         self.ended.set()
         return self
 
     def __call__(self, batch):
         self.busy += 1
+        self.called.set()
         self.busiest = max(self.busy, self.busiest)
-        time.sleep(self.nap)
+        last(self.call_until)
         self.busy -= 1
         return MODEL(batch)
+
+
+def last(directory):
+    """Take a moment, or until the session of a run is closed."""
+    time.sleep(0.002)
+    deadline = time.monotonic() + PATIENCE
+    while directory and Workspace(directory).session() != CLOSED:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -383,13 +389,12 @@ class TestTheEnd:
         class GivingUp(ThreadPoolExecutor):
             def submit(self, function, task):
                 super().submit(function, task)
-                while not loaded.busy:
-                    time.sleep(0.01)
+                assert loaded.called.wait(PATIENCE)
                 future = Future()
                 future.cancel()
                 return future
 
-        loaded.nap = 0.3
+        loaded.call_until = tmp_path
         with GivingUp(1) as executor:
             with pytest.raises(WorkerError, match="failed: CancelledError"):
                 predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=1)
@@ -399,8 +404,9 @@ class TestTheEnd:
         class HalfLost(ThreadPoolExecutor):
             def submit(self, function, task):
                 if task.index == 0:
+                    loaded.load_until = tmp_path
                     future = super().submit(function, task)
-                    loaded.started.wait()
+                    assert loaded.started.wait(PATIENCE)
                 else:
                     future = Future()
                     future.set_exception(RuntimeError("lost"))
@@ -509,11 +515,11 @@ class TestTurns:
             yield lambda: executor.submit(run_task, stored[0])
 
     def test_last_longer_than_patience(self, stored, ending, monkeypatch):
-        monkeypatch.setattr("morpheus_core.journal.LOCK_PATIENCE", 0.1)
+        monkeypatch.setattr("morpheus_core.locks.LOCK_PATIENCE", 0.1)
         with another_owner(stored[0]):
             future = ending()
             time.sleep(0.4)
-        assert future.result(10) is None
+        assert future.result(PATIENCE) is None
 
     @pytest.mark.parametrize("owner", [another_owner, lambda task: ONE_STRIP])
     def test_end_with_the_session(self, stored, ending, owner):
@@ -521,8 +527,8 @@ class TestTurns:
             future = ending()
             time.sleep(0.1)
             Workspace(Path(stored[0].directory)).close_session()
-            with pytest.raises(WorkerError, match="has ended or is resumed"):
-                future.result(10)
+            with pytest.raises(WorkerError, match="has ended"):
+                future.result(PATIENCE)
 
     def test_of_the_model_end_with_the_session(self, stored, tmp_path, monkeypatch):
         def slow(batch):
@@ -677,9 +683,20 @@ def test_executors_that_take_no_work(tmp_path):
     closed = ThreadPoolExecutor(1)
     closed.shutdown()
     for executor, reason in [(closed, "RuntimeError"), (Unconnected(), "ConnectionError: no sch")]:
-        with pytest.raises(WorkerError, match=f"the executor takes no work: {reason}"):
+        with pytest.raises(WorkerError, match=f"the executor does not accept work: {reason}"):
             predict(MODEL, tmp_path, executor=executor)
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [None, 7])
+def test_executors_that_return_no_futures(tmp_path, answer):
+    class Executor:
+        def submit(self, function, task):
+            return answer
+
+    with pytest.raises(InputError, match=r"must return a future, .* got (NoneType|int)"):
+        predict(MODEL, tmp_path, executor=Executor())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_executors_that_cannot_cancel(tmp_path):
@@ -752,6 +769,31 @@ def test_strips_without_an_executor(tmp_path, whole, options, strips, caplog):
         predict(MODEL, tmp_path, strips=strips, **options)
     assert f"in {strips} strips" in caplog.text
     assert data_bytes(tmp_path) == whole
+
+
+def test_pixels_that_workers_do_not_find(tmp_path, monkeypatch):
+    """Zarr gives the fill value for them, without a word."""
+    zarr = require("zarr")
+    monkeypatch.chdir(tmp_path)
+    array = zarr.create_array("image.zarr", shape=IMAGE.shape, chunks=(13, 30), dtype="f4")
+    array[:] = IMAGE
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    spawned = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, spawned, initializer=os.chdir, initargs=(elsewhere,)) as executor,
+        pytest.raises(WorkerError, match=r"model_inputs\[0\] has other pixels in this process"),
+    ):
+        predict(MODEL, tmp_path / "out", array, executor=executor)
+
+
+def test_processes_forked_from_a_busy_one_do_not_wait_for_it():
+    with ONE_STRIP, ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        assert executor.submit(is_free).result(PATIENCE)
+
+
+def is_free():
+    return strip_task.ONE_STRIP.acquire(blocking=False)
 
 
 def test_dask_arrays_on_a_dask_cluster(tmp_path, whole, client):

@@ -435,7 +435,7 @@ class TestFiles:
 
         monkeypatch.setattr(os, "scandir", refusing)
         refused, done = run([tmp_path, exposure])
-        assert "cannot be looked at: Permission denied: 'secret'" in str(refused.error)
+        assert "cannot be accessed: Permission denied: 'secret'" in str(refused.error)
         assert done.error is None
 
     def test_what_cannot_be_done_is_said_and_the_rest_is_done(self, exposure, tmp_path):
@@ -447,7 +447,7 @@ class TestFiles:
         (tmp_path / "more.fits").write_bytes(exposure.read_bytes() + stored(exposure)[1][:900])
         expected = {
             tmp_path / "none.fits": "no such file",
-            tmp_path / f"{300 * 'x'}.fits": "cannot be looked at",
+            tmp_path / f"{300 * 'x'}.fits": "cannot be accessed",
             tmp_path / "empty": "must hold FITS files",
             tmp_path / "night.masks.fits": "name is that of masks",
             packed: "are those of .*night.fits",

@@ -260,7 +260,7 @@ def test_plans(make, tmp_path, cpus):
     expected = plan(Model(), tmp_path / "out", IMAGE, cpus=cpus)
     forecast = plan(Model(), tmp_path / "out", make("dask", IMAGE), cpus=cpus)
     assert (forecast.windows, forecast.strips) == (expected.windows, expected.strips)
-    assert 0 < forecast.seconds < 60
+    assert forecast.seconds > 0
 
 
 @pytest.mark.parametrize("kind", ["chunks", "delayed", "zarr", "h5py"])

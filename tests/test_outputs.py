@@ -162,7 +162,7 @@ def test_inputs_are_never_replaced(tmp_path):
 
 def test_directories_are_never_replaced(tmp_path):
     (tmp_path / "output.fits").mkdir()
-    with pytest.raises(OutputError, match="is in the way: it is no file"):
+    with pytest.raises(OutputError, match="is in the way: it is not a file"):
         refuse_to_replace([tmp_path / "output.fits"], [], overwrite=True)
 
 

@@ -30,7 +30,7 @@ def field(tmp_path_factory):
 
 def run(command, folder):
     """Run a script, which writes into the folder in which it runs."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return fits.getdata(folder / "results" / "output.fits")
 

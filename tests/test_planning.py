@@ -127,12 +127,12 @@ def test_a_trial_ends_whatever_threads_the_model_leaves(tmp_path):
         import threading
         import time
 
-        threading.Thread(target=time.sleep, args=(60,)).start()
+        threading.Thread(target=time.sleep, args=(600,)).start()
         return np.concatenate([batch[0]] * 3, axis=-1)
 
     start = time.monotonic()
-    forecast = plan(threading_model, IMAGE, **OPTIONS, out_dir=tmp_path, cpus=1)
-    assert forecast.seconds < time.monotonic() - start < 20
+    plan(threading_model, IMAGE, **OPTIONS, out_dir=tmp_path, cpus=1)
+    assert time.monotonic() - start < 120
 
 
 def test_duration_and_speed(monkeypatch):

@@ -1,6 +1,8 @@
 """What users rely on: the call, its results, and what it refuses."""
 
 import inspect
+import subprocess
+import sys
 import warnings
 from fractions import Fraction
 
@@ -315,3 +317,21 @@ def test_nothing_is_warned_of_in_an_ordinary_run(path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         predict(inputs=path, aggregate_method="rank_vote")
+
+
+WITHOUT_LOCKS = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+import numpy as np
+import morpheus_core
+arguments = lambda batch: batch[0], np.ones((9, 9)), 1, 4, (3, 3)
+print(morpheus_core.plan(*arguments).windows)
+_, (mean_var, n) = morpheus_core.predict(
+    *arguments, aggregate_method="mean_var", progress=False)
+print(mean_var[..., 0].min())
+"""
+
+
+def test_runs_in_memory_need_nothing_that_windows_lacks():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LOCKS], capture_output=True, text=True)
+    assert done.stdout.split() == ["49", "1.0"], done.stderr

@@ -128,7 +128,7 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
     interrupt(tmp_path, 100)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(OutputError, match=r"n\.fits\.part, .*/0 in the way, .*resume=True to"):
+        with pytest.raises(OutputError, match=r"place of .*n\.fits\.part, .*/0, .*resume=True"):
             predict(Model(), tmp_path, **options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
@@ -136,7 +136,7 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
 def test_an_unfinished_run_is_named_before_the_outputs_it_was_to_replace(tmp_path):
     predict(Model(), tmp_path)
     interrupt(tmp_path, 100, overwrite=True)
-    with pytest.raises(OutputError, match=r"in the way, .*resume=True to"):
+    with pytest.raises(OutputError, match=r"needs the place of .*resume=True to"):
         predict(Model(), tmp_path)
 
 
@@ -144,7 +144,7 @@ def test_folders_of_others_are_in_the_way_and_stay(tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "thesis.tex").write_text("precious")
     for resume in (True, False):
-        with pytest.raises(OutputError, match="/0 in the way"):
+        with pytest.raises(OutputError, match=r"needs the place of .*/0, which"):
             predict(Model(), tmp_path, resume=resume)
     assert [path.name for path in tmp_path.rglob("*")] == ["0", "thesis.tex"]
 

@@ -48,6 +48,6 @@ def checked_activation(value: Any) -> Activation | None:
     Raises
     ------
     InputError
-        If there is none of that name.
+        If there is no activation of that name.
     """
     return None if value is None else checks.one_of("activation", value, tuple(ACTIVATIONS))

@@ -91,7 +91,7 @@ def test_time_augmentation(
     model: Model,
     *,
     flips: bool = True,  # noqa: PT028 - no test of pytest
-    rotations: int = 4,  # noqa: PT028
+    rotations: int = 4,  # noqa: PT028 - no test of pytest
 ) -> AugmentedModel:
     """Show a model each window from several sides, and average its predictions.
 

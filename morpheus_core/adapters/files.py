@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from morpheus_core import checks
+from morpheus_core import checks, pickles
 from morpheus_core.adapters.keras import keras_model
 from morpheus_core.adapters.onnx import onnx_model
-from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
 from morpheus_core.adapters.sklearn import sklearn_model
 from morpheus_core.errors import InputError
@@ -53,12 +52,14 @@ def load_model(
     InputError
         If the suffix says nothing, the file is not there, a pickle is not trusted or cannot be
         loaded or holds no model, or an option is wrong.
+    MissingPackageError
+        If the framework of the model is not installed.
     """
     suffix = Path(path).suffix.lower()
     if suffix in ADAPTERS:
         return wrapped(ADAPTERS[suffix], path, options)
     if suffix in PICKLES:
-        return from_pickle(existing_file("path", path, PICKLES), trust_pickle, options)
+        return from_pickle(checks.existing_file("path", path, PICKLES), trust_pickle, options)
     if isinstance(path, str) and path.count(":") == 1:
         refuse_options(options, path)
         return path
@@ -76,7 +77,7 @@ def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
             f"{path} is a pickle, which runs whatever code it holds when it is loaded; pass "
             f"trust_pickle=True if you know who wrote it"
         )
-    model = unpickled(path)
+    model: Model = unpickled(path)
     if hasattr(model, "predict_proba"):
         return wrapped(sklearn_model, model, options)
     if not callable(model):
@@ -85,19 +86,19 @@ def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
             f"{type(model).__qualname__}"
         )
     refuse_options(options, path)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def unpickled(path: Path) -> Any:
     """Load a pickle."""
     if path.suffix.lower() == ".joblib":
         require_package("joblib", "sklearn", "a .joblib file")
-        from joblib import load
-    else:
-        from dill import load
     try:
-        with path.open("rb") as file:
-            return load(file)
+        if path.suffix.lower() == ".joblib":
+            import joblib
+
+            return joblib.load(path)
+        return pickles.load(path.read_bytes())
     except Exception as error:  # there is no end to what a damaged pickle may raise
         raise InputError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
 

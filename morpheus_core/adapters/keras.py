@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
-from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described
@@ -116,7 +116,7 @@ def keras_model(
     """
     require_package("keras", "keras", "keras_model")
     if isinstance(model, (str, os.PathLike)):
-        model = existing_file("model", model, (".keras",))
+        model = checks.existing_file("model", model, (".keras",))
     elif not hasattr(model, "predict_on_batch"):
         raise InputError(
             f"model must be the path of a .keras file, or a keras.Model, got "

@@ -68,7 +68,9 @@ class Standardization:
     def __call__(self, pixels: Float32) -> Float32:
         """Scale pixels, (batch, height, width, bands)."""
         axes = (1, 2, 3)
-        centred: Float32 = pixels - pixels.mean(axes, np.float64, keepdims=True).astype(np.float32)
+        # A mean in float32 may be off by more than the deviation, in windows of bright sky.
+        mean = pixels.mean(axes, np.float64, keepdims=True)
+        centred: Float32 = (pixels - mean).astype(np.float32)
         deviation = centred.std(axes, np.float64, keepdims=True).astype(np.float32)
         deviation[deviation == 0] = 1
         centred /= deviation
@@ -94,8 +96,10 @@ def min_max(min_pixel: PerBand, max_pixel: PerBand) -> Normalizer:
         If one is not finite, or a maximum is not above its minimum, also in float32.
     """
     lowest, highest = paired("min_pixel", min_pixel, "max_pixel", max_pixel)
-    if not all(low < high for low, high in zip(lowest, highest, strict=True)):
-        raise InputError(f"max_pixel must be > min_pixel, got {max_pixel!r} and {min_pixel!r}")
+    if not (np.array(lowest, np.float32) < np.array(highest, np.float32)).all():
+        raise InputError(
+            f"max_pixel must be > min_pixel, also in float32, got {max_pixel!r} and {min_pixel!r}"
+        )
     spread = tuple(high - low for low, high in zip(lowest, highest, strict=True))
     return Scaling(lowest, spread, clip=True)
 

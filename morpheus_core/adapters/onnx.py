@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
-from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described
@@ -114,7 +114,9 @@ def onnx_model(
         If ONNX Runtime is not installed.
     """
     require_package("onnxruntime", "onnx", "onnx_model")
-    source = OnnxSource(existing_file("path", path, (".onnx",)), checked_providers(providers))
+    source = OnnxSource(
+        checks.existing_file("path", path, (".onnx",)), checked_providers(providers)
+    )
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     return Adapter(source, preparation, checked_activation(activation))
 

@@ -52,18 +52,18 @@ class Preparation:
         elif self.fill_nan is not None:
             np.copyto(pixels, self.fill_nan, where=np.isnan(pixels))
         if self.normalize is not None:
-            pixels = self._normalized(pixels)
+            pixels = normalized(self.normalize, pixels)
         if self.channels == "first":
             pixels = np.moveaxis(pixels, -1, 1)
         return np.ascontiguousarray(pixels)
 
-    def _normalized(self, pixels: Float32) -> Float32:
-        normalized = np.asarray(self.normalize(pixels), np.float32)  # type: ignore[misc]
-        if normalized.shape != pixels.shape:
-            raise ModelError(
-                f"normalize must keep the shape, {pixels.shape}, got {normalized.shape}"
-            )
-        return normalized
+
+def normalized(normalize: Normalizer, pixels: Float32) -> Float32:
+    """Return what a function of the user's makes of pixels."""
+    result = np.asarray(normalize(pixels), np.float32)
+    if result.shape != pixels.shape:
+        raise ModelError(f"normalize must keep the shape, {pixels.shape}, got {result.shape}")
+    return result
 
 
 def make_preparation(

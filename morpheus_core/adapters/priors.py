@@ -48,8 +48,7 @@ class AdjustedModel:
             raise ModelError(
                 f"priors must be one number, or one per class, {p.shape[-1]}, got {len(factors)}"
             )
-        factors = factors.astype(p.dtype)
-        adjusted: Predictions = p / (p + factors * (1 - p))
+        adjusted: Predictions = (p / (p + factors * (1 - p))).astype(p.dtype)  # float64 between
         return adjusted
 
     def _factors(self) -> NDArray[np.float64]:

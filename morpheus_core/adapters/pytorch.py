@@ -19,11 +19,10 @@ from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.base import Adapter, Network, only
 from morpheus_core.adapters.normalizers import Float32, Normalizer
-from morpheus_core.adapters.paths import existing_file
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.descriptions import described, model_name
-from morpheus_core.errors import InputError, ModelError, MorpheusWarning
+from morpheus_core.errors import InputError, ModelError, warn
 from morpheus_core.extras import require_package
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
@@ -230,7 +229,9 @@ def torch_model(
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
     source = TorchSource(
         checked_model(model, state_dict),
-        None if state_dict is None else existing_file("state_dict", state_dict, STATE_SUFFIXES),
+        None
+        if state_dict is None
+        else checks.existing_file("state_dict", state_dict, STATE_SUFFIXES),
         str(device),
         None if autocast is None else checks.one_of("autocast", autocast, get_args(Precision)),
         checks.flag("compile", compile),
@@ -246,7 +247,7 @@ def checked_model(model: Any, state_dict: Any) -> Any:
             raise InputError(
                 f"state_dict needs a module, or what makes one, to go into, got model={model!r}"
             )
-        return existing_file("model", model, (EXPORT_SUFFIX, *SCRIPT_SUFFIXES))
+        return checks.existing_file("model", model, (EXPORT_SUFFIX, *SCRIPT_SUFFIXES))
     if not callable(model):
         raise InputError(
             f"model must be a path, a torch.nn.Module, or what makes one, got "
@@ -326,11 +327,9 @@ def load_exported(path: Path, device: Any) -> tuple[Any, tuple[NetworkInput, ...
     except Exception as error:  # of many types, for a file of another kind
         raise ModelError(f"{path} holds no program of torch.export.save: {error}") from error
     if any(map(is_training, program.graph.nodes)):
-        warnings.warn(
+        warn(
             f"{path} was exported in training mode, and stays in it: its scores change with the "
             f"batch, or by chance; export it after module.eval()",
-            MorpheusWarning,
-            stacklevel=2,
         )
     program = move_to_device_pass(program, device)
     return program.module(), inputs_of(program)

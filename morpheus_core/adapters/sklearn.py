@@ -108,8 +108,10 @@ def sklearn_model(
     Raises
     ------
     InputError
-        If an argument is wrong, or scikit-learn is not installed. What is wrong about the number
-        of features is a `ModelError` at the first call.
+        If an argument is wrong. What is wrong about the number of features is a `ModelError` at
+        the first call.
+    MissingPackageError
+        If scikit-learn is not installed.
     """
     require_package("sklearn", "sklearn", "sklearn_model")
     if not hasattr(estimator, "predict_proba") or isinstance(estimator, type):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.catalogs.batches import RowBatch, Skipped, Status
+from morpheus_core.catalogs.batches import RowBatch, Skipped
 from morpheus_core.catalogs.records import record_type
 from morpheus_core.catalogs.sky_positions import Float64
+from morpheus_core.catalogs.statuses import Status
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
 from morpheus_core.models import ROUNDING, Model, as_float, failure, given, to_numpy
@@ -68,13 +69,17 @@ class RowPredictor:
             return records
         scores = self._scores(batch)
         finite = np.isfinite(scores).all(axis=1)
-        self._refuse_no_probabilities(scores[finite])
+        unlike = finite & self._are_no_probabilities(scores)
+        if unlike.sum() > 1 and unlike.sum() == finite.sum():
+            self._refuse_no_probabilities(scores[unlike][0])
+        finite &= ~unlike
         values = [column.of_scores(scores[finite]) for column in self.columns]
         with np.errstate(over="ignore"):
             records["values"][finite] = np.hstack(values)
         # What logarithms and float32 make of finite scores need not be so.
         finite = np.isfinite(records["values"]).all(axis=1)
         records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
+        records["status"][unlike] = Status.NO_PROBABILITIES
         records["values"][~finite] = np.nan
         return records
 
@@ -116,19 +121,24 @@ class RowPredictor:
             )
         return predictions.astype(np.float64)
 
+    def _are_no_probabilities(self, scores: Float64) -> NDArray[np.bool_]:
+        """Say which rows have scores that columns cannot be derived from, (rows,)."""
+        if not any(one.of_probabilities for one in self.columns):
+            return np.zeros(len(scores), bool)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = scores.sum(axis=1)
+            unlike_one = (abs(sums - 1) > SUM_ROUNDING) & (sums != 0)
+            return np.asarray((scores < -ROUNDING).any(axis=1) | unlike_one)
+
     def _refuse_no_probabilities(self, scores: Float64) -> None:
-        """Raise if columns need probabilities, and scores are none."""
+        """Raise with the scores of a row: it is the model that gives no probabilities."""
         names = [name for one in self.columns if one.of_probabilities for name in one.names]
-        sums = scores.sum(axis=1)
-        is_none = (scores < -ROUNDING).any(axis=1) | ((abs(sums - 1) > SUM_ROUNDING) & (sums != 0))
-        if names and is_none.any():
-            first = scores[is_none][0]
-            raise ModelError(
-                f"{', '.join(names)} need probabilities, >= 0 and with a sum of 1, got scores from "
-                f"{first.min():g} to {first.max():g} with a sum of {first.sum():g}; does the model "
-                f'lack activation="softmax"? Or divide its scores by their sum; an '
-                f"aperture must not hold pixels without any"
-            )
+        raise ModelError(
+            f"{', '.join(names)} need probabilities, >= 0 and with a sum of 1, got scores from "
+            f"{scores.min():g} to {scores.max():g} with a sum of {scores.sum():g}; does the model "
+            f'lack activation="softmax"? Or divide its scores by their sum; an '
+            f"aperture must not hold pixels without any"
+        )
 
     def _at_positions(self, predictions: NDArray[Any], batch: RowBatch) -> NDArray[Any]:
         """Return the prediction of the pixel at each position, or the mean around it."""

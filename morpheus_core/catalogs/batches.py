@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +22,7 @@ from morpheus_core.catalogs.sky_positions import (
     is_on,
 )
 from morpheus_core.catalogs.sources import MissingFileError
+from morpheus_core.catalogs.statuses import Status
 from morpheus_core.catalogs.windows import (
     CatalogEdges,
     Int64,
@@ -45,29 +45,6 @@ ROW = np.dtype([("row", np.int64), ("set", np.int64), ("first", float), ("second
 CHUNK = 1 << 18
 
 
-class Status(IntEnum):
-    """What became of a row."""
-
-    OK = 0
-    NO_POSITION = 1
-    MISSING_FILE = 2
-    UNREADABLE_FILE = 3
-    OFF_IMAGE = 4
-    AT_THE_EDGE = 5
-    BLANK = 6
-    NOT_FINITE = 7
-    BAD_POSITION = 8
-    NO_WORLD_COORDINATES = 9
-    OTHER_SCALE = 10
-    OTHER_ORIENTATION = 11
-    TOO_SMALL = 12
-
-    @property
-    def text(self) -> str:
-        """What the table says."""
-        return "ok" if self is Status.OK else self.name.lower().replace("_", " ")
-
-
 #: What becomes of the rows of a set of images that cannot be used, if not UNREADABLE_FILE.
 STATUS_OF_ERROR: dict[type[InputError], Status] = {
     MissingFileError: Status.MISSING_FILE,
@@ -76,8 +53,6 @@ STATUS_OF_ERROR: dict[type[InputError], Status] = {
     OtherOrientationError: Status.OTHER_ORIENTATION,
     TooSmallError: Status.TOO_SMALL,
 }
-#: What becomes of rows that lie on an image that could be read.
-CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE)
 #: Sets of images of which the log says why they cannot be used; of the others, it says how many.
 MOST_COMPLAINTS = 5
 
@@ -261,7 +236,7 @@ class SetReader:
             )
         if cut.edges == "shift":
             for image in images:
-                shifted(np.zeros((2, 0), np.int64), image, cut.window_shape)  # or refused
+                shifted(np.zeros((2, 0), np.int64), image, cut.window_shape)  # only for its error
         padding = cut.padding if cut.edges == "pad" else None
         self._readers = [WindowReader(image, cut.window_shape, padding) for image in images]
 

@@ -56,9 +56,9 @@ def refuse_what_is_in_the_way(directory: Path, resumed: bool) -> None:
     in_the_way = [folder for folder in others if not is_free(folder)]
     if in_the_way:
         raise OutputError(
-            f"{directory} is in the way, of a run that is going on or was interrupted: it holds "
-            f"{in_the_way[0].name}; pass resume=True to continue that run, or remove all of it, or "
-            f"pass another work_dir"
+            f"a new run needs the place of {directory}, which may be of a run that is going on or "
+            f"was interrupted: it holds {in_the_way[0].name}; pass resume=True to continue that "
+            f"one, or remove all of it, or pass another work_dir"
         )
 
 

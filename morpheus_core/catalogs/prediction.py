@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images import BANDS, Bands, Image
-from morpheus_core.inputs import ModelInputs, as_list, open_images
+from morpheus_core.inputs import ModelInputs, as_list, open_images, warn_of_other_order
 from morpheus_core.models import FactoryModel, Model
 from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
@@ -156,11 +156,12 @@ def predict_catalog(
     -------
     Table
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
-        "no position", "bad position" (text that is no angle, a declination beyond a pole, or
+        "no position", "bad position" (text that is no angle, one beyond a pole or a turn, or
         infinity), "missing file", "unreadable file", "no world coordinates" (that are of use),
         "other scale", "other orientation", "too small" (an image, for a window), "off image", "at
-        the edge" (``edges="skip"``), "blank" (NaN in every pixel of every input) or "not finite"
-        (what the model returned, or what is derived of it). Results of all but "ok" are NaN, or
+        the edge" (``edges="skip"``), "blank" (NaN in every pixel of every input), "not finite"
+        (what the model returned, or what is derived of it) or "no probabilities" (what columns
+        need that are derived of a distribution). Results of all but "ok" are NaN, or
         masked if they are no floats. `meta` says of which run they are, as the headers of `predict`
         do; a CSV file has no place for that.
 
@@ -175,7 +176,8 @@ def predict_catalog(
     Warns
     -----
     MorpheusWarning
-        If some rows have no result, with counts, or inputs show another sky at `x` and `y`.
+        If some rows have no result, with counts, or inputs show another sky at `x` and `y` or seem
+        to have their bands elsewhere.
 
     Notes
     -----
@@ -222,17 +224,22 @@ def predict_catalog(
         sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
         rows = in_order(positions, set_of_row)
         if images is not None:
-            list(SetReader(images, cut).pieces(rows.to_run[:1]))  # or refused
+            # Only for the error that it raises.
+            list(SetReader(images, cut).pieces(rows.to_run[:1]))
         if not cut.on_sky:
-            warn_of_other_sky(images, sources, rows.to_run)
+            warn_of_strange_images(images, sources, rows.to_run)
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
-        place.check(table, input_paths(catalog, sources, images or ()))
+        place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
         run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
         del positions, set_of_row
         opened.enter_context(held(place.directory))
         values, statuses = collect(run, predictor, rows.statuses)
-        refuse_no_answer(statuses, place.directory)
+        try:
+            refuse_no_answer(statuses)
+        except InputError:
+            remove(place.directory)  # records of no answer are worth nothing
+            raise
         del run, rows  # memory that the table needs
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
@@ -253,15 +260,21 @@ class Places:
     directory: Path | None
     overwrite: bool
 
-    def check(self, table: Table, inputs: Sequence[Path]) -> None:
+    def check(
+        self, table: Table, predictor: RowPredictor, inputs: Callable[[], Iterable[Path]]
+    ) -> None:
         """Raise if the table cannot be written."""
         if self.out is None:
             return
         if not self.out.parent.is_dir():
             raise InputError(f"out must be in a folder that exists, got {self.out}")
         if self.out.exists():
-            refuse_to_replace([self.out], list(filter(exists, inputs)), self.overwrite)
-        refuse_unwritable(table, self.out)
+            refuse_to_replace([self.out], list(filter(exists, inputs())), self.overwrite)
+        first = table[:1].copy()
+        blank = np.full((len(first), len(predictor.names)), np.nan, predictor.dtype)
+        statuses = texts_of(np.zeros(len(first), np.uint8))
+        result_table(first, predictor.names, predictor.finished(blank), statuses)
+        refuse_unwritable(table, first, self.out)
 
 
 def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list[Path]:
@@ -273,11 +286,13 @@ def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list
 
 def places_of(out: Any, work_dir: Any, overwrite: Any) -> Places:
     """Return the places that users have asked for."""
-    path = None if out is None else checks.directory("out", out)
+    path = None if out is None else checks.path("out", out)
     if work_dir is not None:
-        directory: Path | None = checks.directory("work_dir", work_dir)
+        directory: Path | None = checks.path("work_dir", work_dir)
     else:
         directory = None if path is None else path.with_name(f"{path.name}.morpheus")
+    if path is not None and path == directory:
+        raise InputError(f"work_dir must be another place than out, got {path} for both")
     return Places(path, directory, checks.flag("overwrite", overwrite))
 
 
@@ -337,7 +352,7 @@ def find_sources(
     """Return where rows are cut from, and the images, open, if all rows have the same."""
     names = list(bands) if isinstance(bands, (list, tuple)) else []
     inputs = as_list(model_inputs)
-    templates = [os.fspath(source) for source in inputs if is_template(source)]  # type: ignore[arg-type]
+    templates = [os.fspath(source) for source in inputs if is_template(source)]
     if templates and isinstance(bands, str) and bands not in BANDS:
         raise InputError(f"bands of a template must be a list, {list(bands)!r}, got {bands!r}")
     layout = "last" if names else checks.one_of("bands", bands, BANDS)
@@ -351,15 +366,22 @@ def find_sources(
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 
-def warn_of_other_sky(images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]) -> None:
-    """Warn if inputs show another sky in the same pixels; of a template, those of the first row."""
+def warn_of_strange_images(
+    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]
+) -> None:
+    """Warn if bands seem to be elsewhere, or the same pixels show different sky.
+
+    Of a template, only the images of the first row are looked at.
+    """
     with ExitStack() as opened:
         if images is None and len(rows):
             try:
                 images = opened.enter_context(sources.open(int(rows["set"][0])))
             except InputError:  # which becomes the status of its rows
                 return
-        check_alignment(images or (), "warn", stacklevel=4)
+            for image in images:
+                warn_of_other_order(image, sources.layout)
+        check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
 
 
 def kept(table: Table, keep: Any) -> Table:
@@ -367,7 +389,8 @@ def kept(table: Table, keep: Any) -> Table:
     if keep is None:
         return table
     names = list(keep) if isinstance(keep, (list, tuple)) else []
-    if not names or not set(names) <= set(table.colnames):
+    known = [name for name in table.colnames if name in names]
+    if not names or len(known) < len(names):  # unknown ones, or one twice
         raise InputError(
             f"keep must be a list of columns of the catalogue, {', '.join(table.colnames)}, got "
             f"{keep!r}"

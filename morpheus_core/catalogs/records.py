@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.journal import wait_for_lock
+from morpheus_core.locks import wait_for_lock
 from morpheus_core.resources import Resource
 
 HEADER = struct.Struct("<QI")

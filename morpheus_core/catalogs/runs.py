@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.batches import Batch
 from morpheus_core.catalogs.answers import RowPredictor
-from morpheus_core.catalogs.batches import ROW, Cut, OpenSet, Status, batches_of
+from morpheus_core.catalogs.batches import ROW, Cut, OpenSet, batches_of
 from morpheus_core.catalogs.folders import (
     file_states_path,
     folders,
@@ -27,6 +27,7 @@ from morpheus_core.catalogs.folders import (
 )
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
 from morpheus_core.catalogs.sources import Int64, Sources, StoredImage
+from morpheus_core.catalogs.statuses import Status
 from morpheus_core.catalogs.tables import Positions
 from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
@@ -182,10 +183,12 @@ class CatalogRun:
         changed = self._rows["row"][(states != before).any(axis=(1, 2))[self._rows["set"]]]
         if len(changed):
             logger.warning("rows run again, since their files have changed: %d", len(changed))
+        has_changed: NDArray[np.bool_] = np.zeros(self._rows["row"].max(initial=-1) + 1, bool)
+        has_changed[changed] = True
 
         def counts(records: NDArray[Any]) -> NDArray[np.bool_]:
             tried_again = np.isin(records["status"], TRIED_AGAIN)
-            return ~(tried_again | np.isin(records["row"], changed))
+            return np.asarray(~(tried_again | has_changed[records["row"]]))
 
         paths = [folder / "records" for folder in folders(workspace.directory)]
         bring_together(paths, self._record_type, counts)
@@ -242,10 +245,13 @@ class CatalogRun:
         on_records: OnRecords,
         total: int,
     ) -> None:
-        images = self._images
-        opener = job.sources.open if images is None else lambda _: nullcontext(images)
-        with progress_bar(total, total - len(rows), self._request.progress, "rows") as on_rows:
-            run_rows(job, rows, opener, self._request.prefetch, on_records, on_rows)
+        images, shown = self._images, self._request.progress
+        with (
+            job.sources.opener() as opener,
+            progress_bar(total, total - len(rows), shown, "rows") as on_rows,
+        ):
+            open_set = opener if images is None else lambda _: nullcontext(images)
+            run_rows(job, rows, open_set, self._request.prefetch, on_records, on_rows)
 
     def _run_on_disk(self, workspace: Workspace, left: NDArray[Any]) -> None:
         job = witnessed(self._job, workspace)
@@ -385,4 +391,5 @@ def shares_of(rows: NDArray[Any], n_workers: int) -> list[NDArray[Any]]:
 
 def rows_of(records: Iterable[NDArray[Any]]) -> Int64:
     """Return the numbers of the rows of records."""
-    return np.concatenate([np.empty(0, np.int64), *(part["row"] for part in records)])
+    # Copies: a view would keep all of its record in memory.
+    return np.concatenate([np.empty(0, np.int64), *(part["row"].copy() for part in records)])

@@ -12,7 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
-from morpheus_core.headers import celestial_wcs, has_tables
+from morpheus_core.headers import celestial_wcs, has_tables, quietly_mended
 from morpheus_core.images import Image
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def sky_wcs(image: Image) -> WCS:
         if image.header is None:
             wcs = None
         elif image.path is not None and has_tables(image.header):  # in other HDUs of the file
-            with warnings.catch_warnings(), fits.open(image.path) as file:
-                warnings.simplefilter("ignore")  # of cards that were mended
+            with quietly_mended(), fits.open(image.path) as file:
                 wcs = WCS(image.header, file).celestial
         else:
             wcs = celestial_wcs(image.header, image.layout.fits_axes)
@@ -169,15 +168,17 @@ def sky_wcs(image: Image) -> WCS:
 
 
 def refuse_other_scales(images: Sequence[tuple[Image, WCS]]) -> None:
-    """Raise if the pixel scale of an image differs from that of the first."""
-    scales = [pixel_scale(wcs) for _, wcs in images]
+    """Raise if the pixel scale of an image differs from that of the first along an axis."""
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    scales = [proj_plane_pixel_scales(wcs) for _, wcs in images]
     for (image, _), scale in zip(images, scales, strict=True):
-        if abs(scale / scales[0] - 1) > SCALE_TOLERANCE:
+        if np.abs(scale / scales[0] - 1).max() > SCALE_TOLERANCE:
+            mine, others = ('{:.6g}" x {:.6g}"'.format(*one * 3600) for one in (scale, scales[0]))
             raise OtherScaleError(
-                f"pixel scales of all inputs must agree to {SCALE_TOLERANCE:.0%}, got "
-                f'{scale * 3600:.6g}" for {image.name} and {scales[0] * 3600:.6g}" for '
-                f"{images[0][0].name}; resample one to the scale of the other (the package "
-                f"reproject does)"
+                f"pixel scales of all inputs must agree to {SCALE_TOLERANCE:.0%}, got {mine} for "
+                f"{image.name} and {others} for {images[0][0].name}; resample one to the scale of "
+                f"the other (the package reproject does)"
             )
 
 
@@ -281,7 +282,7 @@ def is_on(positions: Float64, image: Image) -> NDArray[np.bool_]:
 
 
 def is_near(angles: Float64, wcs: WCS, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Say which positions may be on an image: far from it distortions mean nothing."""
+    """Say which positions may be on an image; to look for the others takes long."""
     rows, columns = (length * np.array([0, 0.5, 1]) - 0.5 for length in shape)
     border = angles_at([axis.ravel() for axis in np.meshgrid(columns, rows)], wcs)
     reach = separations(border, border[:, 4:5])  # from the centre

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+from morpheus_core.expansion import Unpacked
 from morpheus_core.fits_images import FitsImage, split_extension
 from morpheus_core.images import ArrayImage, Bands, Image, Layout
 from morpheus_core.inputs import reopen_image
@@ -84,7 +86,13 @@ class Sources:
         ]
 
     @contextmanager
-    def open(self, index: int) -> Iterator[list[Image]]:
+    def opener(self) -> Iterator[Callable[[int], AbstractContextManager[list[Image]]]]:
+        """Yield :meth:`open`, which unpacks a file once for all sets that follow each other."""
+        with Unpacked() as unpacked:
+            yield partial(self.open, unpacked=unpacked)
+
+    @contextmanager
+    def open(self, index: int, unpacked: Unpacked | None = None) -> Iterator[list[Image]]:
         """Open the images of a set.
 
         Raises
@@ -96,20 +104,24 @@ class Sources:
         """
         with ExitStack() as opened:
             images: list[Image] = []
-            for place in self.sets[index]:
-                images.append(
-                    open_file(place, self.layout) if isinstance(place, str) else place.open()
-                )
+            unpacked = unpacked or opened.enter_context(Unpacked())
+            places = self.sets[index]
+            unpacked.keep(split_extension(place)[0] for place in places if isinstance(place, str))
+            for place in places:
+                if isinstance(place, str):
+                    images.append(open_file(place, self.layout, unpacked))
+                else:
+                    images.append(place.open())
                 opened.callback(images[-1].close)
             yield images
 
 
-def open_file(source: str, layout: Bands) -> Image:
+def open_file(source: str, layout: Bands, unpacked: Unpacked) -> Image:
     """Open a file, perhaps with an extension in brackets."""
     path, extension = split_extension(source)
     if not exists(path):
         raise MissingFileError(f"no such file: {path}")
-    return FitsImage(path, extension, layout)
+    return FitsImage(path, extension, layout, unpacked)
 
 
 def exists(path: Path) -> bool:
@@ -128,7 +140,7 @@ class RowFormatter(Formatter):
         return kwargs[field_name], field_name
 
 
-def is_template(source: Any) -> bool:
+def is_template(source: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Say whether an input is a path with fields, ``"frame-{band}-{run:06d}.fits"``."""
     is_path = isinstance(source, (str, os.PathLike))
     return is_path and "{" in os.fspath(source) and not exists(Path(source))
@@ -167,7 +179,9 @@ def name_files(
     refuse_fields(names, table, "band" in fields, bands)
     set_of_row, values = distinct(table, names)
     folder = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # a model may change it
-    pairs = files_of([os.path.join(folder, template) for template in templates], bands)  # noqa: PTH118
+    # A Path would change names: it leaves out "./" and "//".
+    absolute = [os.path.join(folder, template) for template in templates]  # noqa: PTH118
+    pairs = files_of(absolute, bands)
     fill = RowFormatter().vformat
     try:
         sets = [
@@ -178,7 +192,10 @@ def name_files(
         raise InputError(
             f"the template must fit the values of {', '.join(names)}: {error}"
         ) from error
-    return Sources(sets, layout), set_of_row
+    order = sorted(range(len(sets)), key=sets.__getitem__)  # sets of one file follow each other
+    places = np.full(len(sets) + 1, -1)
+    places[order] = np.arange(len(sets))
+    return Sources([sets[index] for index in order], layout), places[set_of_row]
 
 
 def fields_of(template: str) -> list[str]:

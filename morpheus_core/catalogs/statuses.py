@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from pathlib import Path
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.catalogs.batches import CUT, Status
-from morpheus_core.catalogs.folders import remove
-from morpheus_core.errors import InputError, MorpheusWarning
+from morpheus_core.errors import InputError, warn
 
 logger = logging.getLogger("morpheus_core")
 
+
+class Status(IntEnum):
+    """What became of a row."""
+
+    OK = 0
+    NO_POSITION = 1
+    MISSING_FILE = 2
+    UNREADABLE_FILE = 3
+    OFF_IMAGE = 4
+    AT_THE_EDGE = 5
+    BLANK = 6
+    NOT_FINITE = 7
+    BAD_POSITION = 8
+    NO_WORLD_COORDINATES = 9
+    OTHER_SCALE = 10
+    OTHER_ORIENTATION = 11
+    TOO_SMALL = 12
+    NO_PROBABILITIES = 13
+
+    @property
+    def text(self) -> str:
+        """What the table says."""
+        return "ok" if self is Status.OK else self.name.lower().replace("_", " ")
+
+
+#: What becomes of rows that lie on an image that could be read.
+CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE, Status.NO_PROBABILITIES)
 #: What may be wrong with all rows that have a status.
 WAYS_OUT = {
     Status.OFF_IMAGE: "are positions ICRS in degrees, right ascension and declination not swapped?",
@@ -22,11 +46,10 @@ WAYS_OUT = {
 }
 
 
-def refuse_no_answer(statuses: NDArray[np.uint8], directory: Path | None) -> None:
-    """Raise if no row lies on an image that could be read; records of that are worth nothing."""
+def refuse_no_answer(statuses: NDArray[np.uint8]) -> None:
+    """Raise if no row lies on an image that could be read."""
     if not len(statuses) or np.isin(statuses, CUT).any():
         return
-    remove(directory)
     found, counts = np.unique(statuses, return_counts=True)
     status = Status(found[counts.argmax()])
     way_out = WAYS_OUT.get(status, "the log says what is wrong with the first of them")
@@ -50,9 +73,7 @@ def summarize(statuses: NDArray[np.uint8]) -> None:
     logger.info("%d rows: %s", len(statuses), ", ".join(counts))
     without = int(np.count_nonzero(statuses))
     if without:
-        warnings.warn(
+        warn(
             f"{without} of {len(statuses)} rows have no result: {', '.join(counts)}; see the "
             f"column status",
-            MorpheusWarning,
-            stacklevel=3,
         )

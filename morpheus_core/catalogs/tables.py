@@ -84,7 +84,7 @@ def read_catalog(catalog: Any) -> Table:
     if isinstance(catalog, (str, os.PathLike)):
         return read_file(Path(catalog))
     if isinstance(catalog, Table):
-        return catalog.copy(copy_data=False)
+        return catalog.copy()  # the result is the user's to change, and so is the catalogue
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
         try:
             is_named = any(name is not None for name in catalog.index.names)
@@ -217,6 +217,7 @@ def angles_of(longitudes: Any, latitudes: Any) -> Positions:
         for column, per_hour in ((longitudes, 15.0), (latitudes, 1.0))
     )
     second[np.abs(second) > 90] = np.inf
+    first[np.abs(first) > 360] = np.inf  # -999, and degrees that were read as hours
     return Positions(True, first, second)
 
 
@@ -281,34 +282,49 @@ def refuse_names(table: Table, names: Sequence[str]) -> None:
         seen[name.lower()] = name
 
 
-def refuse_unwritable(table: Table, path: Path) -> None:
-    """Raise if the columns of a catalogue cannot be written in the format that a path asks for."""
+def refuse_unwritable(table: Table, first: Table, path: Path) -> None:
+    """Raise if a result cannot be written where a path says, in the format that it asks for.
+
+    Parameters
+    ----------
+    table : Table
+        The catalogue.
+    first : Table
+        The result's first row, with all columns.
+    path : Path
+        Of the result.
+    """
+    texts = [name for name in table.colnames if is_text(table[name])]
+    failure = failure_of(first, path)
+    if failure is None and texts:  # of which any row may hold what the format cannot
+        failure = failure_of(table[texts], path)
+    if failure is None:
+        return
+    parts = {name: first[[name]] for name in first.colnames} | {
+        name: table[[name]] for name in texts
+    }
+    names = [name for name, part in parts.items() if failure_of(part, path) is not None]
+    raise InputError(
+        f"the result cannot be written to {path} (columns: {', '.join(names) or 'all of them'}): "
+        f"{failure}; leave out columns of the catalogue with keep=, give others another name, or "
+        f"choose another format"
+    ) from failure
+
+
+def failure_of(table: Table, path: Path) -> Exception | None:
+    """Return why a table cannot be written where a path says, if that is so."""
     file_format = format_of(path, "out", WRITABLE)
-    with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
-        try:
-            table[:1].write(Path(directory) / f"first{path.suffix}", format=file_format)
-            texts = [name for name in table.colnames if is_text(table[name])]
-            if texts:  # of which any row may hold what the format cannot
-                table[texts].write(Path(directory) / f"texts{path.suffix}", format=file_format)
-        except Exception as error:  # every format has classes of its own
-            names = [name for name in table.colnames if not is_writable(table, name, path)]
-            raise InputError(
-                f"the catalogue cannot be written to {path.name}, for its column(s) "
-                f"{', '.join(names)}: {error}; leave out columns with keep=, or choose another "
-                f"format"
-            ) from error
+    try:
+        with tempfile.TemporaryDirectory(prefix=".morpheus_core-", dir=path.parent) as directory:
+            table.write(part_of(Path(directory) / path.name), format=file_format)
+    except Exception as error:  # every format has classes of its own
+        return error
+    return None
 
 
-def is_writable(table: Table, name: str, path: Path) -> bool:
-    """Say whether a column can be written in the format that a path asks for."""
-    with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
-        try:
-            table[[name]].write(
-                Path(directory) / f"one{path.suffix}", format=format_of(path, "out", WRITABLE)
-            )
-        except Exception:  # every format has classes of its own
-            return False
-    return True
+def part_of(path: Path) -> Path:
+    """Return where a table grows: a name that is nobody else's."""
+    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
 
 
 def write_table(table: Table, path: Path, overwrite: bool) -> None:
@@ -319,7 +335,7 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     OutputError
         If that is not possible.
     """
-    part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")  # nobody else's name
+    part = part_of(path)
     try:
         table.write(part, format=format_of(path, "out", WRITABLE))
         with part.open("rb") as file:

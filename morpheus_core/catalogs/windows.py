@@ -142,8 +142,9 @@ class WindowReader:
         seen = rows[rows >= 0]
         first, slab = self._read(int(seen.min()), int(seen.max()) + 1)
         window: NDArray[Any] = slab[np.maximum(rows - first, 0)][:, np.maximum(columns, 0)]
-        window[rows < 0] = 0
-        window[:, columns < 0] = 0
+        beyond = np.logical_or.outer(rows < 0, columns < 0)
+        # A blank part of an image goes on blank: the model is not to see the zeros alone.
+        window[beyond] = np.nan if np.isnan(window[~beyond]).all() else 0
         return window
 
 

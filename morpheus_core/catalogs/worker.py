@@ -26,16 +26,19 @@ def run(workspace: Workspace, index: int, prefetch: int) -> None:
     if index == 0:
         job = witnessed(job, workspace)
     with (
+        job.sources.opener() as open_set,
         RecordFile(record_path(workspace, index), job.predictor.record_type) as file,
         WindowCounter(workspace.progress_path(index)) as count,
     ):
         rows = np.load(rows_path(workspace, index))
-        run_rows(job, rows, job.sources.open, prefetch, file.append, count)
+        run_rows(job, rows, open_set, prefetch, file.append, count)
 
 
 def open_job(workspace: Workspace) -> CatalogJob:
     """Load what was stored for all workers."""
-    job = unpickle_model(workspace.stored_model() or b"")
+    pickled = workspace.stored_model()
+    assert pickled is not None, "it was stored before any worker began"
+    job = unpickle_model(pickled)
     assert isinstance(job, CatalogJob)
     if os.environ["CUDA_VISIBLE_DEVICES"]:
         job = replace(job, predictor=replace(job.predictor, model=OnOneGpu(job.predictor.model)))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from morpheus_core import checks
+import numpy as np
+
+from morpheus_core import checks, update_maps
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
 from morpheus_core.alignment import CHECKS
 from morpheus_core.errors import InputError
@@ -59,7 +61,10 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
         help="the most windows that the model gets at once (%(default)s)",
     )
     group.add_argument(
-        "--edges", choices=EDGES, default="cover", help="where the stride does not divide the image"
+        "--edges",
+        choices=EDGES,
+        default="cover",
+        help="what to do where the stride does not divide the image (%(default)s)",
     )
     group.add_argument("--padding", choices=PADDINGS, help="continue images beyond their borders")
     weights = group.add_mutually_exclusive_group()
@@ -114,19 +119,32 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="FITS images of the same height and width; file.fits[SCI] for one HDU of many",
     )
     images = parser.add_argument_group("images")
-    images.add_argument("--bands", choices=BANDS, default="last", help="axis of bands, of three")
+    images.add_argument(
+        "--bands",
+        choices=BANDS,
+        default="last",
+        help="where the bands of inputs with three axes are (%(default)s)",
+    )
     images.add_argument("--mask", metavar="FILE", help="image that marks bad pixels")
     images.add_argument(
-        "--mask-bits", metavar="BITS", help='bits that mark bad ones, as "3" or "~1,2"'
+        "--mask-bits",
+        metavar="BITS",
+        help='flags that mark bad pixels: "4,16", their sum "20", or "~4" for all others',
     )
     images.add_argument(
-        "--check-wcs", choices=CHECKS, default="warn", help="where inputs show different sky"
+        "--check-wcs",
+        choices=CHECKS,
+        default="warn",
+        help="what to do if inputs show different sky (%(default)s)",
     )
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     results.add_argument(
-        "--class-names", nargs="+", metavar="NAME", help="what they are called, in its order"
+        "--class-names",
+        nargs="+",
+        metavar="NAME",
+        help="names of the classes, in the model's order",
     )
     results.add_argument(
         "--aggregate",
@@ -142,12 +160,19 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="output pixels per input pixel, as 2 or 1/2",
     )
     results.add_argument(
-        "--fill-value", type=float, default=float("nan"), metavar="X", help="where n is 0 (nan)"
+        "--fill-value",
+        type=float,
+        default=float("nan"),
+        metavar="X",
+        help="value of pixels that no prediction reached (nan)",
     )
     results.add_argument(
-        "--output-dtype", choices=("float32", "float64"), default="float32", help="of the outputs"
+        "--output-dtype",
+        choices=checks.OUTPUT_DTYPES,
+        default="float32",
+        help="type of the output pixels (%(default)s)",
     )
-    results.add_argument("--out-dir", metavar="DIR", required=True, help="where they go")
+    results.add_argument("--out-dir", metavar="DIR", required=True, help="where the results go")
     results.add_argument("--overwrite", action="store_true", help="replace files that are there")
     results.add_argument("--resume", action="store_true", help="continue an interrupted run")
     add_worker_arguments(parser)
@@ -219,10 +244,6 @@ def window_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def update_map(arguments: argparse.Namespace) -> Any:
     """Return the map that is named, of the size of a prediction."""
-    import numpy as np
-
-    from morpheus_core import update_maps
-
     dilation = checks.positive_fraction("dilation", getattr(arguments, "dilation", 1))
     height, width = checks.positive_pair("window_shape", arguments.window)
     shape = math.ceil(height * dilation), math.ceil(width * dilation)

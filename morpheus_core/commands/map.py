@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from morpheus_core.commands.arguments import (
     add_verbose,
@@ -16,9 +16,8 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import MorpheusError
-
-if TYPE_CHECKING:
-    from morpheus_core.exposures.mapping import Outcome
+from morpheus_core.exposures import class_tables
+from morpheus_core.exposures.mapping import Outcome, map_exposures
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
@@ -110,7 +109,6 @@ def run(arguments: argparse.Namespace) -> None:
     MorpheusError
         If a file has no masks, once the others have theirs.
     """
-    from morpheus_core.exposures.mapping import map_exposures
 
     def report(outcome: Outcome) -> None:
         print(f"{outcome.source} -> {outcome.output or 'failed'}", flush=True)
@@ -140,8 +138,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what files say of the classes."""
-    from morpheus_core.exposures import class_tables
-
     options: dict[str, Any] = {}
     for option, read in (
         ("classes", class_tables.read_wanted_classes),

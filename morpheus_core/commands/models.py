@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from morpheus_core import adapters
+from morpheus_core.adapters.activations import ACTIVATIONS
+from morpheus_core.adapters.preparation import CHANNELS
 from morpheus_core.errors import InputError
 from morpheus_core.models import Model
 
@@ -26,12 +29,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="load a pickle, which may run any code; only if you know where it comes from",
     )
-    group.add_argument("--channels", choices=("first", "last"), help="the layout of the network")
+    group.add_argument("--channels", choices=CHANNELS, help="where the network has its bands")
     group.add_argument(
         "--separate-inputs", action="store_true", help="give the network one tensor per image"
     )
     group.add_argument(
-        "--fill-nan", metavar="X|median", help="what takes the place of NaN before the network"
+        "--fill-nan",
+        metavar="X|median",
+        help="replace NaN by this, or by the median of its band in its window",
     )
     normalize = group.add_mutually_exclusive_group()
     normalize.add_argument(
@@ -41,7 +46,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--standardize", action="store_true", help="subtract mean, divide by standard deviation"
     )
     group.add_argument(
-        "--activation", choices=("softmax", "sigmoid"), help="makes probabilities of scores"
+        "--activation", choices=tuple(ACTIVATIONS), help="makes probabilities of scores"
     )
 
 
@@ -53,8 +58,6 @@ def load_model(arguments: argparse.Namespace) -> Model | str:
     InputError
         If that is no model, or an option does not go with it.
     """
-    from morpheus_core import adapters
-
     model = adapters.load_model(
         arguments.model, trust_pickle=arguments.trust_pickle, **adapter_options(arguments)
     )
@@ -66,8 +69,6 @@ def load_model(arguments: argparse.Namespace) -> Model | str:
 
 def adapter_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options of an adapter that were given."""
-    from morpheus_core import adapters
-
     options = {
         "channels": arguments.channels,
         "fill_nan": fill_of(arguments.fill_nan),

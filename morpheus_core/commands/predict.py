@@ -10,6 +10,10 @@ from morpheus_core.commands.arguments import add_predict_arguments, class_count,
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import InputError
+from morpheus_core.exports import checked_thresholds, export_masks, export_planes, refuse_export
+from morpheus_core.fits_images import split_extension
+from morpheus_core.morpheus_core import predict
+from morpheus_core.planning import plan
 
 EXAMPLE = """examples:
   morpheus-core predict h.fits j.fits v.fits z.fits --model net.onnx --activation softmax \\
@@ -68,8 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict`, then to the exports that are asked for."""
-    from morpheus_core import export_masks, export_planes, predict
-
     refuse_exports(arguments)
     with open_executor(arguments) as executor:
         model = load_model(arguments)
@@ -100,8 +102,6 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
     OutputError
         If a file cannot be made, is in the way, or is one that is read.
     """
-    from morpheus_core.exports import checked_thresholds, refuse_export
-
     if (arguments.masks is None) != (arguments.threshold is None):
         raise InputError("--masks and --threshold need each other")
     if arguments.masks is not None:
@@ -118,8 +118,6 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
 
 def files_read(arguments: argparse.Namespace) -> list[Path]:
     """Return the files that the run reads, as far as they exist."""
-    from morpheus_core.fits_images import split_extension
-
     images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
     paths = [split_extension(image)[0] for image in images]
     paths += [Path(arguments.model), Path(arguments.update_map or "")]
@@ -133,8 +131,6 @@ def thresholds_of(values: list[float]) -> Any:
 
 def run_plan(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.plan`."""
-    from morpheus_core import plan
-
     refuse_exports(arguments)
     with open_executor(arguments) as executor:
         print(plan(load_model(arguments), **predict_options(arguments), executor=executor))

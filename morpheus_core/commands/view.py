@@ -7,6 +7,7 @@ from pathlib import Path
 
 from morpheus_core.commands.arguments import add_verbose
 from morpheus_core.images import BANDS
+from morpheus_core.pictures.quicklook import save_quicklook
 
 EXAMPLE = """example:
   morpheus-core view results --image h.fits --picture look.png
@@ -24,7 +25,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("out_dir", metavar="DIR", help="where predict has written its outputs")
     parser.add_argument("--image", metavar="FILE", help="what the model saw, to be drawn as well")
-    parser.add_argument("--bands", choices=BANDS, default="last", help="axis of bands, of three")
+    parser.add_argument(
+        "--bands",
+        choices=BANDS,
+        default="last",
+        help="where the bands of an image with three axes are (%(default)s)",
+    )
     parser.add_argument(
         "--class-names", nargs="+", metavar="NAME", help="if the outputs do not name the classes"
     )
@@ -47,8 +53,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.quicklook`."""
-    from morpheus_core.pictures.quicklook import save_quicklook
-
     path = Path(arguments.picture or Path(arguments.out_dir) / "quicklook.png")
     save_quicklook(
         path,

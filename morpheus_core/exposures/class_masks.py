@@ -65,7 +65,7 @@ class MaskFormat:
                 f"classes must be the first {MOST_CLASSES} at most, got one of index "
                 f"{self.classes[-1].index}"
             )
-        _ = self.dtype  # or refused
+        _ = self.dtype  # only for the error that it raises
 
     @property
     def has_thresholds(self) -> bool:

@@ -85,7 +85,7 @@ def find_exposures(
         except InputError as error:
             refused[source] = error
         except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
-            refused[source] = InputError(f"it cannot be looked at: {error}")
+            refused[source] = InputError(f"it cannot be accessed: {error}")
     return list(found.values()), refused
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from morpheus_core import checks
+from morpheus_core.adapters import adjust_priors
 from morpheus_core.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.descriptions import model_name
 from morpheus_core.errors import InputError
@@ -155,11 +156,9 @@ def map_exposures(
     slots = plan_workers(cpus, gpus)
     names = [f"class_{k}" for k in range(n_classes)] if class_names is None else class_names
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
-    directory = None if out_dir is None else checks.directory("out_dir", out_dir)
+    directory = None if out_dir is None else checks.path("out_dir", out_dir)
     used = model if slots else resolve(model)  # once, not for each HDU
     if priors is not None and trained_priors is not None:
-        from morpheus_core.adapters import adjust_priors
-
         called = FactoryModel(used) if isinstance(used, str) else used
         used = adjust_priors(called, trained=trained_priors, expected=priors)
     run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=progress)

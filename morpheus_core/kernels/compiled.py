@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Bytes, Float64, Int64, Predictions, Results
+from morpheus_core.kernels.protocol import Bytes, Float64, Int64, Predictions, Results
 
 Function = TypeVar("Function", bound=Callable[..., object])
 

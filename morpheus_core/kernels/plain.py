@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.kernels import Bytes, Float64, Int64, Predictions, Results
+from morpheus_core.kernels.protocol import Bytes, Float64, Int64, Predictions, Results
 
 Place = tuple[slice, slice]
 

@@ -1,1 +1,1 @@
-"""Running the strips of a run in other processes: `devices`, `pool` (here), `worker` (there)."""
+"""Running the strips of a run elsewhere: in workers that are started here, or on an executor."""

@@ -62,7 +62,7 @@ class Progress:
     def reaches(self, index: int, windows: int) -> int:
         """Note how far a piece is, and return how many windows of it are news.
 
-        One that was lost and begun anew is none until it is farther than before.
+        A piece that was lost and begun anew counts only once it is farther than before.
         """
         news = max(0, windows - self._seen[index])
         self._seen[index] += news

@@ -150,7 +150,7 @@ def visible_device(gpu: Any) -> str:
 
 
 def own_devices(visible: str) -> list[str]:
-    """Return the devices that CUDA sees in a list: those before the first that is none."""
+    """Return the devices of a list that CUDA sees: those before an entry that names none."""
     devices = (device.strip() for device in visible.split(","))
     return list(takewhile(lambda d: d.isdecimal() or d.startswith(("GPU-", "MIG-")), devices))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from morpheus_core.errors import InputError, MorpheusWarning, WorkerError
+from morpheus_core.errors import InputError, WorkerError, warn
 from morpheus_core.windows import WindowGrid
 
 #: Strips per worker, so that the last ones do not keep all workers waiting for one.
@@ -57,6 +56,11 @@ class Engine:
     def submit(self, function: Callable[[Any], object], argument: object, name: str) -> Submitted:
         """Have a function called; `name` tells the call from others."""
         future: Submitted = self._executor.submit(function, argument)
+        if not hasattr(future, "add_done_callback"):
+            raise InputError(
+                f"executor.submit must return a future, as those of concurrent.futures do, got "
+                f"{type(future).__name__}"
+            )
         return future
 
     def check_workers(self, check: Callable[[], str | None]) -> None:
@@ -82,11 +86,9 @@ class DaskEngine(Engine):
         self._threads = self._count_threads()
         threads = max(self._threads, default=1)
         if threads > 1:
-            warnings.warn(
+            warn(
                 f"Dask workers with up to {threads} threads run one strip at a time each; start "
                 f"more workers with threads_per_worker=1 instead",
-                MorpheusWarning,
-                stacklevel=7,
             )
 
     def _count_threads(self) -> list[int]:
@@ -123,7 +125,7 @@ def engine_of(executor: Any) -> Engine:
     Raises
     ------
     InputError
-        If it is none.
+        If it is not one.
     """
     if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
         raise InputError(

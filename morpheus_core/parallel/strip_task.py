@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from morpheus_core.errors import ModelError, WorkerError
-from morpheus_core.journal import is_held
+from morpheus_core.locks import is_held
 from morpheus_core.models import Model
 from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.worker import load_model, run_stored_strip
@@ -27,6 +27,17 @@ ONE_STRIP = threading.Lock()
 KEPT_MODEL: dict[str, Model] = {}
 
 
+def begin_anew() -> None:
+    """Forget what a process was doing that has been forked: nobody goes on with it in the child."""
+    global ONE_STRIP
+    ONE_STRIP = threading.Lock()
+    KEPT_MODEL.clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=begin_anew)
+
+
 @dataclass(frozen=True, slots=True)
 class StripTask:
     """A strip of a run on disk. All else is in the run's folders.
@@ -34,9 +45,9 @@ class StripTask:
     Attributes
     ----------
     directory : str
-        The users' `out_dir`, absolute.
+        The user's `out_dir`, absolute.
     session : str
-        For which going at the run it is; it ends when that does.
+        The session that it belongs to; it ends when the session does.
     index : int
         Which strip.
     prefetch : int
@@ -93,6 +104,9 @@ def run_task(task: StripTask) -> None:
     try:
         with turn(workspace.journal_path(task.index), heed):
             plan = workspace.load()
+            if task.session not in KEPT_MODEL:  # once in each process
+                with workspace.open_inputs() as stack:
+                    stack.check_pixels(plan.inputs)
             model = kept_model(workspace, plan, task.session)
             heed(0)  # loading takes its time
             run_stored_strip(workspace, plan, task.index, model, task.prefetch, heed)

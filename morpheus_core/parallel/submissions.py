@@ -7,10 +7,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
-from morpheus_core.journal import LOCK_PATIENCE, wait_until_free
+from morpheus_core.locks import LOCK_PATIENCE, wait_until_free
 from morpheus_core.models import with_recipe
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
@@ -19,6 +20,9 @@ from morpheus_core.run_plan import Plan
 from morpheus_core.workspace import Workspace
 
 logger = logging.getLogger("morpheus_core")
+
+#: Seconds that need no explanation.
+PROMPT = 2.0
 
 
 class Submissions:
@@ -96,8 +100,8 @@ class Submissions:
             strip = self._plan.strips[index]
             name = f"strip-rows-{strip.start}-{strip.stop - 1}-{session}"
             future = self._futures[index] = self._engine.submit(run_task, task, name)
-            self._waiting.add(index)
             future.add_done_callback(self._note_end(index))
+            self._waiting.add(index)
 
     def _note_end(self, index: int) -> Callable[[object], None]:
         return lambda future: self._ended.put(index)
@@ -114,6 +118,9 @@ class Submissions:
         place = f"the worker of window rows {strip.start} to {strip.stop - 1}"
         try:
             self._futures[index].result()
+        except BrokenExecutor as error:  # which strips get that had not begun as well
+            failure = f"a worker process of the executor died: {error}"
+            raise WorkerError(with_recipe(failure)) from error
         except Exception as error:
             failure = f"{place} failed: {type(error).__name__}: {error}"
             raise WorkerError(with_recipe(failure)) from error
@@ -126,19 +133,24 @@ class Submissions:
         for future in self._futures.values():
             with suppress(Exception):  # not all executors can, and some are gone
                 future.cancel()
+        deadline = time.monotonic() + LOCK_PATIENCE
+        self._wait_for_futures(deadline)
         try:
-            self._wait_for_futures()
             for index in self._futures:  # a cluster may give up a strip that is still running
-                wait_until_free(self._workspace.journal_path(index))
+                wait_until_free(self._workspace.journal_path(index), deadline)
         except OutputError as error:
             logger.warning("%s", error)
 
-    def _wait_for_futures(self) -> None:
-        """Wait until all futures have ended, for a while."""
-        deadline = time.monotonic() + LOCK_PATIENCE
-        with suppress(queue.Empty):
-            while self._waiting:
-                self._next_end(deadline - time.monotonic())
+    def _wait_for_futures(self, deadline: float) -> None:
+        """Wait until all futures have ended, for a while, and say so where that takes time."""
+        told = False
+        while self._waiting and time.monotonic() < deadline:
+            try:
+                self._next_end(min(PROMPT, deadline - time.monotonic()))
+            except queue.Empty:
+                if not told:
+                    logger.warning("waiting for %d strips that still run", len(self._waiting))
+                told = True
 
 
 @contextmanager
@@ -150,6 +162,6 @@ def executor_errors() -> Iterator[None]:
         raise
     except Exception as error:
         raise WorkerError(
-            f"the executor takes no work: {type(error).__name__}: {error}; pass one that is "
+            f"the executor does not accept work: {type(error).__name__}: {error}; pass one that is "
             f"running and connected"
         ) from error

@@ -88,7 +88,11 @@ def open_run(workspace: Workspace) -> tuple[Plan, Model]:
 def load_model(workspace: Workspace, plan: Plan) -> Model:
     """Return the model of a run: what was pickled, or what its factory makes."""
     pickled = workspace.stored_model()
-    return resolve(plan.factory or "") if pickled is None else unpickle_model(pickled)
+    if pickled is None:
+        assert plan.factory is not None, "a run without a stored model has a factory"
+        return resolve(plan.factory)
+    model: Model = unpickle_model(pickled)
+    return model
 
 
 def run_stored_strip(

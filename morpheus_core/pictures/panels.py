@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.pictures.colours import MISSING_COLOUR, Colours, class_colours, class_map, rgb
 from morpheus_core.pictures.layout import ANGLES, PIXELS, FigureLayout
-from morpheus_core.pictures.quicklook import Backdrop, Look
+from morpheus_core.pictures.looks import Backdrop, Look
 from morpheus_core.pictures.sampling import Extent
 
 if TYPE_CHECKING:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from morpheus_core import checks
-from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.errors import InputError, OutputError
+from morpheus_core.errors import OutputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import Block, GivenResults, Outputs, open_results
+from morpheus_core.finished import GivenResults, open_outputs
 from morpheus_core.headers import wcs_of
-from morpheus_core.images import BANDS, Bands, Image
+from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ModelInputs, as_list, open_image
 from morpheus_core.outputs import refuse_to_replace
-from morpheus_core.pictures.sampling import Extent, Sampling
+from morpheus_core.pictures.looks import backdrop_of, dilation_of, look_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +87,7 @@ def quicklook(
     layout = checks.one_of("bands", bands, BANDS)
     require_package("matplotlib", "plot", "quicklook")
     with ExitStack() as opened:
-        outputs = opened.enter_context(open_results(results, scattered=True))
+        outputs = opened.enter_context(open_outputs(results, scattered=True))
         names = checks.class_names(class_names, len(outputs.class_names)) or outputs.class_names
         wcs, backdrop = wcs_of(outputs.n.header), None
         if image is not None:
@@ -141,89 +135,3 @@ def save_quicklook(
         figure.savefig(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} cannot be written: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Some pixels of a result.
-
-    Attributes
-    ----------
-    method : AGGREGATION_METHODS
-        How predictions were folded.
-    class_names : sequence of str
-        One per class.
-    sampling : Sampling
-        Which pixels these are.
-    shares : ndarray, (rows, columns, classes)
-        Mean, or share of votes; NaN where there is no result.
-    dispersion : ndarray, (rows, columns)
-        How much windows disagree; NaN where there is no result.
-    n : ndarray, (rows, columns)
-        Predictions.
-    """
-
-    method: AGGREGATION_METHODS
-    class_names: Sequence[str]
-    sampling: Sampling
-    shares: NDArray[Any]
-    dispersion: NDArray[Any]
-    n: NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Backdrop:
-    """Some pixels of an image.
-
-    Attributes
-    ----------
-    pixels : ndarray of float64, (rows, columns)
-        Of its first band.
-    extent : tuple of float
-        Left, right, bottom and top, in pixels of the result.
-    """
-
-    pixels: NDArray[np.float64]
-    extent: Extent
-
-
-def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
-    """Read some pixels of a result."""
-    moments = AGGREGATION_METHODS.MEAN_VAR
-    method = moments if moments in outputs.methods else outputs.methods[0]
-    sampling = Sampling.of(outputs.shape, most)
-    result = sampling.read(outputs.results[method].read)
-    n = sampling.read(outputs.n.read).astype(np.float64)
-    shares = Block(0, {method: result}, n).shares(method)
-    shares[~np.isfinite(shares).all(axis=-1)] = np.nan
-    if method is moments:
-        winner = shares.argmax(axis=-1)[..., np.newaxis]
-        variance = np.take_along_axis(result[..., 1], winner, axis=-1)[..., 0]
-        # Rounding may leave a little less than nothing.
-        dispersion = np.where(np.isnan(shares[..., 0]), np.nan, np.sqrt(np.maximum(variance, 0)))
-    else:
-        dispersion = 1 - shares.max(axis=-1)
-    return Look(method, class_names, sampling, shares, dispersion, n)
-
-
-def dilation_of(image: Image, outputs: Outputs) -> Fraction:
-    """Return how many pixels of a result there are per pixel of the image along each axis."""
-    height, width = (
-        Fraction(mine, its) for mine, its in zip(outputs.shape, image.shape[:2], strict=True)
-    )
-    if height != width or Fraction(outputs.n.header.get("DILATION", height)) != height:
-        raise InputError(
-            f"image must show the sky of the result, {outputs.shape} divided by the dilation, got "
-            f"{image.shape[:2]} for {image.name}"
-        )
-    return height
-
-
-def backdrop_of(image: Image, dilation: Fraction, most: int) -> Backdrop:
-    """Read some pixels of the first band of an image."""
-    height, width, _ = image.shape
-    sampling = Sampling.of((height, width), most)
-    pixels = sampling.read(lambda start, stop: image.read(start, stop)[..., 0])
-    # Pixel edges, not centres, lie at half-integers.
-    left, right, bottom, top = ((edge + 0.5) * float(dilation) - 0.5 for edge in sampling.extent)
-    return Backdrop(pixels.astype(np.float64), (left, right, bottom, top))
