@@ -6,6 +6,7 @@ import inspect
 import math
 import operator
 import os
+import reprlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -46,16 +47,20 @@ def positive_pair(name: str, value: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         rows = columns = 0
     if min(rows, columns) < 1:
-        raise InputError(f"{name} must be two whole numbers >= 1, (rows, columns), got {value!r}")
+        raise InputError(
+            f"{name} must be two whole numbers >= 1, (rows, columns), as in (40, 40), got {value!r}"
+        )
     return rows, columns
 
 
 def real_number(name: str, value: Any) -> float:
     """Return a float, which may be NaN."""
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a number, got {value!r}") from error
+        if not isinstance(value, (bool, np.bool_, str)):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{name} must be a number, got {value!r}")
 
 
 def positive_number(name: str, value: Any) -> float:
@@ -105,8 +110,9 @@ def methods(aggregate_method: Any) -> tuple[AGGREGATION_METHODS, ...]:
 def path(name: str, value: Any) -> Path:
     """Return a path."""
     if not isinstance(value, (str, os.PathLike)):
-        raise InputError(f"{name} must be a path, got {value!r}")
-    return Path(value).absolute()  # a model may change the working directory
+        raise InputError(f"{name} must be a path, got {reprlib.repr(value)}")
+    # A model may change the working directory. Of "~nobody" pathlib would raise.
+    return Path(os.path.expanduser(value)).absolute()  # noqa: PTH111
 
 
 def existing_file(name: str, value: Any, suffixes: tuple[str, ...]) -> Path:
@@ -202,6 +208,10 @@ def update_map(value: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.fl
     """
     if value is None:
         return np.ones(shape)
+    if isinstance(value, str):
+        raise InputError(
+            f"update_map must be an array, as update_maps.hann(window_shape) makes, got {value!r}"
+        )
     try:
         weights = np.asarray(value)
     except ValueError as error:  # rows of different lengths

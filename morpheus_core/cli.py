@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from morpheus_core import __version__
 from morpheus_core.commands import demo, predict, view
@@ -49,12 +50,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verbose:
             traceback.print_exc()
         else:
-            print(f"morpheus-core: {error}", file=sys.stderr)
+            tell(str(error), error, arguments)
         return 1
-    except KeyboardInterrupt:
-        print("morpheus-core: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        tell("interrupted", error, arguments)
         return 130
     return 0
+
+
+def tell(message: str, error: BaseException, arguments: argparse.Namespace) -> None:
+    """Print what went wrong, and what is left of it."""
+    text = "\n".join([message, *getattr(error, "__notes__", ())])
+    print(f"morpheus-core: {in_options(text, vars(arguments))}", file=sys.stderr)
+
+
+def in_options(text: str, options: Container[str]) -> str:
+    """Write arguments of Python as the options that they are, ``resume=True`` as ``--resume``."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        if name not in options:
+            return found[0]
+        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+
+    return re.sub(r'\b([a-z_]+)=(?:True|"([^"]*)")', option, text)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -190,6 +190,8 @@ class FinishedRun(Outputs):
 
 def what_is_there(directory: Path) -> str:
     """Say what a directory holds instead of complete outputs."""
+    if directory.is_file():
+        return "a file; pass the folder that it is in"
     if not directory.is_dir():
         return "no such folder"
     if any(directory.glob("*.fits.part")):

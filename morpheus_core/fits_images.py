@@ -229,6 +229,7 @@ def refuse_endless_files(path: Path) -> None:
 
 def split_extension(source: str) -> tuple[Path, str | None]:
     """Split ``file.fits[SCI,2]`` into path and extension, unless that is a file's name."""
+    source = os.path.expanduser(source)  # noqa: PTH111 - of "~nobody" pathlib would raise
     parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", source)
     with suppress(OSError):  # what is wrong with the file is said when it is opened
         if parts is None or Path(source).exists():

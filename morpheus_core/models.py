@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import reprlib
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -107,6 +108,8 @@ class CheckedModel:
         expected = f"{full}, or {(batch_size, self._n_classes)} for whole windows"
         if self._n_classes == 1:
             expected += f", or {full[:3]}"
+        if predictions.shape == (batch_size, self._n_classes, *self._window_shape):
+            expected += "; np.moveaxis(scores, 1, -1) puts classes last"
         raise ModelError(
             f"model returned {predictions.shape} for n_classes={self._n_classes}; "
             f"expected {expected}"
@@ -232,7 +235,7 @@ def to_numpy(answer: Any) -> NDArray[Any]:
 def as_float(answer: NDArray[Any]) -> Predictions:
     """Return real numbers as native float32 where that holds them exactly, else as float64."""
     if answer.shape == () and answer.dtype.kind == "O":
-        raise ModelError(f"model returned {answer.item()!r}; expected an array")
+        raise ModelError(f"model returned {reprlib.repr(answer.item())}; expected an array")
     if answer.dtype.kind not in "biuf" and answer.dtype.name != "bfloat16":
         raise ModelError(f"model returned dtype {answer.dtype}; expected real numbers")
     fits_float32 = answer.dtype.itemsize < 4 or answer.dtype.newbyteorder("=") == np.float32

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.errors import InputError, warn
+from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images import BANDS, Bands
 from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.models import Model, resolve
@@ -246,6 +246,8 @@ def predict(
     >>> n[0]
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
+    for name, value in {"overwrite": overwrite, "resume": resume, "progress": progress}.items():
+        checks.flag(name, value)
     with prepare(
         model=model,
         model_inputs=model_inputs,
@@ -377,7 +379,10 @@ def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: En
 def run_directory(out_dir: object, resume: bool, **arguments: Any) -> Path | None:
     """Return where a run works, if that is not in memory."""
     if out_dir is not None:
-        return checks.path("out_dir", out_dir)
+        directory = checks.path("out_dir", out_dir)
+        if directory.exists() and not directory.is_dir():
+            raise OutputError(f"out_dir must be a folder, got the file {directory}")
+        return directory
     for name in ("cpus", "gpus", "executor", "strips"):
         if arguments[name] is not None:
             raise InputError(f"{name} needs out_dir: strips are written to files there")

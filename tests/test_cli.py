@@ -11,7 +11,7 @@ from conftest import require
 
 import morpheus_core
 from morpheus_core import InputError
-from morpheus_core.cli import main, make_parser
+from morpheus_core.cli import in_options, main, make_parser
 from morpheus_core.commands.arguments import predict_options
 from morpheus_core.commands.models import adapter_options
 
@@ -29,6 +29,21 @@ def broken():
 
 def interrupted():
     raise KeyboardInterrupt
+
+def ending(error):
+    calls, model = [], make()
+    def ends(batch):
+        calls.append(1)
+        if len(calls) > 9:
+            raise error
+        return model(batch)
+    return ends
+
+def failing():
+    return ending(ValueError("no more"))
+
+def stopped():
+    return ending(KeyboardInterrupt())
 """
 
 
@@ -96,7 +111,7 @@ MASKS = ["--masks", "masks.fits", "--threshold"]
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--planes", "there.fits"], "there.fits exists already; pass overwrite=True"),
+        (["--planes", "there.fits"], "there.fits exists already; pass --overwrite"),
         (["--planes", "image.fits", "--overwrite"], "would replace the input"),
         (["--planes", "bad.fits", "--mask", "bad.fits[0]", "--overwrite"], "would replace the inp"),
         (["--planes", "net.pkl", "--model", "net.pkl", "--overwrite"], "would replace the input"),
@@ -122,6 +137,32 @@ def test_exports_are_refused_before_the_run(folder, capsys, command, options, me
 def test_exports_beside_the_outputs(folder):
     assert predict("--planes", "out/planes.fits") == 0
     assert (folder / "out" / "planes.fits").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"), [("failing", 1, "ValueError: no more"), ("stopped", 130, "")]
+)
+def test_what_is_kept_is_told_in_the_words_of_a_shell(folder, capsys, name, code, message):
+    assert predict("--model", f"cli_network:{name}") == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.endswith(
+        f"What is finished is kept in {folder}/out: --resume continues from there.\n"
+    )
+    assert predict() == 1
+    assert "pass --resume to continue that one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('edges="pad" or check_wcs="ignore"', "--edges pad or --check-wcs ignore"),
+        ("trust_pickle=True, cpus=2, keep=True", "--trust-pickle, cpus=2, keep=True"),
+    ],
+)
+def test_arguments_are_options(text, expected):
+    arguments = make_parser().parse_args(["predict", *ARGUMENTS, "--out-dir", "out"])
+    assert in_options(text, vars(arguments)) == expected
 
 
 def test_plan_writes_nothing(folder, capsys, monkeypatch):

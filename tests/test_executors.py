@@ -816,10 +816,12 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
     assert data_bytes(tmp_path / "out") == whole
 
 
-@pytest.mark.parametrize("address", ["nonsense://", "tls://localhost:1"])
+@pytest.mark.parametrize("address", ["nonsense://", "tls://localhost:1", "localhost"])
 def test_no_scheduler_on_the_command_line(capsys, address):
     require("distributed")
     arguments = ["--model", "test_runs:Model", "--n-classes", "2", "--window", "10"]
     code = main(["plan", "a.fits", *arguments, "--out-dir", "out", "--dask", address])
     assert code == 1
-    assert f"--dask must be the address of a scheduler, got {address}" in capsys.readouterr().err
+    assert (
+        f"the address of a scheduler, as tcp://host:8786, got {address}" in capsys.readouterr().err
+    )

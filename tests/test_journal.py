@@ -6,6 +6,7 @@ import pytest
 
 from morpheus_core import journal
 from morpheus_core.journal import Entry, Journal, read_journal
+from morpheus_core.locks import is_held
 
 
 @pytest.fixture
@@ -32,6 +33,18 @@ def test_entries_add_up_over_runs(path):
         assert second.entry == Entry(5, [1, 10])
         second.record(9, [2, 20])
     assert read_journal(path) == Entry(9, [3, 30])
+
+
+def test_children_do_not_keep_the_lock(path):
+    """They inherit the open file, and with it the lock."""
+    with Journal(path, 1, nothing):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        child.start()
+    try:
+        assert not is_held(path)
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_a_line_that_was_cut_off_does_not_count(path):

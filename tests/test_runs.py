@@ -302,7 +302,7 @@ def test_a_plan_that_cannot_be_read(tmp_path):
 
 def test_a_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match=r"cannot write to .*out: File exists"):
+    with pytest.raises(OutputError, match=r"out_dir must be a folder, got the file .*out"):
         predict(Model(), tmp_path / "out")
 
 

@@ -46,3 +46,5 @@ def test_gaussian_needs_a_width(sigma):
 def test_gaussian_that_vanishes_in_the_corners_is_refused():
     with pytest.raises(InputError, match="corners no weight"):
         update_maps.gaussian((200, 200), 0.005)
+    with pytest.raises(InputError, match="corners no weight"):  # in float32, as n is
+        update_maps.gaussian((40, 40), 0.045)

@@ -295,8 +295,8 @@ def load_script_file(path: Path) -> Any:
         return load_script(str(path))
     except RuntimeError as error:
         raise ModelError(
-            f"{path} holds no TorchScript: {error}; weights alone go into "
-            f"torch_model(module, state_dict=...)"
+            f"{path} holds no TorchScript; weights alone go into torch_model(module, "
+            f"state_dict=...), in a shell by a function for --model module:function: {error}"
         ) from error
 
 

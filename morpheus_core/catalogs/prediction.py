@@ -268,7 +268,7 @@ class Places:
             return
         if not self.out.parent.is_dir():
             raise InputError(f"out must be in a folder that exists, got {self.out}")
-        if self.out.exists():
+        if exists(self.out):
             refuse_to_replace([self.out], list(filter(exists, inputs())), self.overwrite)
         first = table[:1].copy()
         blank = np.full((len(first), len(predictor.names)), np.nan, predictor.dtype)
@@ -279,7 +279,8 @@ class Places:
 
 def input_paths(catalog: Any, sources: Sources, images: Sequence[Image]) -> list[Path]:
     """Return all files that are read."""
-    paths = [Path(catalog)] if isinstance(catalog, (str, os.PathLike)) else []
+    named = isinstance(catalog, (str, os.PathLike))
+    paths = [checks.path("catalog", catalog)] if named else []
     paths += [image.path for image in images if image.path is not None]
     return paths + list({path for paths_of_set in sources.paths for path in paths_of_set})
 

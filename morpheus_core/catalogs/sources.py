@@ -180,7 +180,10 @@ def name_files(
     set_of_row, values = distinct(table, names)
     folder = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # a model may change it
     # A Path would change names: it leaves out "./" and "//".
-    absolute = [os.path.join(folder, template) for template in templates]  # noqa: PTH118
+    absolute = [
+        os.path.join(folder, os.path.expanduser(template))  # noqa: PTH111, PTH118
+        for template in templates
+    ]
     pairs = files_of(absolute, bands)
     fill = RowFormatter().vformat
     try:

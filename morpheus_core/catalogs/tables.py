@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core import checks
 from morpheus_core.catalogs.sky_positions import Float64, parse_angles
 from morpheus_core.errors import InputError, OutputError
 from morpheus_core.extras import require_package
@@ -82,7 +83,7 @@ def read_catalog(catalog: Any) -> Table:
     from astropy.table import Table
 
     if isinstance(catalog, (str, os.PathLike)):
-        return read_file(Path(catalog))
+        return read_file(checks.path("catalog", catalog))
     if isinstance(catalog, Table):
         return catalog.copy()  # the result is the user's to change, and so is the catalogue
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):

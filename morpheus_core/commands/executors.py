@@ -37,10 +37,12 @@ def open_executor(arguments: argparse.Namespace) -> Iterator[Any]:
     distributed: Any = import_module("distributed")  # typed only in part
 
     try:
+        distributed.comm.resolve_address(arguments.dask)  # what cannot be one ends here, at once
         client = distributed.Client(arguments.dask, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:  # TypeError: TLS without keys
         raise InputError(
-            f"--dask must be the address of a scheduler, got {arguments.dask}: {error}"
+            f"--dask must be the address of a scheduler, as tcp://host:8786, got {arguments.dask}: "
+            f"{error}"
         ) from error
     with client:
         yield client
