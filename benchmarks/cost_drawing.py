@@ -78,10 +78,17 @@ def draw_projection(axes: Axes, fit: Fit, measured: Measurements) -> None:
         axes.annotate(f"stride {stride}", (1.15, chosen[0].total * 1.25), color=colour)
     for style, name in (("-", "best strips"), ("--", "default strips"), (":", "GPUs alone")):
         axes.plot([], [], style, color=QUIET, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="GPUs", xticks=gpus[::3], xticklabels=gpus[::3])
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="GPUs",
+        ylabel="wall time",
+        xticks=gpus[::3],
+        xticklabels=gpus[::3],
+    )
     axes.minorticks_off()
     axes.set_ylim(top=3 * axes.get_ylim()[1])
     scale = {"1 min": 60, "10 min": 600, "1 h": 3600, "10 h": 36_000, "4 d": 345_600}
     axes.set_yticks(list(scale.values()), list(scale))
-    axes.set_title("Expected of 100,000 x 100,000 pixels", loc="left")
+    axes.set_title("Expected time for 100,000 × 100,000 pixels", loc="left")
     axes.legend()

@@ -223,8 +223,8 @@ for place, (title, (pixels, wcs, per_area)) in enumerate(panels.items(), start=1
 plt.show()
 
 # %%
-# In numbers: where is the light of each star, by its centroid within half an arcsecond, and where
-# should it be? Stars with another source nearby are left out.
+# In numbers: where is the light of each star, by its centroid within 0.7 arcsec, and where should
+# it be? Stars with another source nearby are left out.
 
 distances = np.linalg.norm(stars[:, np.newaxis] - sources, axis=-1)
 alone = (np.sort(distances, axis=1)[:, 1] > 20) & (abs(stars - SIDE) < SIDE - 30).all(axis=1)
@@ -251,8 +251,8 @@ for title, (pixels, wcs, _) in panels.items():
 # ----------
 #
 # Beside the truth and the interpolation that a viewer would do. The error is the root of the mean
-# squared difference to the truth, with brightness compressed as in the pictures. A network fills in
-# what is likely; where it learned from other skies than yours, that is not what is there.
+# squared difference to the truth, of the arcsinh of brightness. A network fills in what is likely;
+# where it learned from other skies than yours, that is not what is there.
 
 interpolated = nn.functional.interpolate(
     torch.tensor(image)[None, None], scale_factor=2, mode="bicubic"

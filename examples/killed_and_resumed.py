@@ -4,8 +4,8 @@ A long run that is killed and resumed
 
 A run over a large mosaic takes hours, and batch systems, full disks and power cuts do not ask how
 far it is. Here such a run is killed in the middle, with the signal that no program can catch, and
-the same call with ``resume=True`` completes it: only windows that were missing are evaluated, and
-the result has the bytes of a run that nobody interrupted.
+the same call with ``resume=True`` completes it: finished rows are kept, only the windows that touch
+others are evaluated again, and the result has the bytes of a run that nobody interrupted.
 
 It needs the extra ``plot``.
 """
@@ -201,7 +201,8 @@ for name in ("output.fits", "n.fits"):
 #   line in your batch script is the same each time it is submitted, also
 #   ``morpheus-core predict ... --resume`` on the command line.
 # - Arguments, images and model must be those of the run that began; a difference is refused and
-#   named. Only the number of processes may change.
+#   named. Only the number of processes, ``prefetch``, ``progress`` and ``parallel_check_interval``
+#   may change.
 # - Runs in other processes (``cpus=``, ``gpus=``) keep the model that they began with in the
 #   folder. A run in one process keeps none and needs the same model again.
 # - In place of ``StarFinder`` comes your network, see :doc:`/models`; the file of notes and the

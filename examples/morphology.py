@@ -15,7 +15,7 @@ train a U-Net for some seconds, and run it over an image of a million pixels. Ne
 # -------------------
 # Each kind of source has a profile of its own, and colours that overlap with those of the others,
 # so that shape must count. The true class of a pixel is that of the source which gives most of its
-# light, or "background" where no source reaches the noise.
+# light, or "background" where all of them together are faint beside the noise.
 
 import tempfile
 from itertools import pairwise
@@ -266,8 +266,8 @@ assert accuracy > 0.9
 
 # %%
 # Is the network wrong where windows disagree, or where the winner's probability is low? Of the
-# pixels of sources we take the tenth that is worst, by either. The dispersion does not tell: a
-# network may be wrong wherever the window lies. It is no error bar.
+# pixels of sources we take the tenth that is worst, by either. Here the dispersion does not
+# tell: a network may be wrong wherever the window lies. It is no error bar.
 
 source = truth != BACKGROUND
 wrong = predicted[source] != truth[source]

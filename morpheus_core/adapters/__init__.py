@@ -5,7 +5,7 @@ Every adapter does the same steps with a batch, in this order:
 1. The bands of all images are stacked into one tensor, or each image becomes a tensor of its own
    (``stack_inputs=False``). Pixels become float32.
 2. NaN is filled (``fill_nan``), in the units of the image.
-3. Pixels are normalised (``normalize``), each tensor on its own.
+3. Pixels are normalized (``normalize``), each tensor on its own.
 4. The tensors get the layout of the network (``channels``) and go through it. A network of fixed
    batch size gets pieces of that size, the last of them padded.
 5. Scores become (batch, height, width, classes), or (batch, classes), of float32, and go through

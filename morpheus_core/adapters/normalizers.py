@@ -1,6 +1,6 @@
 """What networks expect pixels to be scaled to.
 
-A normaliser is called with pixels, float32 of (batch, height, width, bands), and returns as many.
+A normalizer is called with pixels, float32 of (batch, height, width, bands), and returns as many.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ CHANNELS: tuple[Channels, ...] = get_args(Channels)
 
 @dataclass(frozen=True, repr=False)
 class Preparation:
-    """Stacks, fills, normalises and lays out windows.
+    """Stacks, fills, normalizes and lays out windows.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ def sklearn_model(
 ) -> PixelClassifier:
     """Wrap an estimator of scikit-learn that classifies pixels as a callable for `predict`.
 
-    The bands of all images are stacked, NaN is filled, pixels are normalised, features are
+    The bands of all images are stacked, NaN is filled, pixels are normalized, features are
     computed, and `predict_proba` scores each pixel: the classes are those of
     ``estimator.classes_``, in that order.
 

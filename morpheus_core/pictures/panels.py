@@ -125,9 +125,9 @@ def panels_of(look: Look) -> Iterator[Panel]:
         has_scale=True,
     )
     n = np.where(look.n > 0, look.n, np.nan)
-    yield Panel(
-        "Predictions", "n of each pixel", n, extent, "viridis", from_zero(n), has_scale=True
-    )
+    values = np.unique(n[np.isfinite(n)])
+    subtitle = f"n = {values[0]:g} everywhere" if len(values) == 1 else "n of each pixel"
+    yield Panel("Predictions", subtitle, n, extent, "viridis", from_zero(n), has_scale=True)
 
 
 def image_panel(backdrop: Backdrop) -> Panel:
