@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.aggregators import AGGREGATION_METHODS
+from morpheus_core.cards import commented
 from morpheus_core.errors import InputError, OutputError
 from morpheus_core.finished import Block, FinishedRun
 from morpheus_core.fits_blocks import ImageUnit, UnitWriter, allocate, write_all, writing
-from morpheus_core.headers import commented
 from morpheus_core.locks import lock
 from morpheus_core.outputs import give_name, refuse_to_replace
 from morpheus_core.products import OUTPUT_NAMES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -225,3 +225,8 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
+
+
+def add_data_sums(sums: Sequence[int], more: Sequence[int]) -> list[int]:
+    """Add the data sums of other rows, product by product; the order of rows does not matter."""
+    return [a + b for a, b in zip(sums, more, strict=True)]

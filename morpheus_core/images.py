@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+from morpheus_core.whole_files import save_array
 
 Bands = Literal["last", "first"]
 BANDS: tuple[Bands, ...] = ("last", "first")
@@ -185,9 +186,7 @@ class ArrayImage:
     def store(self, path: Path) -> dict[str, Any]:
         """Write the image as a .npy file, (bands, height, width), unless it is there already."""
         if not path.exists():
-            unfinished = path.with_suffix(".tmp.npy")
-            np.save(unfinished, np.moveaxis(self._rows, -1, 0))
-            unfinished.replace(path)
+            save_array(path, np.moveaxis(self._rows, -1, 0))
         return {"array": str(path.absolute())}
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from morpheus_core.cards import OBSERVATION
 from morpheus_core.errors import InputError, warn
 from morpheus_core.fits_images import (
     FitsImage,
@@ -21,7 +22,6 @@ from morpheus_core.fits_images import (
     quiet,
     split_extension,
 )
-from morpheus_core.headers import OBSERVATION
 from morpheus_core.images import ArrayImage, Bands, Image
 from morpheus_core.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
 from morpheus_core.masks import PixelMask

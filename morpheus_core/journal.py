@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from morpheus_core.fits_blocks import add_data_sums
 from morpheus_core.locks import unlock, wait_for_lock
-from morpheus_core.outputs import add_data_sums
 from morpheus_core.resources import Resource
 
 #: Seconds between two times that the rows are forced to disk.

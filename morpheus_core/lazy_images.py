@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from morpheus_core import pickles
 from morpheus_core.errors import InputError, warn
 from morpheus_core.images import Bands, Layout, checked_dtype
+from morpheus_core.whole_files import write_secret
 
 #: Rows by which an image is known again. The first and the last rows of mosaics are often blank.
 SAMPLED_ROWS = 5
@@ -224,7 +225,7 @@ class LazyImage:
     def store(self, path: Path) -> dict[str, Any]:
         """Write what is sliced, not its pixels, as a pickle beside `path`."""
         path = path.with_suffix(".pkl")
-        pickles.write(path, self.pickled())
+        write_secret(path, self.pickled())
         self._pickled = None  # it may be large
         return {"pickle": str(path.absolute()), "name": self.name, "bands": self._bands}
 

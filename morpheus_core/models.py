@@ -7,7 +7,6 @@ import reprlib
 import sys
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,7 +136,7 @@ def failure(error: Exception, context: str, model: Any = None) -> ModelError:
 
 def is_torch_module(model: Any) -> bool:
     """Say whether a model is a network of PyTorch as it is, which takes a tensor, not a list."""
-    while isinstance(model, (Witness, FactoryModel)):
+    while isinstance(model, StandIn):
         model = model.model
     names = [(base.__module__, base.__qualname__) for base in type(model).__mro__]
     return ("torch.nn.modules.module", "Module") in names
@@ -242,56 +241,6 @@ def as_float(answer: NDArray[Any]) -> Predictions:
     return answer.astype(np.float32 if fits_float32 else np.float64, copy=False)
 
 
-class Witness:
-    """A model that leaves its first predictions on disk, so that a later run can tell it apart.
-
-    Parameters
-    ----------
-    model : callable
-        The user's model.
-    path : Path
-        Where the predictions are, or will be.
-    """
-
-    def __init__(self, model: Model, path: Path) -> None:
-        self.model = model
-        self._path = path
-
-    def testify(self, first_batch: Callable[[], Batch]) -> None:
-        """Raise unless the model predicts what was predicted before, if anything was.
-
-        Raises
-        ------
-        ModelError
-            If it does not.
-        """
-        if not self._path.exists():
-            return
-        before = np.load(self._path)
-        windows = first_batch().windows
-        try:
-            now = to_numpy(self.model(windows))
-        except Exception as error:
-            raise ModelError(f"the model failed with {type(error).__name__}: {error}") from error
-        # A GPU may differ in the last bits from run to run; another model differs by more.
-        if now.shape != before.shape or not np.allclose(now, before, 1e-4, 1e-6, equal_nan=True):
-            raise ModelError(
-                "the model does not predict what it did when this run was begun; resume with the "
-                "same model, or begin a new run in another out_dir (work_dir of a catalogue)"
-            )
-
-    def __call__(self, windows: list[NDArray[Any]]) -> Any:
-        """Predict, and keep the first predictions."""
-        answer = self.model(windows)
-        if not self._path.exists():
-            predictions = to_numpy(answer)
-            if predictions.dtype.kind in "biuf":  # else it is refused anyway
-                unfinished = self._path.with_suffix(".tmp.npy")
-                np.save(unfinished, predictions)
-                unfinished.replace(self._path)
-        return answer
-
-
 def resolve(model: Model | str) -> Model:
     """Return the model, which may be named as the ``"package.module:factory"`` that makes it.
 
@@ -312,7 +261,13 @@ def resolve(model: Model | str) -> Model:
     return made
 
 
-class FactoryModel:
+class StandIn:
+    """Calls the user's model, and does something beside."""
+
+    model: Any
+
+
+class FactoryModel(StandIn):
     """The model that a factory makes, at the first call; only the factory's name is pickled.
 
     Parameters

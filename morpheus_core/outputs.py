@@ -278,8 +278,3 @@ class FitsFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
-
-
-def add_data_sums(sums: Sequence[int], more: Sequence[int]) -> list[int]:
-    """Add the data sums of other rows, product by product; the order of rows does not matter."""
-    return [a + b for a, b in zip(sums, more, strict=True)]

@@ -57,14 +57,6 @@ def load(pickled: bytes) -> Any:
     return dill.loads(pickled)
 
 
-def write(path: Path, pickled: bytes) -> None:
-    """Write a pickle that only this user can read, whole as soon as it has its name."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(pickled)
-    unfinished.chmod(0o600)
-    unfinished.replace(path)
-
-
 def read(path: Path) -> bytes:
     """Read a pickle that nobody else can have written.
 

@@ -10,8 +10,9 @@ import numpy as np
 from astropy.io import fits
 
 from morpheus_core.aggregators import AGGREGATION_METHODS
+from morpheus_core.cards import Cards, commented, observation_cards
 from morpheus_core.fits_blocks import ImageUnit
-from morpheus_core.headers import Cards, Sky, commented, observation_cards, readable_wcs, sky_of
+from morpheus_core.headers import Sky, readable_wcs, sky_of
 from morpheus_core.images import Image
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model

@@ -9,8 +9,8 @@ from typing import Any
 
 from astropy.io import fits
 
+from morpheus_core.cards import quietly_mended
 from morpheus_core.descriptions import model_name
-from morpheus_core.headers import quietly_mended
 from morpheus_core.images import Image
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import Model

@@ -20,6 +20,7 @@ from morpheus_core.errors import (
     WorkerError,
     warn,
 )
+from morpheus_core.fits_blocks import add_data_sums
 from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import read_journal
 from morpheus_core.models import Model, pickle_model, resolve, unpickle_model
@@ -27,7 +28,6 @@ from morpheus_core.outputs import (
     FitsOutputs,
     Product,
     Results,
-    add_data_sums,
     allocate_files,
     open_results,
     output_path,

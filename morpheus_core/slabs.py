@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.images import Image
 from morpheus_core.masks import PixelMask
-from morpheus_core.windows import Axis, Padding, WindowGrid
+from morpheus_core.windows import Axis, Padding, WindowGrid, repeated_pixels
 
 
 class SlabReader:
@@ -88,12 +88,9 @@ class SlabReader:
 
 def source_pixels(length: int, axis: Axis, padding: Padding | None) -> NDArray[np.int64]:
     """Return, for each pixel of a padded axis, the image pixel it repeats; -1 for a constant."""
-    pixels = np.arange(length, dtype=np.int64)
     if padding is None:
-        return pixels
-    if padding == "constant":
-        return np.pad(pixels, (axis.before, axis.after), constant_values=-1)
-    return np.pad(pixels, (axis.before, axis.after), mode=padding)
+        return np.arange(length)
+    return repeated_pixels(-axis.before, axis.before + length + axis.after, length, padding)
 
 
 def pad_columns(slab: NDArray[Any], sources: NDArray[np.int64]) -> NDArray[Any]:

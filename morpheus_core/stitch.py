@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.aggregators import Sums
-from morpheus_core.fits_blocks import write_all
-from morpheus_core.outputs import FitsOutputs, add_data_sums
+from morpheus_core.fits_blocks import add_data_sums, write_all
+from morpheus_core.outputs import FitsOutputs
 from morpheus_core.pipeline import Job, plane_bytes, results
 from morpheus_core.resources import Resource
 from morpheus_core.windows import Strip

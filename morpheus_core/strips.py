@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from morpheus_core.inputs import ImageStack
 from morpheus_core.journal import Entry, Journal
-from morpheus_core.models import Model, Witness
+from morpheus_core.models import Model
 from morpheus_core.outputs import FitsOutputs
 from morpheus_core.pipeline import Job, Rows, first_batch, run_strip
 from morpheus_core.stitch import SeamFile
 from morpheus_core.windows import Strip
+from morpheus_core.witness import Witness
 from morpheus_core.workspace import Workspace
 
 

@@ -366,3 +366,22 @@ class Visits:
                 unreached[kinds] = int(np.count_nonzero(~reached))
             total += unreached[kinds]
         return total
+
+
+def repeated_pixels(
+    first: int, count: int, length: int, padding: Padding | None
+) -> NDArray[np.int64]:
+    """Return which pixel of an axis each pixel from `first` on repeats, as `numpy.pad` has it.
+
+    -1 for those that are a constant.
+    """
+    pixels = np.arange(first, first + count)
+    if padding == "edge":
+        return np.clip(pixels, 0, length - 1)
+    if padding == "symmetric":
+        repeated = pixels % (2 * length)
+        return np.minimum(repeated, 2 * length - 1 - repeated)
+    if padding == "reflect":
+        repeated = pixels % max(2 * (length - 1), 1)
+        return length - 1 - np.abs(repeated - (length - 1))
+    return np.where((pixels >= 0) & (pixels < length), pixels, -1)

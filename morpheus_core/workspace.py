@@ -25,6 +25,7 @@ from morpheus_core.inputs import ImageStack, reopen, stored_paths
 from morpheus_core.locks import lock
 from morpheus_core.outputs import Product, part_path
 from morpheus_core.run_plan import Plan
+from morpheus_core.whole_files import write_secret, write_text
 
 logger = logging.getLogger("morpheus_core")
 
@@ -162,9 +163,9 @@ class Workspace:
             for name in REMAINS - {LOG}:
                 (self.folder(index) / name).unlink(missing_ok=True)
             if index == 0:
-                write_whole(self._plan_path, plan.to_json())
+                write_text(self._plan_path, plan.to_json())
             job = {"run": plan.run, "window_rows": list(strip)}
-            write_whole(self.folder(index) / "job.json", json.dumps(job))
+            write_text(self.folder(index) / "job.json", json.dumps(job))
             # Of a file that was not there, network file systems may say so long after it is.
             self.journal_path(index).touch(mode=0o600)
         np.save(self._shared / "update_map.npy", update_map)
@@ -190,7 +191,7 @@ class Workspace:
 
     def store_inputs(self, stack: ImageStack) -> None:
         """Make sure that workers can open the images."""
-        write_whole(self._inputs_path, json.dumps(stack.store(self._shared)))
+        write_text(self._inputs_path, json.dumps(stack.store(self._shared)))
 
     def open_inputs(self) -> ImageStack:
         """Open the images, as a worker does."""
@@ -202,7 +203,7 @@ class Workspace:
 
     def store_model(self, pickled: bytes) -> None:
         """Store a pickled model."""
-        pickles.write(self._model_path, pickled)
+        write_secret(self._model_path, pickled)
 
     def has_model(self) -> bool:
         """Say whether a pickled model is stored."""
@@ -289,13 +290,6 @@ class Workspace:
 def is_free(folder: Path) -> bool:
     """Say whether a folder holds nothing but what a run may leave that has ended."""
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= REMAINS
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is whole as soon as it has its name."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def write_in_place(path: Path, text: str) -> None:

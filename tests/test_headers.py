@@ -10,8 +10,9 @@ from astropy.wcs import WCS
 from conftest import require_program
 
 from morpheus_core import MorpheusWarning, __version__, predict
+from morpheus_core.cards import observation_cards
 from morpheus_core.descriptions import model_name
-from morpheus_core.headers import Sky, observation_cards, sky_of
+from morpheus_core.headers import Sky, sky_of
 
 
 def sky_header(matrix=((-1.0, 0.0), (0.0, 1.0))):

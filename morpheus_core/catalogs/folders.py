@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.workspace import Workspace, clear, is_free
@@ -76,13 +72,6 @@ def folders(directory: Path) -> list[Path]:
         for folder in numbered(directory)
         if is_free(folder) or any((folder / name).exists() for name in own)
     ]
-
-
-def save_whole(path: Path, array: NDArray[Any]) -> None:
-    """Write an array to a file that is whole as soon as it has its name."""
-    unfinished = path.with_suffix(".tmp.npy")
-    np.save(unfinished, array)
-    unfinished.replace(path)
 
 
 def file_states_path(workspace: Workspace) -> Path:

@@ -23,7 +23,6 @@ from morpheus_core.catalogs.folders import (
     record_path,
     refuse_what_is_in_the_way,
     rows_path,
-    save_whole,
 )
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
 from morpheus_core.catalogs.sources import Int64, Sources, StoredImage
@@ -31,13 +30,15 @@ from morpheus_core.catalogs.statuses import Status
 from morpheus_core.catalogs.tables import Positions
 from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images import Image
-from morpheus_core.models import FactoryModel, Witness, pickle_model
+from morpheus_core.models import FactoryModel, pickle_model
 from morpheus_core.overlap import Ahead
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.progress import progress_bar
 from morpheus_core.version import __version__
-from morpheus_core.workspace import LOG, Workspace, clear, write_whole
+from morpheus_core.whole_files import save_array, write_text
+from morpheus_core.witness import Witness
+from morpheus_core.workspace import LOG, Workspace, clear
 
 logger = logging.getLogger("morpheus_core")
 
@@ -173,8 +174,8 @@ class CatalogRun:
             return
         states = self._file_states()
         workspace.folder(0).mkdir(mode=0o700, exist_ok=True)
-        save_whole(file_states_path(workspace), states)
-        write_whole(path, json.dumps(fingerprint))
+        save_array(file_states_path(workspace), states)
+        write_text(path, json.dumps(fingerprint))
 
     def _keep_what_counts(self, workspace: Workspace) -> None:
         """Forget the rows that a resumed run tries again."""
@@ -192,7 +193,7 @@ class CatalogRun:
 
         paths = [folder / "records" for folder in folders(workspace.directory)]
         bring_together(paths, self._record_type, counts)
-        save_whole(file_states_path(workspace), states)  # last: until then they have changed
+        save_array(file_states_path(workspace), states)  # last: until then they have changed
 
     def _file_states(self) -> Int64:
         """Return size and time of the last change, (sets, files, 2), of files in templates."""

@@ -11,8 +11,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from morpheus_core.cards import quietly_mended
 from morpheus_core.errors import InputError
-from morpheus_core.headers import celestial_wcs, has_tables, quietly_mended
+from morpheus_core.headers import celestial_wcs, has_tables
 from morpheus_core.images import Image
 
 if TYPE_CHECKING:

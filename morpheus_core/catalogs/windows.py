@@ -17,7 +17,7 @@ from morpheus_core.batches import gather
 from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.errors import InputError
 from morpheus_core.images import Image
-from morpheus_core.windows import Padding
+from morpheus_core.windows import Padding, repeated_pixels
 
 CatalogEdges = Literal["shift", "pad", "skip"]
 CATALOG_EDGES: tuple[CatalogEdges, ...] = ("shift", "pad", "skip")
@@ -137,8 +137,8 @@ class WindowReader:
     def _padded(self, top: int, left: int) -> NDArray[Any]:
         """Return a window that reaches beyond the image."""
         height, width = self._window_shape
-        rows = sources(top, height, self._image.shape[0], self._padding)
-        columns = sources(left, width, self._image.shape[1], self._padding)
+        rows = repeated_pixels(top, height, self._image.shape[0], self._padding)
+        columns = repeated_pixels(left, width, self._image.shape[1], self._padding)
         seen = rows[rows >= 0]
         first, slab = self._read(int(seen.min()), int(seen.max()) + 1)
         window: NDArray[Any] = slab[np.maximum(rows - first, 0)][:, np.maximum(columns, 0)]
@@ -146,20 +146,3 @@ class WindowReader:
         # A blank part of an image goes on blank: the model is not to see the zeros alone.
         window[beyond] = np.nan if np.isnan(window[~beyond]).all() else 0
         return window
-
-
-def sources(first: int, count: int, length: int, padding: Padding | None) -> Int64:
-    """Return which pixel of an axis each pixel from `first` on repeats, as `numpy.pad` does.
-
-    -1 for those that are a constant.
-    """
-    pixels = np.arange(first, first + count)
-    if padding == "edge":
-        return np.clip(pixels, 0, length - 1)
-    if padding == "symmetric":
-        repeated = pixels % (2 * length)
-        return np.minimum(repeated, 2 * length - 1 - repeated)
-    if padding == "reflect":
-        repeated = pixels % max(2 * (length - 1), 1)
-        return length - 1 - np.abs(repeated - (length - 1))
-    return np.where((pixels >= 0) & (pixels < length), pixels, -1)

@@ -23,8 +23,9 @@ from morpheus_core.parallel.worker import do_and_exit, open_run, open_strip
 from morpheus_core.pipeline import Job
 from morpheus_core.run_plan import Plan
 from morpheus_core.trials import Trial, try_strip
+from morpheus_core.whole_files import write_text
 from morpheus_core.windows import Strip
-from morpheus_core.workspace import Workspace, write_whole
+from morpheus_core.workspace import Workspace
 
 
 def try_in_worker(
@@ -88,7 +89,7 @@ def write_trial(workspace: Workspace, result: Path, prefetch: int, started: floa
     with open_strip(workspace, plan, 0) as strip:
         start_seconds = time.time() - started
         trial = try_strip(strip.job, strip.strip, strip.stack, model, prefetch)
-    write_whole(result, json.dumps(asdict(replace(trial, start_seconds=start_seconds))))
+    write_text(result, json.dumps(asdict(replace(trial, start_seconds=start_seconds))))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from morpheus_core.errors import ModelError
-from morpheus_core.models import Model, resolve, unpickle_model
+from morpheus_core.models import Model, StandIn, resolve, unpickle_model
 from morpheus_core.outputs import FitsOutputs
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.products import Origin, products_of
@@ -154,20 +154,20 @@ GPU_COUNTERS: dict[str, Callable[[], int]] = {
 }
 
 
-class OnOneGpu:
+class OnOneGpu(StandIn):
     """A model that refuses to run where its framework does not see exactly one GPU.
 
     Without that, a device that is not there means a run on the processor, without a word.
     """
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self._seen: dict[str, int] = {}
 
     def __call__(self, batch: list[NDArray[Any]]) -> Any:
         """Predict, once that is known."""
         self._check()
-        answer = self._model(batch)
+        answer = self.model(batch)
         self._check()  # a framework may be imported by the first call
         return answer
 
