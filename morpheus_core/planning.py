@@ -18,9 +18,9 @@ from morpheus_core.alignment import CheckWcs
 from morpheus_core.images import Bands
 from morpheus_core.inputs import ModelInput, ModelInputs
 from morpheus_core.models import Model, resolve
-from morpheus_core.morpheus_core import Prepared, prepare
 from morpheus_core.parallel.trial import try_in_worker
 from morpheus_core.pipeline import Job, count_windows, plane_bytes
+from morpheus_core.preparation import Prepared, prepare
 from morpheus_core.stitch import seam_bytes
 from morpheus_core.trials import Trial, peak_memory, try_strip
 from morpheus_core.windows import Edges, Group, Padding, Strip

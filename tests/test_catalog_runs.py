@@ -405,7 +405,7 @@ class TestInterruptedRuns:
         out = path.with_name("out.csv")
         with monkeypatch.context() as patched:
             patched.setattr(
-                "morpheus_core.catalogs.prediction.refuse_unwritable", lambda *arguments: None
+                "morpheus_core.catalogs.places.refuse_unwritable", lambda *arguments: None
             )
             patched.setattr(Table, "write", write)
             with pytest.raises(KeyboardInterrupt):

@@ -25,8 +25,9 @@ from morpheus_core.exposures.mask_files import Recipe, write_masks
 from morpheus_core.images import ArrayImage
 from morpheus_core.inputs import ImageStack
 from morpheus_core.models import FactoryModel, Model, resolve
-from morpheus_core.morpheus_core import make_job, predict
+from morpheus_core.morpheus_core import predict
 from morpheus_core.parallel.devices import plan_workers
+from morpheus_core.preparation import make_job
 from morpheus_core.windows import Edges, Padding
 
 

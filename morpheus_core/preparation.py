@@ -1,0 +1,162 @@
+"""Arguments as users give them → a job, open inputs, and where it is to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from morpheus_core import checks
+from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.alignment import CHECKS, check_alignment
+from morpheus_core.errors import InputError, OutputError, warn
+from morpheus_core.images import BANDS
+from morpheus_core.inputs import ImageStack, open_inputs
+from morpheus_core.outputs import Product
+from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
+from morpheus_core.parallel.engines import Engine, engine_of, strips_for
+from morpheus_core.pipeline import Job
+from morpheus_core.products import origin_of, products_of
+from morpheus_core.windows import EDGES, PADDINGS, WindowGrid
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job whose arguments are checked and whose inputs are open.
+
+    Attributes
+    ----------
+    job : Job
+        What to compute.
+    stack : ImageStack
+        The images.
+    products : list of Product
+        What becomes of it.
+    directory : Path or None
+        The user's `out_dir`.
+    slots : list of dict
+        Environment variables of each worker that is started; empty to run in this process or on
+        the engine.
+    engine : Engine or None
+        The executor to run on.
+    n_strips : int
+        Into how many strips to cut the image, at most.
+    interval : float
+        Seconds between two looks at the progress of workers.
+    prefetch : int
+        How many batches are read ahead of the model.
+    """
+
+    job: Job
+    stack: ImageStack
+    products: list[Product]
+    directory: Path | None
+    slots: list[Environment]
+    engine: Engine | None
+    n_strips: int
+    interval: float
+    prefetch: int
+
+
+@contextmanager
+def prepare(**arguments: Any) -> Iterator[Prepared]:
+    """Check arguments of :func:`predict`, all but `overwrite` and `progress`; open the inputs."""
+    cpus, gpus, model = arguments["cpus"], arguments["gpus"], arguments["model"]
+    engine = chosen_engine(arguments["executor"], cpus, gpus)
+    slots = plan_workers(cpus, gpus)
+    elsewhere = gpus is not None or engine is not None
+    ahead = prefetch_depth(arguments["prefetch"], len(slots), elsewhere)
+    name = "parallel_check_interval"
+    interval = checks.positive_number(name, arguments[name])
+    directory = run_directory(**arguments)
+    layout = checks.one_of("bands", arguments["bands"], BANDS)
+    check = checks.one_of("check_wcs", arguments["check_wcs"], CHECKS)
+    bits = checks.mask_bits(arguments["mask_bits"])
+    with open_inputs(arguments["model_inputs"], layout, arguments["mask"], bits) as stack:
+        job = make_job(stack, **arguments)
+        n_strips = count_strips(arguments["strips"], job, slots, engine)
+        checks.model(model)
+        check_alignment(stack.images_and_masks, check)
+        warn_of_vain_requests(job)
+        products = products_of(job, origin_of(job, stack, model))
+        yield Prepared(job, stack, products, directory, slots, engine, n_strips, interval, ahead)
+
+
+def chosen_engine(executor: Any, cpus: Any, gpus: Any) -> Engine | None:
+    """Return the executor to run on, if there is one."""
+    if executor is None:
+        return None
+    if cpus is not None or gpus is not None:
+        raise InputError(
+            f"give one of cpus, gpus and executor, got cpus={cpus!r}, gpus={gpus!r} and "
+            f"executor={executor!r}"
+        )
+    return engine_of(executor)
+
+
+def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: Engine | None) -> int:
+    """Return into how many strips a new run is cut, at most."""
+    if strips is not None:
+        return checks.whole_number("strips", strips)
+    return max(1, len(slots)) if engine is None else strips_for(engine, job.grid)
+
+
+def run_directory(out_dir: object, resume: bool, **arguments: Any) -> Path | None:
+    """Return where a run works, if that is not in memory."""
+    if out_dir is not None:
+        directory = checks.path("out_dir", out_dir)
+        if directory.exists() and not directory.is_dir():
+            raise OutputError(f"out_dir must be a folder, got the file {directory}")
+        return directory
+    for name in ("cpus", "gpus", "executor", "strips"):
+        if arguments[name] is not None:
+            raise InputError(f"{name} needs out_dir: strips are written to files there")
+    if resume:
+        raise InputError("resume=True needs the out_dir of the run that was interrupted")
+    return None
+
+
+def make_job(stack: ImageStack, **arguments: Any) -> Job:
+    """Check the arguments that decide the numbers."""
+    padding = arguments["padding"]
+    grid = WindowGrid(
+        image_shape=stack.shape,
+        window_shape=checks.positive_pair("window_shape", arguments["window_shape"]),
+        stride=checks.positive_pair("stride", arguments["stride"]),
+        edges=checks.one_of("edges", arguments["edges"], EDGES),
+        padding=None if padding is None else checks.one_of("padding", padding, PADDINGS),
+        dilation=checks.positive_fraction("dilation", arguments["dilation"]),
+    )
+    n_classes = checks.whole_number("n_classes", arguments["n_classes"])
+    return Job(
+        grid=grid,
+        n_classes=n_classes,
+        batch_size=checks.whole_number("batch_size", arguments["batch_size"]),
+        update_map=checks.update_map(arguments["update_map"], grid.output_window_shape),
+        methods=checks.methods(arguments["aggregate_method"]),
+        nan_policy=checks.one_of("nan_policy", arguments["nan_policy"], NAN_POLICIES),
+        fill_value=checks.real_number("fill_value", arguments["fill_value"]),
+        output_dtype=checks.output_dtype(arguments["output_dtype"]),
+        skip_blank=checks.flag("skip_blank", arguments["skip_blank"]),
+        masked=stack.mask is not None,
+        class_names=checks.class_names(arguments["class_names"], n_classes),
+    )
+
+
+def warn_of_vain_requests(job: Job) -> None:
+    """Warn of what is allowed but hardly meant."""
+    height, width = job.grid.output_shape
+    unreached = job.visits.count_unreached()
+    if unreached:
+        cover = ' or edges="cover",' if job.grid.edges == "drop" else ""
+        warn(
+            f"{unreached} of {height * width} output pixels are reached by no window: they get "
+            f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
+            f"more of the window",
+        )
+    if job.n_classes == 1 and AGGREGATION_METHODS.RANK_VOTE in job.methods:
+        warn(
+            'rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"',
+        )
