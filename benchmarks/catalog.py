@@ -88,7 +88,7 @@ def print_memory(path: Path, n_rows: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     before = status("VmRSS")
     table = run(path, catalog)
-    result = sum(table[name].nbytes for name in ("class_0", "status")) / 2**20
+    result = sum(table[name].nbytes for name in table.colnames) / 2**20
     grown = status("VmHWM") - before
     print(
         f"{n_rows:8} rows: {grown - result:4.0f} MiB beside the {result:.0f} MiB of the result",

@@ -41,10 +41,10 @@ class Places:
             raise InputError(f"out must be in a folder that exists, got {self.out}")
         if exists(self.out):
             refuse_to_replace([self.out], list(filter(exists, inputs())), self.overwrite)
-        first = table[:1].copy()
-        blank = np.full((len(first), len(predictor.names)), np.nan, predictor.dtype)
-        statuses = texts_of(np.zeros(len(first), np.uint8))
-        result_table(first, predictor.names, predictor.finished(blank), statuses)
+        rows = table[:1]
+        blank = np.full((len(rows), len(predictor.names)), np.nan, predictor.dtype)
+        statuses = texts_of(np.zeros(len(rows), np.uint8))
+        first = result_table(rows, predictor.names, predictor.finished(blank), statuses)
         refuse_unwritable(table, first, self.out)
 
 

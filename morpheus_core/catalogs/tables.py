@@ -85,7 +85,7 @@ def read_catalog(catalog: Any) -> Table:
     if isinstance(catalog, (str, os.PathLike)):
         return read_file(checks.path("catalog", catalog))
     if isinstance(catalog, Table):
-        return catalog.copy()  # the result is the user's to change, and so is the catalogue
+        return catalog.copy(copy_data=False)
     if type(catalog).__module__.partition(".")[0] == "pandas" and hasattr(catalog, "columns"):
         try:
             is_named = any(name is not None for name in catalog.index.names)
@@ -355,9 +355,10 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
 def result_table(
     table: Table, names: Sequence[str], columns: Sequence[NDArray[Any]], statuses: NDArray[Any]
 ) -> Table:
-    """Return a catalogue with columns of results and the status."""
+    """Return a copy of a catalogue, with columns of results and the status."""
     from astropy.table import Column, MaskedColumn
 
+    table = table.copy()  # what users do to the result is not to change their catalogue
     for name, values in zip([*names, "status"], [*columns, statuses], strict=True):
         kind = MaskedColumn if np.ma.isMaskedArray(values) else Column
         table.add_column(kind(values, name, copy=False), copy=False)
