@@ -56,9 +56,9 @@ def positive_pair(name: str, value: Any) -> tuple[int, int]:
 def real_number(name: str, value: Any) -> float:
     """Return a float, which may be NaN."""
     try:
-        if not isinstance(value, (bool, np.bool_, str)):
+        if np.asarray(value).dtype.kind not in "bSU":
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"{name} must be a number, got {value!r}")
 

@@ -73,7 +73,7 @@ def in_options(text: str, options: Container[str]) -> str:
             return found[0]
         return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
 
-    return re.sub(r'\b([a-z_]+)=(?:True|"([^"]*)")', option, text)
+    return re.sub(r'\b([a-z_]+)=(?:True\b|"([^"]*)")', option, text)
 
 
 def make_parser() -> argparse.ArgumentParser:

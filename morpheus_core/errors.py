@@ -9,10 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
-
-#: What the files of this package begin with.
-PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 class MorpheusError(Exception):
@@ -48,8 +44,17 @@ class MorpheusWarning(UserWarning):
 
 def warn(message: str) -> None:
     """Warn at the line of the user's that led here, however deep that is."""
-    frames = [sys._getframe()]
-    while frames[-1].f_back is not None:
-        frames.append(frames[-1].f_back)
-    inside = [k for k, frame in enumerate(frames) if frame.f_code.co_filename.startswith(PACKAGE)]
-    warnings.warn(message, MorpheusWarning, stacklevel=inside[-1] + 2)
+    here = os.path.dirname(warn.__code__.co_filename) + os.sep  # noqa: PTH120 - need not exist
+    found = frame = sys._getframe()
+    while frame.f_back is not None:
+        if frame.f_code.co_filename.startswith(here):
+            found = frame.f_back
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        MorpheusWarning,
+        found.f_code.co_filename,
+        found.f_lineno,
+        module=found.f_globals.get("__name__"),
+        registry=found.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -306,8 +306,10 @@ class TestDerivedColumns:
     @pytest.mark.parametrize("scores", [[15.0, 7, 6], [5.0, 1, -5], [0.2, 0.2, 0.2]])
     @pytest.mark.parametrize("column", ["entropy", columns.std([1, 2, 3])])
     def test_scores_that_are_no_probabilities_are_refused(self, scores, column):
-        with pytest.raises(ModelError, match=r'need probabilities.* lack activation="softmax"'):
+        with pytest.raises(InputError, match=r'2 of 2 rows .* lack activation="softmax"'):
             self.values("argmax", column, scores=np.array([scores, scores]))
+        with pytest.raises(ModelError, match=r'first 32 rows .* lack activation="softmax"'):
+            self.values("argmax", column, scores=np.array([scores] * 33))
         assert self.values("argmax", scores=np.array([scores]))["argmax"][0] == np.argmax(scores)
 
     def test_single_rows_without_probabilities_stop_no_others(self):
@@ -477,8 +479,6 @@ def test_columns_that_cannot_be_written_are_refused_before_the_run(catalog, tmp_
     [
         ("a.fits", {"columns": [columns.std([1, 2], name="σ")]}, r"\(columns: σ\)"),
         ("a.fits", {"n_classes": 1000}, r"\(columns: all of them\)"),
-        (f"{251 * 'b'}.csv", {}, "File name too long"),
-        (f"{300 * 'b'}.csv", {}, "File name too long"),
     ],
 )
 def test_results_that_cannot_be_written_are_refused_before_the_run(
@@ -487,6 +487,12 @@ def test_results_that_cannot_be_written_are_refused_before_the_run(
     with pytest.raises(InputError, match=message):
         predict_catalog(pytest.fail, catalog, out=tmp_path / out, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", [251, 300])
+def test_names_that_cannot_be(catalog, tmp_path, length):
+    with pytest.raises(OutputError, match=r"csv cannot be made: File name too long"):
+        predict_catalog(pytest.fail, catalog, out=tmp_path / f"{length * 'b'}.csv")
 
 
 def test_places_must_differ(catalog, tmp_path):

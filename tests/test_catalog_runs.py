@@ -1,5 +1,6 @@
 """Runs of catalogues that are interrupted, resumed, and done by other processes."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from morpheus_core.catalogs.records import (
 )
 from morpheus_core.catalogs.runs import shares_of
 from morpheus_core.catalogs.tables import write_table
+from morpheus_core.locks import is_held
 
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
 CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
@@ -99,6 +101,17 @@ def test_the_order_of_rows_does_not_matter(expected):
     order = np.random.default_rng(3).permutation(len(CATALOG))
     table = predict_catalog(total, IMAGE, CATALOG[order], *ARGUMENTS[1:], progress=False)
     assert_array_equal(table["class_0"], expected[order])
+
+
+def test_children_do_not_keep_the_records(tmp_path):
+    with RecordFile(tmp_path / "records", DTYPE):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        child.start()
+    try:
+        assert not is_held(tmp_path / "records")
+    finally:
+        child.kill()
+        child.join()
 
 
 def test_workers_share_no_set_of_images():

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +34,7 @@ from morpheus_core.parallel.strip_task import (
     KEPT_MODEL,
     ONE_STRIP,
     StripTask,
+    begin_anew,
     heeding,
     run_task,
 )
@@ -790,6 +792,16 @@ def test_pixels_that_workers_do_not_find(tmp_path, monkeypatch):
 def test_processes_forked_from_a_busy_one_do_not_wait_for_it():
     with ONE_STRIP, ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
         assert executor.submit(is_free).result(PATIENCE)
+
+
+def test_models_are_not_freed_in_forked_processes(monkeypatch):
+    """Destructors of ONNX Runtime, for one, wait for threads that are not there."""
+    monkeypatch.setattr(strip_task, "KEPT_MODEL", {"a session": Model()})
+    monkeypatch.setattr(strip_task, "ONE_STRIP", ONE_STRIP)
+    kept = weakref.ref(strip_task.KEPT_MODEL["a session"])
+    begin_anew()
+    assert not strip_task.KEPT_MODEL
+    assert kept() is not None
 
 
 def is_free():

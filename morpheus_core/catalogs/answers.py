@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from morpheus_core.catalogs.batches import RowBatch, Skipped
 from morpheus_core.catalogs.records import record_type
 from morpheus_core.catalogs.sky_positions import Float64
-from morpheus_core.catalogs.statuses import Status
+from morpheus_core.catalogs.statuses import NO_PROBABILITIES_WAY_OUT, Status
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
 from morpheus_core.models import ROUNDING, Model, as_float, failure, given, to_numpy
 
 #: Rows that are named where a model fails.
 NAMED_ROWS = 5
+#: Rows without probabilities, and none with, after which it is the model.
+DOUBTFUL_ROWS = 32
 #: How far from 1 the sum of many probabilities may be that were rounded to float16.
 SUM_ROUNDING = 1e-2
 
@@ -70,8 +72,6 @@ class RowPredictor:
         scores = self._scores(batch)
         finite = np.isfinite(scores).all(axis=1)
         unlike = finite & self._are_no_probabilities(scores)
-        if unlike.sum() > 1 and unlike.sum() == finite.sum():
-            self._refuse_no_probabilities(scores[unlike][0])
         finite &= ~unlike
         values = [column.of_scores(scores[finite]) for column in self.columns]
         with np.errstate(over="ignore"):
@@ -130,16 +130,6 @@ class RowPredictor:
             unlike_one = (abs(sums - 1) > SUM_ROUNDING) & (sums != 0)
             return np.asarray((scores < -ROUNDING).any(axis=1) | unlike_one)
 
-    def _refuse_no_probabilities(self, scores: Float64) -> None:
-        """Raise with the scores of a row: it is the model that gives no probabilities."""
-        names = [name for one in self.columns if one.of_probabilities for name in one.names]
-        raise ModelError(
-            f"{', '.join(names)} need probabilities, >= 0 and with a sum of 1, got scores from "
-            f"{scores.min():g} to {scores.max():g} with a sum of {scores.sum():g}; does the model "
-            f'lack activation="softmax"? Or divide its scores by their sum; an '
-            f"aperture must not hold pixels without any"
-        )
-
     def _at_positions(self, predictions: NDArray[Any], batch: RowBatch) -> NDArray[Any]:
         """Return the prediction of the pixel at each position, or the mean around it."""
         nearest = np.ceil(batch.offsets - 0.5).astype(np.int64)
@@ -155,6 +145,23 @@ class RowPredictor:
         within[np.arange(len(within)), *nearest] = True
         sums = np.where(within[..., np.newaxis], predictions, 0).sum(axis=(1, 2), dtype=float)
         return np.asarray(sums / within.sum(axis=(1, 2))[:, np.newaxis])
+
+
+class Doubt:
+    """Raises where it is the model that gives no probabilities: none of the first rows has any."""
+
+    def __init__(self) -> None:
+        self._without, self._dispelled = 0, False
+
+    def look(self, statuses: NDArray[np.uint8]) -> None:
+        """Take the statuses of the next rows."""
+        self._without += int(np.count_nonzero(statuses == Status.NO_PROBABILITIES))
+        self._dispelled |= bool((statuses == Status.OK).any())
+        if self._without >= DOUBTFUL_ROWS and not self._dispelled:
+            raise ModelError(
+                f"columns need probabilities, >= 0 and with a sum of 1, and none of the first "
+                f"{self._without} rows has such scores; {NO_PROBABILITIES_WAY_OUT}"
+            )
 
 
 def column_names(n_classes: int, class_names: Sequence[str]) -> tuple[str, ...]:

@@ -222,8 +222,7 @@ def predict_catalog(
         if images is not None:
             # Only for the error that it raises.
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
-        if not cut.on_sky:
-            warn_of_strange_images(images, sources, rows.to_run)
+        warn_of_strange_images(images, sources, rows.to_run, cut.on_sky)
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
@@ -319,9 +318,9 @@ def find_sources(
 
 
 def warn_of_strange_images(
-    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]
+    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any], on_sky: bool
 ) -> None:
-    """Warn if bands seem to be elsewhere, or the same pixels show different sky.
+    """Warn if bands seem to be elsewhere, or positions in pixels are of different sky.
 
     Of a template, only the images of the first row are looked at.
     """
@@ -333,7 +332,8 @@ def warn_of_strange_images(
                 return
             for image in images:
                 warn_of_other_order(image, sources.layout)
-        check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
+        if not on_sky:
+            check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
 
 
 def kept(table: Table, keep: Any) -> Table:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.locks import wait_for_lock
+from morpheus_core.locks import unlock, wait_for_lock
 from morpheus_core.resources import Resource
 
 HEADER = struct.Struct("<QI")
@@ -65,6 +65,7 @@ class RecordFile(Resource):
     def close(self) -> None:
         """Close the file, which is on disk then."""
         os.fsync(self._descriptor)
+        unlock(self._descriptor)
         os.close(self._descriptor)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.batches import Batch
-from morpheus_core.catalogs.answers import RowPredictor
+from morpheus_core.catalogs.answers import Doubt, RowPredictor
 from morpheus_core.catalogs.batches import ROW, Cut, OpenSet, batches_of
 from morpheus_core.catalogs.folders import (
     file_states_path,
@@ -89,10 +89,13 @@ def run_rows(
     on_rows: Callable[[int], object],
 ) -> None:
     """Run rows and hand over their records."""
+    doubt = Doubt()
     with Ahead(batches_of(rows, job.cut, opener), prefetch) as batches:
         for batch in batches:
             if len(batch):
-                on_records(job.predictor.records(batch))
+                records = job.predictor.records(batch)
+                doubt.look(records["status"])
+                on_records(records)
                 on_rows(len(batch))
 
 

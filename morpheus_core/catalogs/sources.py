@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.expansion import Unpacked
 from morpheus_core.fits_images import FitsImage, split_extension
@@ -143,7 +144,7 @@ class RowFormatter(Formatter):
 def is_template(source: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Say whether an input is a path with fields, ``"frame-{band}-{run:06d}.fits"``."""
     is_path = isinstance(source, (str, os.PathLike))
-    return is_path and "{" in os.fspath(source) and not exists(Path(source))
+    return is_path and "{" in os.fspath(source) and not exists(checks.path("source", source))
 
 
 def name_files(
@@ -181,7 +182,7 @@ def name_files(
     folder = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # a model may change it
     # A Path would change names: it leaves out "./" and "//".
     absolute = [
-        os.path.join(folder, os.path.expanduser(template))  # noqa: PTH111, PTH118
+        template if template.startswith("~") else os.path.join(folder, template)  # noqa: PTH118
         for template in templates
     ]
     pairs = files_of(absolute, bands)

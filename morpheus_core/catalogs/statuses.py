@@ -37,25 +37,30 @@ class Status(IntEnum):
         return "ok" if self is Status.OK else self.name.lower().replace("_", " ")
 
 
-#: What becomes of rows that lie on an image that could be read.
-CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE, Status.NO_PROBABILITIES)
+#: What becomes of rows that lie on an image that could be read, if the model is right.
+CUT = (Status.OK, Status.AT_THE_EDGE, Status.BLANK, Status.NOT_FINITE)
+NO_PROBABILITIES_WAY_OUT = (
+    'does the model lack activation="softmax"? Or divide its scores by their sum; an aperture must '
+    "not hold pixels without any"
+)
 #: What may be wrong with all rows that have a status.
 WAYS_OUT = {
     Status.OFF_IMAGE: "are positions ICRS in degrees, right ascension and declination not swapped?",
+    Status.NO_PROBABILITIES: NO_PROBABILITIES_WAY_OUT,
     Status.MISSING_FILE: "is the template right, and are its whole numbers whole in the catalogue?",
 }
 
 
 def refuse_no_answer(statuses: NDArray[np.uint8]) -> None:
-    """Raise if no row lies on an image that could be read."""
+    """Raise if nothing can be said of any row, which one mistake has caused."""
     if not len(statuses) or np.isin(statuses, CUT).any():
         return
     found, counts = np.unique(statuses, return_counts=True)
     status = Status(found[counts.argmax()])
     way_out = WAYS_OUT.get(status, "the log says what is wrong with the first of them")
     raise InputError(
-        f"a row of the catalogue must lie on an image that can be read, got {counts.max()} of "
-        f'{len(statuses)} rows with status "{status.text}"; {way_out}'
+        f"a row of the catalogue must lie on an image that can be read, and have scores of use, "
+        f'got {counts.max()} of {len(statuses)} rows with status "{status.text}"; {way_out}'
     )
 
 

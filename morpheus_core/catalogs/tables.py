@@ -317,9 +317,15 @@ def failure_of(table: Table, path: Path) -> Exception | None:
     file_format = format_of(path, "out", WRITABLE)
     try:
         with tempfile.TemporaryDirectory(prefix=".morpheus_core-", dir=path.parent) as directory:
-            table.write(part_of(Path(directory) / path.name), format=file_format)
-    except Exception as error:  # every format has classes of its own
-        return error
+            part = part_of(Path(directory) / path.name)
+            part.touch()
+            part.unlink()
+            try:
+                table.write(part, format=file_format)
+            except Exception as error:  # every format has classes of its own
+                return error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     return None
 
 

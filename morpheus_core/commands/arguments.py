@@ -6,7 +6,6 @@ import argparse
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -253,7 +252,8 @@ def update_map(arguments: argparse.Namespace) -> Any:
     if arguments.update_map is None or arguments.update_map in named:
         return named[arguments.update_map](shape) if arguments.update_map else None
     try:
-        with Path(arguments.update_map).open("rb") as file:  # which np.load may leave open
+        path = checks.path("update_map", arguments.update_map)
+        with path.open("rb") as file:  # which np.load may leave open
             return np.load(file)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(

@@ -109,11 +109,13 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
             raise InputError("--masks needs a single --aggregate, got two")
         n_classes = class_count(arguments.n_classes, arguments.class_names)
         checked_thresholds(thresholds_of(arguments.threshold), [""] * n_classes)
-    exports = [Path(path) for path in (arguments.planes, arguments.masks) if path is not None]
+    named = [path for path in (arguments.planes, arguments.masks) if path is not None]
+    exports = [Path(path).expanduser() for path in named]
     if len({path.resolve() for path in exports}) < len(exports):
         raise InputError(f"--planes and --masks must be two files, got {exports[0]} for both")
     for path in exports:
-        refuse_export(Path(arguments.out_dir), path, files_read(arguments), arguments.overwrite)
+        out_dir = Path(arguments.out_dir).expanduser()
+        refuse_export(out_dir, path, files_read(arguments), arguments.overwrite)
 
 
 def files_read(arguments: argparse.Namespace) -> list[Path]:
@@ -121,7 +123,7 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
     paths = [split_extension(image)[0] for image in images]
     paths += [Path(arguments.model), Path(arguments.update_map or "")]
-    return [path for path in paths if path.is_file()]
+    return [path.expanduser() for path in paths if path.expanduser().is_file()]
 
 
 def thresholds_of(values: list[float]) -> Any:

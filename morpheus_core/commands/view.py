@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from morpheus_core import checks
 from morpheus_core.commands.arguments import add_verbose
 from morpheus_core.images import BANDS
 from morpheus_core.pictures.quicklook import save_quicklook
@@ -53,7 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.quicklook`."""
-    path = Path(arguments.picture or Path(arguments.out_dir) / "quicklook.png")
+    path = checks.path("picture", arguments.picture or Path(arguments.out_dir) / "quicklook.png")
     save_quicklook(
         path,
         arguments.out_dir,

@@ -162,7 +162,8 @@ def map_exposures(
     if priors is not None and trained_priors is not None:
         called = FactoryModel(used) if isinstance(used, str) else used
         used = adjust_priors(called, trained=trained_priors, expected=priors)
-    run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=progress)
+    shown = checks.flag("progress", progress)
+    run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=shown)
     recipe = Recipe(run, model_name(model), mask_format)
     exposures, refused = find_exposures(sources, directory)
     outcomes = []

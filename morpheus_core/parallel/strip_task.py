@@ -25,12 +25,16 @@ from morpheus_core.workspace import Workspace
 ONE_STRIP = threading.Lock()
 #: That model, by its session; changed by who holds the lock.
 KEPT_MODEL: dict[str, Model] = {}
+#: What processes had kept from which this one was forked.
+OF_THE_PARENT: list[dict[str, Model]] = []
 
 
 def begin_anew() -> None:
     """Forget what a process was doing that has been forked: nobody goes on with it in the child."""
     global ONE_STRIP
     ONE_STRIP = threading.Lock()
+    # Only forgotten, not freed: destructors would wait for threads that are not in the child.
+    OF_THE_PARENT.append(dict(KEPT_MODEL))
     KEPT_MODEL.clear()
 
 

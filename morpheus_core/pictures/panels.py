@@ -125,7 +125,7 @@ def panels_of(look: Look) -> Iterator[Panel]:
         has_scale=True,
     )
     n = np.where(look.n > 0, look.n, np.nan)
-    values = np.unique(n[np.isfinite(n)])
+    values = np.unique(look.n)
     subtitle = f"n = {values[0]:g} everywhere" if len(values) == 1 else "n of each pixel"
     yield Panel("Predictions", subtitle, n, extent, "viridis", from_zero(n), has_scale=True)
 
