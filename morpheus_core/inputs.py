@@ -300,7 +300,7 @@ def header_of(source: NDData, name: str) -> fits.Header:
     elif source.wcs is not None:
         warn(
             f"{name} has world coordinates that a FITS header cannot hold, "
-            f"{type(source.wcs).__name__}: they are left out",
+            f"{type(source.wcs).__name__}: they are left out"
         )
     return header
 
@@ -344,5 +344,5 @@ def warn_of_other_order(image: Image, bands: Bands) -> None:
         way_out = "first" if bands == "last" else "last"
         warn(
             f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
-            f'is not what it is, pass bands="{way_out}"',
+            f'is not what it is, pass bands="{way_out}"'
         )

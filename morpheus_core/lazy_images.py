@@ -218,7 +218,7 @@ class LazyImage:
         if len(pickled) > LARGE:
             warn(
                 f"{self.name} holds its pixels, {len(pickled) / 2**30:.1f} GiB, and every strip "
-                f"loads them all; make it of files, as da.from_zarr does",
+                f"loads them all; make it of files, as da.from_zarr does"
             )
         return pickled
 
@@ -261,7 +261,7 @@ def open_lazy(source: LazyArray, name: str, bands: Bands) -> LazyImage:
         warn(
             f"{name} is read in whole chunks, {image.chunk_rows} rows at a time, and each process "
             f"keeps {KEPT_BLOCKS} times {size / 2**30:.1f} GiB of them; chunks of fewer rows take "
-            f"less",
+            f"less"
         )
     image.read(0, 1)
     return image

@@ -198,7 +198,7 @@ def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
     if not counts.any():
         warn(
             "no window holds a good pixel, so the model is never called and n is 0 everywhere; in "
-            "a mask, what is not zero is bad",
+            "a mask, what is not zero is bad"
         )
     return counts
 

@@ -154,9 +154,7 @@ def warn_of_vain_requests(job: Job) -> None:
         warn(
             f"{unreached} of {height * width} output pixels are reached by no window: they get "
             f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
-            f"more of the window",
+            f"more of the window"
         )
     if job.n_classes == 1 and AGGREGATION_METHODS.RANK_VOTE in job.methods:
-        warn(
-            'rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"',
-        )
+        warn('rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"')

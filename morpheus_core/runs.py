@@ -199,7 +199,7 @@ class Run:
         if not same:
             warn(
                 f"resume=True runs the model that was stored when the run in {self._directory} "
-                f"began; the one that is passed now is not the same, byte for byte, and is ignored",
+                f"began; the one that is passed now is not the same, byte for byte, and is ignored"
             )
 
     def _begin(self, pickled: bytes | None) -> Plan:

@@ -91,10 +91,11 @@ def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
 
 def unpickled(path: Path) -> Any:
     """Load a pickle."""
-    if path.suffix.lower() == ".joblib":
+    is_joblib = path.suffix.lower() == ".joblib"
+    if is_joblib:
         require_package("joblib", "sklearn", "a .joblib file")
     try:
-        if path.suffix.lower() == ".joblib":
+        if is_joblib:
             import joblib
 
             return joblib.load(path)

@@ -329,7 +329,7 @@ def load_exported(path: Path, device: Any) -> tuple[Any, tuple[NetworkInput, ...
     if any(map(is_training, program.graph.nodes)):
         warn(
             f"{path} was exported in training mode, and stays in it: its scores change with the "
-            f"batch, or by chance; export it after module.eval()",
+            f"batch, or by chance; export it after module.eval()"
         )
     program = move_to_device_pass(program, device)
     return program.module(), inputs_of(program)

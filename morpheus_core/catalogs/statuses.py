@@ -80,5 +80,5 @@ def summarize(statuses: NDArray[np.uint8]) -> None:
     if without:
         warn(
             f"{without} of {len(statuses)} rows have no result: {', '.join(counts)}; see the "
-            f"column status",
+            f"column status"
         )

@@ -122,8 +122,9 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     """Return the files that the run reads, as far as they exist."""
     images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
     paths = [split_extension(image)[0] for image in images]
-    paths += [Path(arguments.model), Path(arguments.update_map or "")]
-    return [path.expanduser() for path in paths if path.expanduser().is_file()]
+    others = (arguments.model, arguments.update_map or "")
+    paths += [Path(name).expanduser() for name in others]
+    return [path for path in paths if path.is_file()]
 
 
 def thresholds_of(values: list[float]) -> Any:

@@ -88,7 +88,7 @@ class DaskEngine(Engine):
         if threads > 1:
             warn(
                 f"Dask workers with up to {threads} threads run one strip at a time each; start "
-                f"more workers with threads_per_worker=1 instead",
+                f"more workers with threads_per_worker=1 instead"
             )
 
     def _count_threads(self) -> list[int]:
