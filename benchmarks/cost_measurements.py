@@ -22,7 +22,8 @@ from astropy.io import fits
 from dask.distributed import Client, LocalCluster
 from numpy.typing import NDArray
 
-from morpheus_core import predict, runs
+from morpheus_core import predict
+from morpheus_core import run as runs
 
 WINDOW = 40
 CLASSES = 5

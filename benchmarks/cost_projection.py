@@ -11,11 +11,11 @@ import numpy as np
 from cost_measurements import CLASSES, WINDOW, Measurements, Sample
 from numpy.typing import NDArray
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.parallel.engines import LEAST_WINDOWS_HIGH, strips_for
-from morpheus_core.pipeline import Job
-from morpheus_core.stitch import seam_bytes
-from morpheus_core.windows import Strip, WindowGrid
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.job import Job
+from morpheus_core.windows.grid import Strip, WindowGrid
+from morpheus_core.workspace.stitch import seam_bytes
 
 SIDE = 100_000
 BANDS = 4

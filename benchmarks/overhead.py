@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from ready import CASES, Case, Ready, interleaved
 
-from morpheus_core import kernels, predict
-from morpheus_core.kernels import plain
+from morpheus_core import predict
+from morpheus_core.pipeline import kernels
+from morpheus_core.pipeline.kernels import plain
 
 METHODS = {"mean_var": "mean_var", "rank_vote": "rank_vote", "both": ["mean_var", "rank_vote"]}
 

@@ -23,7 +23,7 @@ COMMON = """
 import json, sys, time
 from morpheus_core import plan, predict
 from morpheus_core.demo.network import DemoNetwork
-from morpheus_core.trials import peak_memory
+from morpheus_core.planning.trials import peak_memory
 
 paths, out_dir, cpus = json.loads(sys.argv[1])
 options = dict(stride=(8, 8), aggregate_method="mean_var", out_dir=out_dir, cpus=cpus,

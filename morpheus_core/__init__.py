@@ -1,7 +1,6 @@
 """Run a trained model over astronomical images too large for it."""
 
 from morpheus_core import adapters, columns, update_maps
-from morpheus_core.candidates import find_candidates
 from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.errors import (
     InputError,
@@ -12,11 +11,12 @@ from morpheus_core.errors import (
     OutputError,
     WorkerError,
 )
-from morpheus_core.exports import export_masks, export_planes
 from morpheus_core.exposures.mapping import map_exposures
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.pictures.quicklook import quicklook
-from morpheus_core.planning import Forecast, plan
+from morpheus_core.planning.forecast import Forecast, plan
+from morpheus_core.results.candidates import find_candidates
+from morpheus_core.results.exports import export_masks, export_planes
 from morpheus_core.version import __version__
 
 __all__ = [

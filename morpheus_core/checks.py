@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 
 Choice = TypeVar("Choice", bound=str)
 

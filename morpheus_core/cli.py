@@ -9,10 +9,10 @@ import sys
 import traceback
 from collections.abc import Container, Sequence
 
-from morpheus_core import __version__
 from morpheus_core.commands import demo, predict, view
 from morpheus_core.commands import map as map_command
 from morpheus_core.errors import MorpheusError
+from morpheus_core.version import __version__
 
 EXAMPLE = """examples:
   morpheus-core demo --out-dir morpheus-demo

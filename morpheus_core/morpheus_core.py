@@ -12,17 +12,18 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
-from morpheus_core.aggregators import AGGREGATION_METHODS, NanPolicy
-from morpheus_core.alignment import CheckWcs
-from morpheus_core.images import Bands
-from morpheus_core.inputs import ImageStack, ModelInput, ModelInputs
-from morpheus_core.models import Model, resolve
-from morpheus_core.outputs import MemoryOutputs, Product, Results
-from morpheus_core.pipeline import Job, count_windows, run_strip
+from morpheus_core.images.image import Bands
+from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import prepare
 from morpheus_core.progress import progress_bar
-from morpheus_core.runs import Request, Run
-from morpheus_core.windows import Edges, Padding
+from morpheus_core.results.outputs import MemoryOutputs, Product, Results
+from morpheus_core.run import Request, Run
+from morpheus_core.sky.alignment import CheckWcs
+from morpheus_core.windows.grid import Edges, Padding
 
 __all__ = ["AGGREGATION_METHODS", "predict"]
 

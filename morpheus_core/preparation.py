@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from morpheus_core import checks
-from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
-from morpheus_core.alignment import CHECKS, check_alignment
 from morpheus_core.errors import InputError, OutputError, warn
-from morpheus_core.images import BANDS
-from morpheus_core.inputs import ImageStack, open_inputs
-from morpheus_core.outputs import Product
+from morpheus_core.images.image import BANDS
+from morpheus_core.images.stack import ImageStack, open_inputs
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
 from morpheus_core.parallel.engines import Engine, engine_of, strips_for
-from morpheus_core.pipeline import Job
-from morpheus_core.products import origin_of, products_of
-from morpheus_core.windows import EDGES, PADDINGS, WindowGrid
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.pipeline.job import Job
+from morpheus_core.results.outputs import Product
+from morpheus_core.results.products import origin_of, products_of
+from morpheus_core.sky.alignment import CHECKS, check_alignment
+from morpheus_core.windows.grid import EDGES, PADDINGS, WindowGrid
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from morpheus_core.kernels import plain
+from morpheus_core.pipeline.kernels import plain
 
 # Machines that run tests are shared: how long an example takes says nothing.
 settings.register_profile(
@@ -30,7 +30,7 @@ def data():
 def both_kernels(request, monkeypatch):
     """Run a test with numba and without."""
     if request.param == "plain":
-        monkeypatch.setattr("morpheus_core.kernels.fastest", lambda: plain)
+        monkeypatch.setattr("morpheus_core.pipeline.kernels.fastest", lambda: plain)
     else:
         require("numba")
     return request.param

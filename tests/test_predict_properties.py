@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morpheus_core import predict
-from morpheus_core.aggregators import RowRing
-from morpheus_core.slabs import SlabReader
+from morpheus_core.pipeline.aggregators import RowRing
+from morpheus_core.pipeline.slabs import SlabReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
 

@@ -14,9 +14,9 @@ from astropy.io import fits
 
 import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError
-from morpheus_core.journal import read_journal
-from morpheus_core.stitch import SeamFile
-from morpheus_core.workspace import Workspace
+from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.journal import read_journal
+from morpheus_core.workspace.stitch import SeamFile
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
 OPTIONS = {
@@ -169,7 +169,7 @@ def test_resuming_something_else_is_refused(tmp_path, options, difference):
 
 def test_resuming_with_another_version_is_refused(tmp_path, monkeypatch):
     interrupt(tmp_path, 100)
-    monkeypatch.setattr("morpheus_core.run_plan.__version__", "99")
+    monkeypatch.setattr("morpheus_core.workspace.plan.__version__", "99")
     with pytest.raises(InputError, match=r"begun by version .*, this is 99"):
         predict(Model(), tmp_path, resume=True)
 
@@ -196,9 +196,9 @@ def test_resuming_with_another_model_is_refused(tmp_path, whole):
 )
 def test_a_run_killed_outside_of_its_strips(tmp_path, whole, monkeypatch, where):
     """An exception that nothing cleans up after is as good as a kill."""
-    target = f"morpheus_core.runs.{where}"
+    target = f"morpheus_core.run.{where}"
     with monkeypatch.context() as patch:
-        patch.setattr("morpheus_core.runs.Workspace.discard", lambda *_: None)
+        patch.setattr("morpheus_core.run.Workspace.discard", lambda *_: None)
         patch.setattr(target, lambda *_: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             predict(Model(), tmp_path)
@@ -253,8 +253,10 @@ def test_a_lock_that_was_just_removed_is_taken_anew(tmp_path, monkeypatch):
 @pytest.mark.parametrize("boot", ["", "another each time"])
 def test_where_restarts_cannot_be_told(tmp_path, whole, monkeypatch, boot):
     boots = iter(range(10**6))
-    monkeypatch.setattr("morpheus_core.journal.boot_id", lambda: boot and f"{next(boots)}")
-    monkeypatch.setattr("morpheus_core.journal.SYNC_INTERVAL", 0)
+    monkeypatch.setattr(
+        "morpheus_core.workspace.journal.boot_id", lambda: boot and f"{next(boots)}"
+    )
+    monkeypatch.setattr("morpheus_core.workspace.journal.SYNC_INTERVAL", 0)
     interrupt(tmp_path, 100)
     predict(Model(), tmp_path, resume=True)
     assert data_bytes(tmp_path) == data_bytes(whole[0])
@@ -345,7 +347,7 @@ def test_a_run_killed_while_its_folders_are_removed(tmp_path, whole, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", killed)
-        patch.setattr("morpheus_core.runs.Workspace.discard", lambda *_: None)
+        patch.setattr("morpheus_core.run.Workspace.discard", lambda *_: None)
         with suppress(SystemExit):  # or it was finished before
             predict(Model(), tmp_path)
     if Workspace(tmp_path).holds_a_run() or not (tmp_path / NAMES[1]).exists():
@@ -394,7 +396,7 @@ def test_a_disk_that_fills_up_stops_the_run_so_that_it_can_go_on(tmp_path, whole
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", fills_up)
-        patch.setattr("morpheus_core.aggregators.RowRing._BLOCK_VALUES", 1)
+        patch.setattr("morpheus_core.pipeline.aggregators.RowRing._BLOCK_VALUES", 1)
         with pytest.raises(OutputError, match="No space left"):
             predict(Model(), tmp_path)
     predict(Model(), tmp_path, resume=True)
@@ -421,7 +423,7 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
             opened.remove(self)
             super().close()
 
-    monkeypatch.setattr("morpheus_core.runs.SeamFile", Counted)
+    monkeypatch.setattr("morpheus_core.run.SeamFile", Counted)
     predict(Model(), tmp_path, strips=26)
     assert len(most) == 27
     assert max(most) == 5
@@ -430,7 +432,7 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
 
 def test_a_strip_that_fails_forces_its_rows_to_disk(tmp_path, monkeypatch):
     interrupt(tmp_path, 100)
-    monkeypatch.setattr("morpheus_core.journal.boot_id", lambda: "another machine")
+    monkeypatch.setattr("morpheus_core.workspace.journal.boot_id", lambda: "another machine")
     assert read_journal(Workspace(tmp_path).journal_path(0)) is not None
 
 

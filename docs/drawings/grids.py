@@ -24,8 +24,9 @@ from style import (
     value_at,
 )
 
-from morpheus_core.slabs import source_pixels
-from morpheus_core.windows import Axis, Padding, Visits, WindowGrid, place_windows
+from morpheus_core.pipeline.slabs import source_pixels
+from morpheus_core.windows.grid import Axis, Padding, WindowGrid, place_windows
+from morpheus_core.windows.visits import Visits
 
 
 def window_grid() -> Figure:

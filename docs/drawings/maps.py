@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from style import BLUE, VERMILION, as_plan, box, drawing, pixels, shaded, value_at
 
 from morpheus_core import predict, update_maps
-from morpheus_core.windows import Visits, WindowGrid
+from morpheus_core.windows.grid import WindowGrid
+from morpheus_core.windows.visits import Visits
 
 WINDOW, STRIDE, SIDE = 12, 4, 36
 

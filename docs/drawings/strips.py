@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from style import BLUE, GREEN, INK, QUIET, SMALL, VERMILION, as_plan, box, drawing
 
-from morpheus_core.windows import Strip, WindowGrid
+from morpheus_core.windows.grid import Strip, WindowGrid
 
 GRID = WindowGrid((54, 24), window_shape=(12, 12), stride=(6, 6))
 BATCH_SIZE = 6  # two window rows of three windows

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
-from morpheus_core.kernels import Predictions
-from morpheus_core.models import Model, as_float, to_numpy
+from morpheus_core.pipeline.descriptions import described
+from morpheus_core.pipeline.kernels import Predictions
+from morpheus_core.pipeline.models import Model, as_float, to_numpy
 
 ROTATIONS = (1, 2, 4)
 

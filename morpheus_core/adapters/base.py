@@ -14,8 +14,8 @@ from morpheus_core.adapters.activations import ACTIVATIONS, Activation
 from morpheus_core.adapters.normalizers import Float32
 from morpheus_core.adapters.preparation import Preparation
 from morpheus_core.adapters.signature import NetworkInput, check_tensors
-from morpheus_core.descriptions import described
 from morpheus_core.errors import ModelError
+from morpheus_core.pipeline.descriptions import described
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from morpheus_core import checks, pickles
+from morpheus_core import checks
 from morpheus_core.adapters.keras import keras_model
 from morpheus_core.adapters.onnx import onnx_model
 from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
 from morpheus_core.adapters.sklearn import sklearn_model
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.models import Model
+from morpheus_core.pipeline.models import Model
+from morpheus_core.storage import pickles
 
 ADAPTERS: dict[str, Callable[..., Model]] = {
     ".onnx": onnx_model,

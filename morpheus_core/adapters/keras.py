@@ -14,9 +14,9 @@ from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
+from morpheus_core.pipeline.descriptions import described
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.pipeline.descriptions import described
 
 Float32 = NDArray[np.float32]
 Normalizer = Callable[[Float32], Float32]

@@ -14,10 +14,10 @@ from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
 from morpheus_core.parallel.devices import installed_gpus
+from morpheus_core.pipeline.descriptions import described
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.adapters.normalizers import Float32, Normalizer
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
+from morpheus_core.pipeline.descriptions import described
 
 Channels = Literal["first", "last"]
 CHANNELS: tuple[Channels, ...] = get_args(Channels)

@@ -21,9 +21,9 @@ from morpheus_core.adapters.base import Adapter, Network, only
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
-from morpheus_core.descriptions import described, model_name
 from morpheus_core.errors import InputError, ModelError, warn
 from morpheus_core.extras import require_package
+from morpheus_core.pipeline.descriptions import described, model_name
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"

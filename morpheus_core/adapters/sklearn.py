@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Preparation, make_preparation
-from morpheus_core.descriptions import described
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
+from morpheus_core.pipeline.descriptions import described
 
 Features = Callable[[Float32], Float32]
 

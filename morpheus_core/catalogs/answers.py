@@ -15,7 +15,7 @@ from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.catalogs.statuses import NO_PROBABILITIES_WAY_OUT, Status
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
-from morpheus_core.models import ROUNDING, Model, as_float, failure, given, to_numpy
+from morpheus_core.pipeline.models import ROUNDING, Model, as_float, failure, given, to_numpy
 
 #: Rows that are named where a model fails.
 NAMED_ROWS = 5

@@ -34,8 +34,8 @@ from morpheus_core.catalogs.windows import (
     shifted,
 )
 from morpheus_core.errors import InputError
-from morpheus_core.images import Image
-from morpheus_core.windows import Padding
+from morpheus_core.images.image import Image
+from morpheus_core.windows.grid import Padding
 
 logger = logging.getLogger("morpheus_core")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from morpheus_core.errors import MorpheusError, OutputError
-from morpheus_core.workspace import Workspace, clear, is_free
+from morpheus_core.workspace.folders import Workspace, clear, is_free
 
 
 @contextmanager

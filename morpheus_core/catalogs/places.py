@@ -16,8 +16,8 @@ from morpheus_core.catalogs.sources import Sources, exists
 from morpheus_core.catalogs.statuses import texts_of
 from morpheus_core.catalogs.tables import refuse_unwritable, result_table
 from morpheus_core.errors import InputError
-from morpheus_core.images import Image
-from morpheus_core.outputs import refuse_to_replace
+from morpheus_core.images.image import Image
+from morpheus_core.results.outputs import refuse_to_replace
 
 if TYPE_CHECKING:
     from astropy.table import Table

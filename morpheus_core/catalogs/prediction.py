@@ -11,19 +11,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
-from morpheus_core.alignment import check_alignment
 from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import held, remove
 from morpheus_core.catalogs.places import input_paths, places_of
 from morpheus_core.catalogs.provenance import catalog_provenance
 from morpheus_core.catalogs.runs import CatalogJob, CatalogRequest, CatalogRun, in_order
-from morpheus_core.catalogs.sources import (
-    Int64,
-    Sources,
-    is_template,
-    name_files,
-)
+from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
     Positions,
@@ -36,11 +30,12 @@ from morpheus_core.catalogs.tables import (
 from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
-from morpheus_core.images import BANDS, Bands, Image
-from morpheus_core.inputs import ModelInputs, as_list, open_images, warn_of_other_order
-from morpheus_core.models import FactoryModel, Model
+from morpheus_core.images.image import BANDS, Bands, Image
+from morpheus_core.images.stack import ModelInputs, as_list, open_images, warn_of_other_order
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
-from morpheus_core.windows import PADDINGS, Padding
+from morpheus_core.pipeline.models import FactoryModel, Model
+from morpheus_core.sky.alignment import check_alignment
+from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table

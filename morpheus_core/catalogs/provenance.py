@@ -8,10 +8,10 @@ from typing import Any
 
 from morpheus_core.catalogs.answers import RowPredictor
 from morpheus_core.catalogs.batches import Cut
-from morpheus_core.descriptions import model_name
-from morpheus_core.inputs import ModelInputs, as_list
-from morpheus_core.models import Model
-from morpheus_core.provenance import as_card_value, ascii_text
+from morpheus_core.images.stack import ModelInputs, as_list
+from morpheus_core.pipeline.descriptions import model_name
+from morpheus_core.pipeline.models import Model
+from morpheus_core.results.provenance import as_card_value, ascii_text
 from morpheus_core.version import __version__
 
 

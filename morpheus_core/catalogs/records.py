@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.locks import unlock, wait_for_lock
-from morpheus_core.resources import Resource
+from morpheus_core.storage.locks import unlock, wait_for_lock
+from morpheus_core.storage.resources import Resource
 
 HEADER = struct.Struct("<QI")
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.batches import Batch
 from morpheus_core.catalogs.answers import Doubt, RowPredictor
 from morpheus_core.catalogs.batches import ROW, Cut, OpenSet, batches_of
 from morpheus_core.catalogs.folders import (
@@ -29,16 +28,17 @@ from morpheus_core.catalogs.sources import Int64, Sources, StoredImage
 from morpheus_core.catalogs.statuses import Status
 from morpheus_core.catalogs.tables import Positions
 from morpheus_core.errors import InputError, OutputError, WorkerError
-from morpheus_core.images import Image
-from morpheus_core.models import FactoryModel, pickle_model
-from morpheus_core.overlap import Ahead
+from morpheus_core.images.image import Image
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pool import Pool
+from morpheus_core.pipeline.batches import Batch
+from morpheus_core.pipeline.models import FactoryModel, pickle_model
+from morpheus_core.pipeline.overlap import Ahead
 from morpheus_core.progress import progress_bar
+from morpheus_core.storage.whole_files import save_array, write_text
 from morpheus_core.version import __version__
-from morpheus_core.whole_files import save_array, write_text
-from morpheus_core.witness import Witness
-from morpheus_core.workspace import LOG, Workspace, clear
+from morpheus_core.workspace.folders import LOG, Workspace, clear
+from morpheus_core.workspace.witness import Witness
 
 logger = logging.getLogger("morpheus_core")
 

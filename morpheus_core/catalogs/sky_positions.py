@@ -11,10 +11,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.cards import quietly_mended
 from morpheus_core.errors import InputError
-from morpheus_core.headers import celestial_wcs, has_tables
-from morpheus_core.images import Image
+from morpheus_core.fits.cards import quietly_mended
+from morpheus_core.images.image import Image
+from morpheus_core.sky.headers import celestial_wcs, has_tables
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError
-from morpheus_core.expansion import Unpacked
-from morpheus_core.fits_images import FitsImage, split_extension
-from morpheus_core.images import ArrayImage, Bands, Image, Layout
-from morpheus_core.inputs import reopen_image
+from morpheus_core.images.expansion import Unpacked
+from morpheus_core.images.fits_images import FitsImage, split_extension
+from morpheus_core.images.image import ArrayImage, Bands, Image, Layout
+from morpheus_core.images.stack import reopen_image
 
 if TYPE_CHECKING:
     from astropy.io import fits
@@ -39,7 +39,7 @@ class StoredImage:
     Attributes
     ----------
     place : dict
-        For :func:`morpheus_core.inputs.reopen_image`.
+        For :func:`morpheus_core.images.stack.reopen_image`.
     header, layout, path
         Of the image: its file may say something else, and a copy on disk says nothing.
     """

@@ -19,7 +19,7 @@ from morpheus_core import checks
 from morpheus_core.catalogs.sky_positions import Float64, parse_angles
 from morpheus_core.errors import InputError, OutputError
 from morpheus_core.extras import require_package
-from morpheus_core.outputs import give_name
+from morpheus_core.results.outputs import give_name
 
 if TYPE_CHECKING:
     from astropy.table import Table

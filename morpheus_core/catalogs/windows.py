@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.batches import gather
 from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.errors import InputError
-from morpheus_core.images import Image
-from morpheus_core.windows import Padding, repeated_pixels
+from morpheus_core.images.image import Image
+from morpheus_core.pipeline.batches import gather
+from morpheus_core.windows.grid import Padding, repeated_pixels
 
 CatalogEdges = Literal["shift", "pad", "skip"]
 CATALOG_EDGES: tuple[CatalogEdges, ...] = ("shift", "pad", "skip")

@@ -14,10 +14,10 @@ import numpy as np
 from morpheus_core.catalogs.folders import record_path, rows_path
 from morpheus_core.catalogs.records import RecordFile
 from morpheus_core.catalogs.runs import CatalogJob, run_rows, witnessed
-from morpheus_core.models import unpickle_model
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.worker import OnOneGpu, main
-from morpheus_core.workspace import Workspace
+from morpheus_core.pipeline.models import unpickle_model
+from morpheus_core.workspace.folders import Workspace
 
 
 def run(workspace: Workspace, index: int, prefetch: int) -> None:

@@ -12,11 +12,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from morpheus_core import checks, update_maps
-from morpheus_core.aggregators import AGGREGATION_METHODS, NAN_POLICIES
-from morpheus_core.alignment import CHECKS
 from morpheus_core.errors import InputError
-from morpheus_core.images import BANDS
-from morpheus_core.windows import EDGES, PADDINGS
+from morpheus_core.images.image import BANDS
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.sky.alignment import CHECKS
+from morpheus_core.windows.grid import EDGES, PADDINGS
 
 
 class Pair(argparse.Action):

@@ -11,7 +11,7 @@ from morpheus_core import adapters
 from morpheus_core.adapters.activations import ACTIVATIONS
 from morpheus_core.adapters.preparation import CHANNELS
 from morpheus_core.errors import InputError
-from morpheus_core.models import Model
+from morpheus_core.pipeline.models import Model
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from morpheus_core import checks
 from morpheus_core.commands.arguments import add_verbose
-from morpheus_core.images import BANDS
+from morpheus_core.images.image import BANDS
 from morpheus_core.pictures.quicklook import save_quicklook
 
 EXAMPLE = """example:

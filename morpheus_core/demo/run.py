@@ -17,10 +17,10 @@ from morpheus_core.demo.network import WINDOW_SHAPE, DemoNetwork
 from morpheus_core.demo.sky import BANDS, CLASS_NAMES, Sky, simulate_sky
 from morpheus_core.errors import OutputError
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
-from morpheus_core.outputs import refuse_to_replace
 from morpheus_core.parallel.devices import available_cores
 from morpheus_core.pictures.quicklook import save_quicklook
-from morpheus_core.windows import WindowGrid
+from morpheus_core.results.outputs import refuse_to_replace
+from morpheus_core.windows.grid import WindowGrid
 
 #: None of the skies that the network was trained on has this seed.
 SEED = 3

@@ -10,11 +10,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
-from morpheus_core.cards import commented
 from morpheus_core.errors import InputError
-from morpheus_core.exports import flag_type, packed
-from morpheus_core.finished import Block
+from morpheus_core.fits.cards import commented
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.results.exports import flag_type, packed
+from morpheus_core.results.finished import Block
 
 #: "THRESH99" is the longest keyword there can be.
 MOST_CLASSES = 100

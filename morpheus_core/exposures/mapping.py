@@ -15,20 +15,20 @@ from numpy.typing import ArrayLike
 
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
-from morpheus_core.aggregators import AGGREGATION_METHODS, NanPolicy
-from morpheus_core.descriptions import model_name
 from morpheus_core.errors import InputError
-from morpheus_core.exports import checked_thresholds
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe, write_masks
-from morpheus_core.images import ArrayImage
-from morpheus_core.inputs import ImageStack
-from morpheus_core.models import FactoryModel, Model, resolve
+from morpheus_core.images.image import ArrayImage
+from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
 from morpheus_core.parallel.devices import plan_workers
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.pipeline.descriptions import model_name
+from morpheus_core.pipeline.models import FactoryModel, Model, resolve
 from morpheus_core.preparation import make_job
-from morpheus_core.windows import Edges, Padding
+from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.windows.grid import Edges, Padding
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,12 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError, ModelError, MorpheusWarning
-from morpheus_core.expansion import expand
-from morpheus_core.exports import make_room, new_file
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
-from morpheus_core.finished import Block, FinishedRun
-from morpheus_core.fits_blocks import FITS_BLOCK, ImageUnit, write_all, writing
-from morpheus_core.fits_images import (
+from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
+from morpheus_core.images.expansion import expand
+from morpheus_core.images.fits_images import (
     NAMES,
     describe_hdu,
     extension_key,
@@ -31,10 +28,13 @@ from morpheus_core.fits_images import (
     open_without_map,
     quiet,
 )
-from morpheus_core.headers import with_planes
-from morpheus_core.models import ROUNDING
-from morpheus_core.outputs import Results, give_name, refuse_to_replace
-from morpheus_core.provenance import ascii_text
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.models import ROUNDING
+from morpheus_core.results.exports import make_room, new_file
+from morpheus_core.results.finished import Block, FinishedRun
+from morpheus_core.results.outputs import Results, give_name, refuse_to_replace
+from morpheus_core.results.provenance import ascii_text
+from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
 COMPRESSED_IMAGE = "COMPRESSED_IMAGE"

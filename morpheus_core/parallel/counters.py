@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from morpheus_core.resources import Resource
-from morpheus_core.workspace import Workspace, write_in_place
+from morpheus_core.storage.resources import Resource
+from morpheus_core.workspace.folders import Workspace, write_in_place
 
 #: Seconds between two notes of the progress.
 PROGRESS_INTERVAL = 0.2

@@ -11,7 +11,7 @@ from typing import Any
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError
-from morpheus_core.overlap import PREFETCH
+from morpheus_core.pipeline.overlap import PREFETCH
 
 #: Read by the libraries when they are loaded: OpenMP (also PyTorch), MKL, OpenBLAS, Accelerate,
 #: numexpr, numba, TensorFlow; and by joblib, which reads none of the others.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from morpheus_core.errors import InputError, WorkerError, warn
-from morpheus_core.windows import WindowGrid
+from morpheus_core.windows.grid import WindowGrid
 
 #: Strips per worker, so that the last ones do not keep all workers waiting for one.
 STRIPS_PER_WORKER = 4

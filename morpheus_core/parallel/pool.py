@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from morpheus_core.errors import WorkerError
-from morpheus_core.models import with_recipe
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
-from morpheus_core.workspace import Workspace
+from morpheus_core.pipeline.models import with_recipe
+from morpheus_core.workspace.folders import Workspace
 
 #: How much of a worker's log an error quotes.
 LOG_TAIL = 4000

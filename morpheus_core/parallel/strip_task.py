@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from morpheus_core.errors import ModelError, WorkerError
-from morpheus_core.locks import is_held
-from morpheus_core.models import Model
 from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.worker import load_model, run_stored_strip
-from morpheus_core.run_plan import Plan
+from morpheus_core.pipeline.models import Model
+from morpheus_core.storage.locks import is_held
 from morpheus_core.version import __version__
-from morpheus_core.workspace import Workspace
+from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.plan import Plan
 
 #: One strip at a time in each process: there is one model, and it may return the same memory
 #: each time.

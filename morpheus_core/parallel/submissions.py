@@ -11,13 +11,13 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
-from morpheus_core.locks import LOCK_PATIENCE, wait_until_free
-from morpheus_core.models import with_recipe
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
 from morpheus_core.parallel.strip_task import StripTask, forget_model, run_task
-from morpheus_core.run_plan import Plan
-from morpheus_core.workspace import Workspace
+from morpheus_core.pipeline.models import with_recipe
+from morpheus_core.storage.locks import LOCK_PATIENCE, wait_until_free
+from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.plan import Plan
 
 logger = logging.getLogger("morpheus_core")
 

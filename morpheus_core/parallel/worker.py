@@ -20,13 +20,13 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from morpheus_core.errors import ModelError
-from morpheus_core.models import Model, StandIn, resolve, unpickle_model
-from morpheus_core.outputs import FitsOutputs
 from morpheus_core.parallel.counters import WindowCounter
-from morpheus_core.products import Origin, products_of
-from morpheus_core.run_plan import Plan
-from morpheus_core.strips import StoredStrip
-from morpheus_core.workspace import Workspace
+from morpheus_core.pipeline.models import Model, StandIn, resolve, unpickle_model
+from morpheus_core.results.outputs import FitsOutputs
+from morpheus_core.results.products import Origin, products_of
+from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.plan import Plan
+from morpheus_core.workspace.strip import StoredStrip
 
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 0.5

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.errors import InputError
-from morpheus_core.finished import Block, Outputs
-from morpheus_core.images import Image
+from morpheus_core.images.image import Image
 from morpheus_core.pictures.sampling import Extent, Sampling
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.results.finished import Block, Outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from morpheus_core.aggregators import AGGREGATION_METHODS
 from morpheus_core.pictures.colours import MISSING_COLOUR, Colours, class_colours, class_map, rgb
 from morpheus_core.pictures.layout import ANGLES, PIXELS, FigureLayout
 from morpheus_core.pictures.looks import Backdrop, Look
 from morpheus_core.pictures.sampling import Extent
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from morpheus_core import checks
 from morpheus_core.errors import OutputError
 from morpheus_core.extras import require_package
-from morpheus_core.finished import GivenResults, open_outputs
-from morpheus_core.headers import wcs_of
-from morpheus_core.images import BANDS, Bands
-from morpheus_core.inputs import ModelInputs, as_list, open_image
-from morpheus_core.outputs import refuse_to_replace
+from morpheus_core.images.image import BANDS, Bands
+from morpheus_core.images.stack import ModelInputs, as_list, open_image
 from morpheus_core.pictures.looks import backdrop_of, dilation_of, look_at
+from morpheus_core.results.finished import GivenResults, open_outputs
+from morpheus_core.results.outputs import refuse_to_replace
+from morpheus_core.sky.headers import wcs_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,1 @@
+"""FITS as bytes and cards."""

@@ -1,0 +1,1 @@
+"""What comes in: images that are read row by row."""

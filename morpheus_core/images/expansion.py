@@ -1,0 +1,103 @@
+"""Compressed files, unpacked once: reading rows from them directly would unpack all rows before."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import logging
+import lzma
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from morpheus_core.errors import InputError
+from morpheus_core.storage.resources import Resource
+
+logger = logging.getLogger("morpheus_core")
+
+#: How files begin, and what opens them.
+FORMATS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+}
+#: How files begin that are compressed otherwise: compress, zip, zstd.
+UNKNOWN_FORMATS = (b"\x1f\x9d", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")
+
+
+def expand(path: Path) -> Path | None:
+    """Unpack a file into the folder for temporary files.
+
+    Parameters
+    ----------
+    path : Path
+        Any file; its first bytes say whether it is compressed by gzip, bzip2 or xz.
+
+    Returns
+    -------
+    Path or None
+        The unpacked file, for the caller to remove; None for a file that is not compressed.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, compressed in another way, or there is no space for it.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(max(map(len, FORMATS)))
+    if beginning.startswith(UNKNOWN_FORMATS):
+        raise InputError(f"{path} is compressed in a way that cannot be read here; unpack it first")
+    for magic, open_compressed in FORMATS.items():
+        if beginning.startswith(magic):
+            return unpack(path, open_compressed)
+    return None
+
+
+class Unpacked(Resource):
+    """Unpacks files once for all that is read of them."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, Path | None] = {}
+
+    def __call__(self, path: Path) -> Path | None:
+        """Return what :func:`expand` returned when it was asked for the file first."""
+        if path not in self._files:
+            self._files[path] = expand(path)
+        return self._files[path]
+
+    def keep(self, paths: Iterable[Path]) -> None:
+        """Remove what was unpacked of other files than these."""
+        for path in self._files.keys() - set(paths):
+            scratch = self._files.pop(path)
+            if scratch is not None:
+                scratch.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove all that was unpacked."""
+        self.keep(())
+
+
+def unpack(path: Path, open_compressed: Callable[[Path], Any]) -> Path:
+    """Unpack a compressed file into a temporary one."""
+    with tempfile.NamedTemporaryFile(
+        prefix="morpheus_core-", suffix=".fits", delete=False
+    ) as scratch:
+        target = Path(scratch.name)
+        logger.info("unpacking %s to %s", path, target)
+        try:
+            with open_compressed(path) as source:
+                shutil.copyfileobj(source, scratch, 1 << 20)
+        except BaseException as error:
+            target.unlink()
+            if not isinstance(error, Exception):
+                raise
+            # What is damaged raises EOFError, OSError, zlib.error or LZMAError.
+            raise InputError(
+                f"{path} is damaged, or there is no space to unpack it in {target.parent} (TMPDIR "
+                f"may name another folder): {error}"
+            ) from error
+    return target

@@ -1,0 +1,348 @@
+"""What users pass as images and masks → one stack of equally large images, read row by row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from morpheus_core.errors import InputError, warn
+from morpheus_core.fits.cards import OBSERVATION
+from morpheus_core.images.fits_images import (
+    FitsImage,
+    describe_hdu,
+    has_rows_and_columns,
+    is_image,
+    quiet,
+    split_extension,
+)
+from morpheus_core.images.image import ArrayImage, Bands, Image
+from morpheus_core.images.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
+from morpheus_core.images.masks import PixelMask
+from morpheus_core.storage.resources import Resource
+
+if TYPE_CHECKING:
+    from astropy.nddata import NDData
+
+#: What an open FITS file consists of; tables only to be refused.
+HDU_CLASSES = (
+    fits.PrimaryHDU,
+    fits.ImageHDU,
+    fits.CompImageHDU,
+    fits.BinTableHDU,
+    fits.TableHDU,
+)
+ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
+ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
+
+#: What a stored image is, by the key under which its place is kept.
+PLACES = ("array", "pickle", "path")
+#: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
+MOST_BANDS = 16
+
+
+class ImageStack(Resource):
+    """Images of the same height and width, and their bad pixels; closes them.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        At least one.
+    mask : PixelMask, optional
+        Bad pixels of all images alike.
+
+    Raises
+    ------
+    InputError
+        If the images have different sizes.
+    """
+
+    def __init__(self, images: Sequence[Image], mask: PixelMask | None = None) -> None:
+        self.images, self.mask = list(images), mask
+        first = self.images[0]
+        for image in self.images[1:]:
+            if image.shape[:2] != first.shape[:2]:
+                raise InputError(
+                    f"all inputs must have the same height and width, got {image.shape[:2]} for "
+                    f"{image.name} but {first.shape[:2]} for {first.name}"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.images[0].shape[:2]
+
+    @property
+    def images_and_masks(self) -> list[Image]:
+        """Everything that is read."""
+        return [*self.images, *(self.mask.parts if self.mask else ())]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are being read."""
+        return [part.path for part in self.images_and_masks if part.path is not None]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this stack from another, as JSON values."""
+        return {
+            "images": [image.identity() for image in self.images],
+            "mask": None if self.mask is None else self.mask.identity(),
+        }
+
+    def check_portable(self) -> None:
+        """Make sure that the stack can be stored for other processes.
+
+        Raises
+        ------
+        InputError
+            If one of its parts holds what cannot be sent, an open file for one.
+        """
+        for part in self.images_and_masks:
+            if isinstance(part, LazyImage):
+                part.pickled()
+
+    def check_pixels(self, identity: dict[str, Any]) -> None:
+        """Make sure that what is sliced lazily has the pixels here that it had when a run began.
+
+        Zarr, for one, gives the fill value for chunks that it does not find.
+
+        Parameters
+        ----------
+        identity : dict
+            What :meth:`identity` returned there.
+
+        Raises
+        ------
+        InputError
+            If a few rows are others.
+        """
+        masks = identity["mask"]["parts"] if identity["mask"] else []
+        for part, known in zip(self.images_and_masks, [*identity["images"], *masks], strict=True):
+            if isinstance(part, LazyImage) and part.identity() != known:
+                raise InputError(
+                    f"{part.name} has other pixels in this process; its files must lie where all "
+                    f"workers see them, and be named by absolute paths"
+                )
+
+    def store(self, folder: Path) -> dict[str, Any]:
+        """Make sure that other processes can open the stack, with files in a folder if need be.
+
+        Returns
+        -------
+        dict
+            Where everything is, as JSON values for :func:`reopen`.
+        """
+        places = [image.store(folder / f"input_{k}.npy") for k, image in enumerate(self.images)]
+        mask = None if self.mask is None else self.mask.store(folder)
+        return {"images": places, "mask": mask}
+
+    def close(self) -> None:
+        """Close all images."""
+        with ExitStack() as opened:
+            for part in self.images_and_masks:
+                opened.callback(part.close)
+
+
+def open_inputs(
+    model_inputs: ModelInputs,
+    bands: Bands = "last",
+    mask: ModelInput | None = None,
+    mask_bits: int | None = None,
+) -> ImageStack:
+    """Open images and masks as :func:`morpheus_core.predict` takes them.
+
+    Raises
+    ------
+    InputError
+        If there is no image, they are of different sizes, or one cannot be read.
+    """
+    if mask is None and mask_bits is not None:
+        raise InputError(f"mask_bits needs a mask, got mask_bits={mask_bits} and mask=None")
+    sources = as_list(model_inputs)
+    with ExitStack() as opened:
+        images = open_images(sources, bands, opened)
+        parts = []
+        if mask is not None:
+            parts.append(open_mask(mask, mask_bits))
+            opened.callback(parts[0].close)
+        parts += [own for source in sources for own in own_mask(source, bands)]
+        shape = images[0].shape[:2]
+        stack = ImageStack(images, PixelMask(parts, mask_bits, shape) if parts else None)
+        opened.pop_all()
+    return stack
+
+
+def reopen(places: dict[str, Any]) -> ImageStack:
+    """Open the stack whose :meth:`ImageStack.store` returned these places."""
+    with ExitStack() as opened:
+
+        def open_all(parts: Sequence[dict[str, Any]]) -> list[Image]:
+            images = [reopen_image(place) for place in parts]
+            for image in images:
+                opened.callback(image.close)
+            return images
+
+        images, mask = open_all(places["images"]), None
+        if places["mask"] is not None:
+            parts = open_all(places["mask"]["parts"])
+            mask = PixelMask(parts, places["mask"]["bits"], images[0].shape[:2])
+        stack = ImageStack(images, mask)
+        opened.pop_all()
+    return stack
+
+
+def stored_paths(places: dict[str, Any]) -> list[Path]:
+    """Return the files of a stack whose :meth:`ImageStack.store` returned these places."""
+    parts = [*places["images"], *(places["mask"]["parts"] if places["mask"] else ())]
+    return [Path(part[kind]) for part in parts for kind in PLACES if kind in part]
+
+
+def reopen_image(place: dict[str, Any]) -> Image:
+    """Open an image whose :meth:`Image.store` returned this place."""
+    if "pickle" in place:
+        return reopen_lazy(place)
+    if "array" in place:
+        array = np.load(place["array"], mmap_mode="r")
+        return ArrayImage(array, Path(place["array"]).name, "first")
+    return FitsImage(Path(place["path"]), place["extension"], place["bands"])
+
+
+def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
+    """Return the inputs as a list; a lone image is a list of one."""
+    if isinstance(model_inputs, (list, tuple)) and not isinstance(model_inputs, fits.HDUList):
+        if not model_inputs:
+            raise InputError("model_inputs must name at least one image, got an empty list")
+        return list(model_inputs)
+    return [model_inputs]
+
+
+def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) -> list[Image]:
+    """Open inputs, which are closed with `opened`."""
+    images = []
+    for index, source in enumerate(sources):
+        images.append(open_image(source, f"model_inputs[{index}]", bands))
+        opened.callback(images[-1].close)
+        warn_of_other_order(images[-1], bands)
+    return images
+
+
+def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
+    """Open one input, of whatever kind."""
+    if isinstance(source, np.ndarray):
+        return ArrayImage(source, name, bands)
+    if isinstance(source, (str, os.PathLike)):
+        return FitsImage(*split_extension(os.fspath(source)), bands)
+    if isinstance(source, fits.HDUList):
+        return open_hdu(only_image(source, name), name, bands)
+    if isinstance(source, HDU_CLASSES):
+        return open_hdu(source, name, bands)
+    from astropy.nddata import NDData
+
+    if isinstance(source, NDData):
+        image = open_image(source.data, name, bands)
+        image.header = header_of(source, name)
+        return image
+    if is_lazy(source):
+        return open_lazy(source, name, bands)
+    raise InputError(
+        f"{name} must be an array, the path of a FITS file, an image HDU, an NDData, or have "
+        f"shape, dtype and slices, got {type(source).__name__}"
+    )
+
+
+def only_image(hdus: fits.HDUList, name: str) -> Any:
+    """Return the only image of an open file."""
+    images = {i: hdu for i, hdu in enumerate(hdus) if has_rows_and_columns(hdu)}
+    if len(images) != 1:
+        candidates = ", ".join(map(describe_hdu, images.keys(), images.values())) or "none"
+        raise InputError(f"{name} must hold one image, got {candidates}; pass the HDU, hdul[1]")
+    return next(iter(images.values()))
+
+
+def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
+    """Open an HDU: from its file row by row, unless its data were read or changed already."""
+    if not is_image(hdu) or not hdu.shape:
+        raise InputError(f"{name} must be an image, got an HDU that is {describe_hdu(0, hdu)[4:]}")
+    place = hdu.fileinfo()
+    path = Path(str(place["file"].name)) if place and place["file"].name else None
+    if path is None or not path.is_file():
+        return ArrayImage(hdu.data, name, bands, hdu.header)
+    with quiet(), fits.open(path, memmap=False) as file:
+        offsets = [other.fileinfo()["hdrLoc"] for other in file]
+        primary = file[0].header
+    if place["hdrLoc"] not in offsets:
+        raise InputError(f"{name} is an HDU of {path}, which has changed; open the file again")
+    index = offsets.index(place["hdrLoc"])
+    if "data" in vars(hdu):
+        return ArrayImage(hdu.data, f"{path}[{index}]", bands, hdu.header, path, primary)
+    image = FitsImage(path, index, bands)
+    image.header = hdu.header
+    return image
+
+
+def header_of(source: NDData, name: str) -> fits.Header:
+    """Return what an NDData knows of itself, with its world coordinates."""
+    header = fits.Header()
+    if isinstance(source.meta, fits.Header) and source.wcs is None:
+        header = source.meta.copy()
+    else:  # what else the cards say of the pixels may be out of date
+        for key in {"INHERIT", *OBSERVATION} & set(source.meta):
+            with suppress(ValueError):  # no value of a card
+                header[key] = source.meta[key]
+    if hasattr(source.wcs, "to_header"):
+        header.update(source.wcs.to_header(relax=True))
+    elif source.wcs is not None:
+        warn(
+            f"{name} has world coordinates that a FITS header cannot hold, "
+            f"{type(source.wcs).__name__}: they are left out"
+        )
+    return header
+
+
+def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
+    """Open what the user passed as `mask`."""
+    image = open_image(mask, "mask", "last")
+    try:
+        if image.shape[2] != 1:
+            raise InputError(f"a mask must be (height, width), got {image.shape} for {image.name}")
+        if mask_bits is not None and image.dtype.kind not in "iu":
+            raise InputError(
+                f"mask_bits needs a mask of integers, got dtype {image.dtype} for {image.name}"
+            )
+    except InputError:
+        image.close()
+        raise
+    return image
+
+
+def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
+    """Return the mask that an NDData brings along."""
+    from astropy.nddata import NDData
+
+    if not isinstance(source, NDData) or source.mask is None:
+        return []
+    name = "the mask of an NDData"
+    if is_lazy(source.mask):
+        return [open_lazy(source.mask, name, bands)]
+    flags = np.asarray(source.mask) != 0
+    if flags.ndim == 0:
+        flags = np.broadcast_to(flags, source.data.shape)
+    return [ArrayImage(flags, name, bands)]
+
+
+def warn_of_other_order(image: Image, bands: Bands) -> None:
+    """Warn if the axis at the other end looks like that of the bands."""
+    height, width, count = image.shape
+    other = height if bands == "last" else width
+    if other < min(count, MOST_BANDS + 1, width if bands == "last" else height):
+        way_out = "first" if bands == "last" else "last"
+        warn(
+            f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
+            f'is not what it is, pass bands="{way_out}"'
+        )

@@ -1,0 +1,1 @@
+"""The straight line from images to finished rows, one module a step."""

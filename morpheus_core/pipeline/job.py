@@ -1,0 +1,105 @@
+"""What is to be computed: everything that decides the numbers but images and model."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.pipeline.aggregators import (
+    AGGREGATION_METHODS,
+    AGGREGATORS,
+    Aggregator,
+    NanPolicy,
+)
+from morpheus_core.windows.grid import WindowGrid
+from morpheus_core.windows.visits import Visits
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides the numbers, apart from the images and the model.
+
+    Attributes
+    ----------
+    grid : WindowGrid
+        The windows.
+    n_classes, batch_size : int
+        As in :func:`morpheus_core.predict`.
+    update_map : ndarray of float64, shape (height, width)
+        Weight of each pixel of a window's prediction.
+    methods : tuple of AGGREGATION_METHODS
+        What to make of the predictions, in the order of the outputs.
+    nan_policy : {"propagate", "omit"}
+        What a prediction that is not finite does.
+    fill_value : float
+        The result of pixels that no prediction reached.
+    output_dtype : {"float32", "float64"}
+        Of the results.
+    skip_blank : bool
+        Whether windows are left out that hold nothing but NaN.
+    masked : bool
+        Whether the images come with a mask of bad pixels.
+    class_names : tuple of str
+        One per class, or none.
+    """
+
+    grid: WindowGrid
+    n_classes: int
+    batch_size: int
+    update_map: NDArray[np.float64]
+    methods: tuple[AGGREGATION_METHODS, ...]
+    nan_policy: NanPolicy
+    fill_value: float
+    output_dtype: str = "float32"
+    skip_blank: bool = False
+    masked: bool = False
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether n has to be counted, because geometry does not say which predictions are in."""
+        return self.nan_policy == "omit" or self.skip_blank or self.masked
+
+    @cached_property
+    def visits(self) -> Visits:
+        """How often windows visit each output pixel, if none is left out."""
+        return Visits(self.grid, self.update_map)
+
+    @property
+    def aggregators(self) -> list[Aggregator]:
+        """The aggregators, in the order of the outputs."""
+        return [AGGREGATORS[method] for method in self.methods]
+
+    @property
+    def plane_bytes(self) -> int:
+        """What the sums of one output pixel take, in float64."""
+        values = self.n_classes * sum(aggregator.n_planes for aggregator in self.aggregators)
+        return 8 * (values + self.counted)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return everything that decides the numbers as JSON values, under the users' names."""
+        grid = self.grid
+        return {
+            "image_shape": list(grid.image_shape),
+            "window_shape": list(grid.window_shape),
+            "stride": list(grid.stride),
+            "edges": grid.edges,
+            "padding": grid.padding,
+            "dilation": str(grid.dilation),
+            "n_classes": self.n_classes,
+            "batch_size": self.batch_size,
+            "update_map": "sha256 " + hashlib.sha256(self.update_map.tobytes()).hexdigest()[:32],
+            "aggregate_method": [str(method) for method in self.methods],
+            "nan_policy": self.nan_policy,
+            # NaN is not JSON, and not equal to itself.
+            "fill_value": "nan" if math.isnan(self.fill_value) else repr(self.fill_value),
+            "output_dtype": self.output_dtype,
+            "skip_blank": self.skip_blank,
+            "class_names": list(self.class_names),
+        }

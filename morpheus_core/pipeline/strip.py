@@ -1,0 +1,241 @@
+"""The straight line: images → windows → batches → model → sums → results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import warn
+from morpheus_core.images.stack import ImageStack
+from morpheus_core.pipeline import kernels
+from morpheus_core.pipeline.aggregators import (
+    RowRing,
+    Sums,
+)
+from morpheus_core.pipeline.batches import Batch, BatchReader
+from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.kernels import Int64, Predictions
+from morpheus_core.pipeline.models import CheckedModel, Model
+from morpheus_core.pipeline.overlap import Ahead, Behind
+from morpheus_core.pipeline.selection import OutputMask
+from morpheus_core.windows.grid import Strip, StripRows, WindowGrid
+
+
+class Rows(NamedTuple):
+    """Output rows of a strip, in order, that no later window of it can touch.
+
+    Attributes
+    ----------
+    first, stop : int
+        Which output rows; all lie inside the image.
+    blocks : list of ndarray
+        What is known of them, only until the next rows are asked for. The results: one block per
+        aggregator, then the count, (rows, width, ...). Or, for a seam, the sums: one block of
+        planes per aggregator, (plane, rows, width, classes), then the counted weights, if any.
+    shared : bool
+        Whether this is a seam: rows of which other strips hold a part.
+    """
+
+    first: int
+    stop: int
+    blocks: list[NDArray[Any]]
+    shared: bool
+
+
+def run_strip(
+    job: Job,
+    strip: Strip,
+    stack: ImageStack,
+    model: Model,
+    *,
+    on_rows: Callable[[Rows], object],
+    on_windows: Callable[[int], object],
+    first_row: int | None = None,
+    prefetch: int = 0,
+) -> None:
+    """Run the windows of a strip and hand over its rows as they are finished.
+
+    Parameters
+    ----------
+    job : Job
+        What to compute.
+    strip : Strip
+        Which window rows.
+    stack : ImageStack
+        The images.
+    model : callable
+        The user's model; called in this thread.
+    on_rows : callable
+        Given the finished :class:`Rows` in order, in the thread that folds.
+    on_windows : callable
+        Told how many windows were just predicted.
+    first_row : int, optional
+        Output rows before this one are not wanted; windows that touch only those are not run.
+    prefetch : int
+        How many batches are read ahead of the model; 0 does all in this thread.
+    """
+    grid = job.grid
+    strip_rows = grid.strip_rows(strip)
+    first_row = strip_rows.start if first_row is None else first_row
+    if first_row >= min(strip_rows.stop, grid.output_shape[0]):
+        return
+    strip = grid.rest_of(strip, job.batch_size, first_row)
+    checked_model = CheckedModel(
+        model, job.n_classes, grid.output_window_shape, asked_ahead=prefetch > 0
+    )
+    # A run that goes on may begin in a gap that no window touches, above its first window.
+    ring = open_ring(job, strip, min(int(grid.tops[strip.start]), first_row))
+    finisher = Finisher(job, stack, ring, strip_rows, first_row, on_rows)
+
+    def fold(rows: Int64, columns: Int64, predictions: Callable[[], Predictions]) -> None:
+        tops = grid.tops[rows]
+        finisher.finish(int(tops[0]))
+        ring.add(predictions(), tops, grid.lefts[columns])
+        finisher.finish(top_after(grid, rows[-1], columns[-1]))
+
+    with Ahead(batches_of(job, strip, stack), prefetch) as batches, Behind(prefetch > 0) as behind:
+        for batch in batches:
+            # Predictions are not kept in a variable: the next ones are made when these are gone.
+            behind.do(fold, batch.rows, batch.columns, checked_model(batch))
+            on_windows(len(batch))
+        behind.do(finisher.finish, strip_rows.stop)
+        behind.wait()
+
+
+def top_after(grid: WindowGrid, row: int, column: int) -> int:
+    """Return the output row above which no window that follows this one touches anything."""
+    row += column == len(grid.columns.origins) - 1
+    return int(grid.tops[min(row, len(grid.tops) - 1)])
+
+
+def batches_of(job: Job, strip: Strip, stack: ImageStack) -> Iterator[Batch]:
+    """Yield the batches of a strip."""
+    reader = open_reader(job, strip, stack)
+    for group in job.grid.groups(job.batch_size, strip):
+        yield from reader.batches(group)
+
+
+def first_batch(job: Job, strip: Strip, stack: ImageStack) -> Batch:
+    """Return the batch that a strip begins with; some window of it is run."""
+    return next(batches_of(job, strip, stack))
+
+
+def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
+    """Count the windows of each window row that the model is to see, (window rows,).
+
+    Where some may be left out, this reads the mask, and all images to find blank pixels.
+    """
+    grid = job.grid
+    if not (job.skip_blank or job.masked):
+        return np.full(len(grid.rows.origins), len(grid.columns.origins))
+    reader = open_reader(job, grid.whole(), stack)
+    groups = grid.groups(job.batch_size, grid.whole())
+    counts = np.concatenate([reader.count(group) for group in groups])
+    if not counts.any():
+        warn(
+            "no window holds a good pixel, so the model is never called and n is 0 everywhere; in "
+            "a mask, what is not zero is bad"
+        )
+    return counts
+
+
+def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
+    """Make the reader of a strip's windows."""
+    height = job.grid.group_height(job.batch_size, strip)
+    return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
+
+
+def open_ring(job: Job, strip: Strip, first: int) -> RowRing:
+    """Make the ring for a strip whose first output row is `first`."""
+    return RowRing(
+        kernels.fastest(),
+        job.aggregators,
+        first=first,
+        rows=job.grid.to_output(job.grid.group_height(job.batch_size, strip)),
+        width=job.grid.plane_width,
+        n_classes=job.n_classes,
+        update_map=job.update_map,
+        omit=job.nan_policy == "omit",
+        counted=job.counted,
+    )
+
+
+class Finisher:
+    """Takes rows from the ring that no later window touches, and finalizes what is not shared.
+
+    Parameters
+    ----------
+    job : Job
+        What is computed.
+    stack : ImageStack
+        Knows the bad pixels.
+    ring : RowRing
+        Where rows are.
+    strip_rows : StripRows
+        Which of them are shared with other strips.
+    first_row : int
+        Output rows before this one are thrown away.
+    on_rows : callable
+        Given what is finished.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        stack: ImageStack,
+        ring: RowRing,
+        strip_rows: StripRows,
+        first_row: int,
+        on_rows: Callable[[Rows], object],
+    ) -> None:
+        self._job, self._ring, self._strip_rows = job, ring, strip_rows
+        self._first_row, self._on_rows = first_row, on_rows
+        self._mask: OutputMask | None = None
+        if stack.mask is not None:
+            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
+
+    def finish(self, until: int) -> None:
+        """Hand over the output rows before `until` that have not been handed over."""
+        for _ in self._ring.release(min(until, self._first_row)):
+            pass  # not wanted, and incomplete where windows above were not run
+        ends = self._strip_rows
+        for stop, shared in ((ends.own_start, True), (ends.own_stop, False), (ends.stop, True)):
+            for sums in self._ring.release(min(until, stop)):
+                inside = in_image(self._job.grid, sums)
+                if inside.stop > inside.first:
+                    inside = self._without_bad_pixels(inside)
+                    blocks = inside.blocks if shared else results(self._job, inside)
+                    self._on_rows(Rows(inside.first, inside.stop, blocks, shared))
+
+    def _without_bad_pixels(self, sums: Sums) -> Sums:
+        """Let bad pixels have no predictions."""
+        if self._mask is None or sums.counted is None:
+            return sums
+        bad = self._mask.rows(sums.first, sums.stop)
+        return sums._replace(counted=np.where(bad, 0.0, sums.counted))
+
+
+def in_image(grid: WindowGrid, sums: Sums) -> Sums:
+    """Cut off what lies in the padding."""
+    height = grid.output_shape[0]
+    rows = slice(max(-sums.first, 0), max(height - sums.first, 0))
+    columns = grid.image_columns
+    return Sums(
+        sums.first + rows.start,
+        [planes[:, rows, columns] for planes in sums.planes],
+        None if sums.counted is None else sums.counted[rows, columns],
+    )
+
+
+def results(job: Job, sums: Sums) -> list[NDArray[Any]]:
+    """Finalize the sums of every aggregator, and add n; rows lie inside the image."""
+    n = job.visits.rows(sums.first, sums.stop) if sums.counted is None else sums.counted
+    dtype = np.dtype(job.output_dtype)
+    blocks = [
+        aggregator.finalize(kernels.fastest(), planes, n, job.fill_value, dtype)
+        for aggregator, planes in zip(job.aggregators, sums.planes, strict=True)
+    ]
+    return [*blocks, n]

@@ -1,0 +1,288 @@
+"""What a run would do and take, without running it."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from morpheus_core.images.image import Bands
+from morpheus_core.images.stack import ModelInput, ModelInputs
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.strip import count_windows
+from morpheus_core.planning.trials import Trial, peak_memory, try_strip
+from morpheus_core.planning.worker import try_in_worker
+from morpheus_core.preparation import Prepared, prepare
+from morpheus_core.sky.alignment import CheckWcs
+from morpheus_core.windows.grid import Edges, Group, Padding, Strip
+from morpheus_core.workspace.stitch import seam_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do and take; its text is a table.
+
+    Attributes
+    ----------
+    windows, batches : int
+        How many the model would get.
+    strips : list of tuple of int
+        First window row, and the one after the last, of each strip.
+    workers : int or None
+        Processes beside this one; 0 runs in this one, None is not known.
+    output_pixels, unreached_pixels : int
+        Pixels of the outputs, and how many of them no window reaches.
+    outputs : dict
+        The shape of each output, by name.
+    output_bytes : int
+        Size of the outputs, in memory or, with `out_dir`, on disk.
+    disk_bytes : int
+        The most space that is taken in `out_dir`, outputs and what is removed at the end.
+    memory_bytes : int
+        The most memory of one process that runs the model.
+    total_memory_bytes : int
+        The most memory of all processes.
+    windows_per_second : float
+        Of all workers together.
+    seconds : float
+        How long the run would take.
+    """
+
+    windows: int
+    batches: int
+    strips: list[tuple[int, int]]
+    workers: int | None
+    output_pixels: int
+    unreached_pixels: int
+    outputs: dict[str, tuple[int, ...]]
+    output_bytes: int
+    disk_bytes: int
+    memory_bytes: int
+    total_memory_bytes: int
+    windows_per_second: float
+    seconds: float
+
+    def __str__(self) -> str:
+        where = f"{self.workers} workers" if self.workers else "this process"
+        if self.workers is None:
+            where = "an unknown number of workers"
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.outputs.items())
+        lines = {
+            "windows": f"{self.windows:,} in {self.batches:,} batches",
+            "strips": f"{len(self.strips)}, run by {where}",
+            "coverage": f"{self.unreached_pixels:,} of {self.output_pixels:,} output pixels are "
+            "reached by no window",
+            "outputs": f"{shapes}: {as_size(self.output_bytes)}",
+            "disk": as_size(self.disk_bytes),
+            "memory": f"{as_size(self.memory_bytes)} in each process that runs the model, "
+            f"{as_size(self.total_memory_bytes)} in all",
+            "speed": f"{self.windows_per_second:,.0f} windows per second",
+            "duration": as_duration(self.seconds),
+        }
+        return "\n".join(f"{name:10}{text}" for name, text in lines.items())
+
+
+def plan(
+    model: Model | str,
+    model_inputs: ModelInputs,
+    n_classes: int,
+    batch_size: int,
+    window_shape: tuple[int, int],
+    dilation: float | Fraction = 1,
+    stride: tuple[int, int] = (1, 1),
+    update_map: ArrayLike | None = None,
+    aggregate_method: str | Sequence[str] = AGGREGATION_METHODS.RANK_VOTE,
+    out_dir: str | os.PathLike[str] | None = None,
+    gpus: Sequence[int | str] | None = None,
+    cpus: int | None = None,
+    parallel_check_interval: float = 1,
+    *,
+    edges: Edges = "cover",
+    padding: Padding | None = None,
+    nan_policy: NanPolicy = "propagate",
+    fill_value: float = math.nan,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    bands: Bands = "last",
+    mask: ModelInput | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
+    skip_blank: bool = False,
+    check_wcs: CheckWcs = "warn",
+    class_names: Sequence[str] | None = None,
+    output_dtype: DTypeLike = "float32",
+    prefetch: int | None = None,
+    executor: Any = None,
+    strips: int | None = None,
+) -> Forecast:
+    """Say what :func:`morpheus_core.predict` would do and take, and write nothing there.
+
+    Takes the arguments of `predict`; with ``resume=True`` it tells of the whole run. The model is
+    tried for about two seconds, with the first batches of the strip that has most windows: for
+    `cpus` and `gpus` in a process that is started as a worker would be, otherwise, also for
+    `executor`, in this one. For the former, inputs that are arrays
+    are written to the folder for temporary files, and removed. The duration supposes that all
+    windows take as long, and that workers do not slow each other down. It leaves out what inputs in
+    large chunks (Dask, Zarr) take to read beyond the first of them. Memory is that of whole
+    processes; of the model's own memory only what it took in the trial is known. What compressed
+    files unpack to in the folder for temporary files is not counted. Unreached pixels are those of
+    windows and `update_map`; what `mask` and `skip_blank` leave without a result comes on top.
+
+    Returns
+    -------
+    Forecast
+        With a table as its text.
+
+    Raises
+    ------
+    MorpheusError
+        As `predict`, but for what is in `out_dir`.
+
+    Warns
+    -----
+    MorpheusWarning
+        As `predict`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from morpheus_core import plan
+    >>> def model(batch):
+    ...     return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+    >>> forecast = plan(model, np.zeros((50, 60)), 2, 16, (10, 10), stride=(5, 5))
+    >>> forecast.windows, forecast.batches, forecast.unreached_pixels
+    (99, 9, 0)
+    >>> forecast.outputs
+    {'output': (50, 60, 2), 'n': (50, 60)}
+    """
+    with prepare(
+        model=model,
+        model_inputs=model_inputs,
+        n_classes=n_classes,
+        batch_size=batch_size,
+        window_shape=window_shape,
+        dilation=dilation,
+        stride=stride,
+        update_map=update_map,
+        aggregate_method=aggregate_method,
+        out_dir=out_dir,
+        gpus=gpus,
+        cpus=cpus,
+        parallel_check_interval=parallel_check_interval,
+        edges=edges,
+        padding=padding,
+        nan_policy=nan_policy,
+        fill_value=fill_value,
+        resume=resume,
+        bands=bands,
+        mask=mask,
+        mask_bits=mask_bits,
+        skip_blank=skip_blank,
+        check_wcs=check_wcs,
+        class_names=class_names,
+        output_dtype=output_dtype,
+        prefetch=prefetch,
+        executor=executor,
+        strips=strips,
+    ) as ready:
+        return forecast(ready, model)
+
+
+def forecast(ready: Prepared, model: Model | str) -> Forecast:
+    """Count what the geometry says, and try the model for the rest."""
+    job, workers = ready.job, count_workers(ready)
+    windows = count_windows(job, ready.stack)
+    strips = job.grid.strips(job.batch_size, ready.n_strips, windows)
+    at_a_time = min(len(strips), workers or 1)
+    busiest = max(strips, key=lambda strip: windows_of(strip, windows))
+    untried = Trial(0.0, 0, 0, peak_memory())
+    trial = try_model(ready, model, busiest) if windows.any() else untried
+    in_memory = ready.directory is None
+    units = [product.unit for product in ready.products]
+    outputs = sum(unit.data_bytes if in_memory else unit.file_bytes() for unit in units)
+    seams = sum(seam_bytes(job, strip) for strip in strips)
+    memory = trial.peak_bytes + growth(job, busiest, windows, trial)
+    if in_memory:
+        memory += outputs
+    most = most_windows([windows_of(strip, windows) for strip in strips], at_a_time)
+    height, width = job.grid.output_shape
+    return Forecast(
+        windows=int(windows.sum()),
+        batches=count_batches(job, windows),
+        strips=[(strip.start, strip.stop) for strip in strips],
+        workers=workers,
+        output_pixels=height * width,
+        unreached_pixels=job.visits.count_unreached(),
+        outputs={product.name: product.unit.shape for product in ready.products},
+        output_bytes=outputs,
+        disk_bytes=0 if in_memory else outputs + seams + trial.stored_bytes,
+        memory_bytes=memory,
+        total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
+        windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
+        seconds=trial.start_seconds + most * trial.seconds_per_window,
+    )
+
+
+def count_workers(ready: Prepared) -> int | None:
+    """Return how many processes there are beside this one; an executor may not know its own."""
+    return len(ready.slots) if ready.engine is None else ready.engine.count_workers()
+
+
+def most_windows(strips: Sequence[int], workers: int) -> int:
+    """Return the windows of the busiest worker, where each takes a strip whenever it has none."""
+    busy = [0] * workers
+    for windows in strips:
+        heapq.heapreplace(busy, busy[0] + windows)
+    return max(busy)
+
+
+def try_model(ready: Prepared, model: Model | str, strip: Strip) -> Trial:
+    """Try the model where the strip would run."""
+    job, stack = ready.job, ready.stack
+    if not ready.slots:
+        trial = try_strip(job, strip, stack, resolve(model), ready.prefetch)
+        return replace(trial, stored_bytes=trial.prediction_bytes)  # by which it is known again
+    return try_in_worker(job, stack, model, strip, ready.slots[0], ready.prefetch)
+
+
+def count_batches(job: Job, windows: NDArray[np.int64]) -> int:
+    """Count the batches of all groups."""
+    groups = job.grid.groups(job.batch_size, job.grid.whole())
+    return sum(-(-windows_of(group, windows) // job.batch_size) for group in groups)
+
+
+def growth(job: Job, strip: Strip, windows: NDArray[np.int64], trial: Trial) -> int:
+    """Return the memory of sums that the trial did not get to; a whole group gets to all."""
+    groups = job.grid.groups(job.batch_size, strip)
+    most = max(windows_of(group, windows) for group in groups)
+    rows = job.grid.to_output(job.grid.group_height(job.batch_size, strip))
+    sums = rows * job.grid.plane_width * job.plane_bytes
+    return sums * max(0, most - trial.windows) // max(1, most)
+
+
+def windows_of(rows: Strip | Group, windows: NDArray[np.int64]) -> int:
+    """Return how many windows some window rows have."""
+    return int(windows[rows.start : rows.stop].sum())
+
+
+def as_size(size: int) -> str:
+    """Return bytes as text."""
+    unit = min(max(size.bit_length() - 1, 0) // 10, 4)
+    return f"{size / 1024**unit:,.1f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def as_duration(seconds: float) -> str:
+    """Return a time as text, in the units that people would use."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,1 @@
+"""What comes out, and what is made of it."""

@@ -1,0 +1,350 @@
+"""A run on disk from beginning to end: begun or resumed, computed, stitched, published."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import (
+    InputError,
+    ModelError,
+    MorpheusError,
+    OutputError,
+    WorkerError,
+    warn,
+)
+from morpheus_core.fits.blocks import add_data_sums
+from morpheus_core.images.stack import ImageStack
+from morpheus_core.parallel.devices import Environment
+from morpheus_core.parallel.engines import Engine
+from morpheus_core.parallel.pool import Pool
+from morpheus_core.parallel.submissions import Submissions
+from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.models import Model, pickle_model, resolve, unpickle_model
+from morpheus_core.pipeline.strip import count_windows
+from morpheus_core.progress import progress_bar
+from morpheus_core.results.outputs import (
+    FitsOutputs,
+    Product,
+    Results,
+    allocate_files,
+    open_results,
+    output_path,
+    publish,
+    refuse_to_replace,
+)
+from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.journal import read_journal
+from morpheus_core.workspace.plan import Plan
+from morpheus_core.workspace.stitch import SeamFile, stitch
+from morpheus_core.workspace.strip import StoredStrip, is_finished, windows_left
+
+logger = logging.getLogger("morpheus_core")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for besides the numbers.
+
+    Attributes
+    ----------
+    directory : Path
+        The user's `out_dir`.
+    slots : list of dict
+        Environment variables of each worker that is started; empty to run in this process or on
+        the engine.
+    engine : Engine or None
+        The executor to run on.
+    n_strips : int
+        Into how many strips to cut the image, at most.
+    resume, overwrite, progress : bool
+        As in :func:`morpheus_core.predict`.
+    interval : float
+        Seconds between two looks at the progress of workers.
+    prefetch : int
+        How many batches are read ahead of the model.
+    """
+
+    directory: Path
+    slots: Sequence[Environment]
+    engine: Engine | None
+    n_strips: int
+    resume: bool
+    overwrite: bool
+    progress: bool
+    interval: float
+    prefetch: int
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether strips run in other processes."""
+        return bool(self.slots) or self.engine is not None
+
+
+class Run:
+    """A job on its way into FITS files.
+
+    Parameters
+    ----------
+    job : Job
+        What to compute.
+    stack : ImageStack
+        The images.
+    model : callable or str
+        The user's model, or the name of its factory.
+    products : sequence of Product
+        What becomes of it.
+    request : Request
+        Where and how.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        stack: ImageStack,
+        model: Model | str,
+        products: Sequence[Product],
+        request: Request,
+    ) -> None:
+        self._job, self._stack, self._model = job, stack, model
+        self._products, self._request = products, request
+        self._directory = request.directory
+        self._workspace = Workspace(request.directory)
+        self._factory = model if isinstance(model, str) else None
+
+    def results(self) -> Results:
+        """Begin or resume the run, finish it, and open its files.
+
+        Returns
+        -------
+        tuple
+            Open HDULists and arrays, one per product.
+        """
+        request, workspace = self._request, self._workspace
+        resuming = request.resume and workspace.holds_a_run()
+        if request.has_workers:
+            self._stack.check_portable()  # before anything is made
+        pickled = None
+        if request.has_workers and not isinstance(self._model, str) and not resuming:
+            pickled = pickle_model(self._model)  # or refused, before anything is made
+        with self._output_errors():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with workspace.lock():
+                plan = self._reopen() if request.resume else None
+                plan = plan or self._begin(pickled)
+                if not workspace.is_stitched():
+                    self._compute(plan)
+                    self._complete(plan)
+                    workspace.mark_stitched()
+                publish(self._products, self._directory, workspace.is_marked("overwrite"))
+                workspace.remove(plan)
+            return open_results(self._products, self._directory)
+
+    @contextmanager
+    def _output_errors(self) -> Iterator[None]:
+        """Turn what the file system says into an error of ours."""
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, MorpheusError):
+                raise
+            raise OutputError(
+                f"cannot write to {self._directory}: {error.strerror} ({error.filename})"
+            ) from error
+
+    def _reopen(self) -> Plan | None:
+        """Return the plan of the run that was interrupted, if there is one that had begun.
+
+        Raises
+        ------
+        InputError
+            If it was asked for something else.
+        """
+        workspace = self._workspace
+        if not workspace.holds_a_run():
+            return None
+        plan = workspace.load()
+        asked = Plan.make(self._job, self._stack, plan.strips, self._factory)
+        difference = plan.difference(asked)
+        if difference:
+            raise InputError(
+                f"resume=True needs the arguments and inputs of the run in {self._directory}: "
+                f"{difference}; give those, or begin a new run in another out_dir"
+            )
+        if workspace.is_stitched():
+            return plan
+        if not workspace.is_marked("ready"):
+            workspace.discard(plan, self._products)
+            return None
+        workspace.check_folders(plan)
+        self._warn_of_another_model()
+        return plan
+
+    def _warn_of_another_model(self) -> None:
+        """Warn if the model that was stored will run, and another one was passed."""
+        stored = self._workspace.stored_model()
+        if stored is None or isinstance(self._model, str):
+            return
+        try:
+            same = pickle_model(self._model) == stored
+        except ModelError:
+            same = False
+        if not same:
+            warn(
+                f"resume=True runs the model that was stored when the run in {self._directory} "
+                f"began; the one that is passed now is not the same, byte for byte, and is ignored"
+            )
+
+    def _begin(self, pickled: bytes | None) -> Plan:
+        """Make room for a new run; nothing is left if that fails."""
+        job, products, workspace = self._job, self._products, self._workspace
+        overwrite, n_strips = self._request.overwrite, self._request.n_strips
+        paths = [output_path(product, self._directory) for product in products]
+        if self._request.resume and not overwrite and all(path.exists() for path in paths):
+            raise OutputError(
+                f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
+                f"overwrite=True to compute them anew"
+            )
+        # No strip is less than a window row.
+        workspace.refuse_what_is_in_the_way(products, min(n_strips, len(job.grid.tops)))
+        refuse_to_replace(paths, self._stack.paths, overwrite)
+        refuse_leftovers(paths, self._directory)
+        strips = job.grid.strips(job.batch_size, n_strips, self._windows)
+        if len(strips) < n_strips:
+            logger.info("the image can be cut into %d strips, not %d", len(strips), n_strips)
+        plan = Plan.make(job, self._stack, strips, self._factory)
+        try:
+            workspace.create(plan, job.update_map, overwrite)
+            allocate_files(products, self._directory, plan.run)
+            if pickled is not None:
+                workspace.store_model(pickled)
+            workspace.mark("ready")
+        except BaseException:
+            workspace.discard(plan, products)
+            raise
+        return plan
+
+    def _compute(self, plan: Plan) -> None:
+        """Run what is left of every strip."""
+        self._workspace.close_session()  # of an executor that may still be at it
+        indices = [index for index in range(len(plan.strips)) if not self._is_finished(plan, index)]
+        left = {index: self._windows_left(plan, index) for index in indices}
+        to_do, total = sum(left.values()), int(self._windows.sum())
+        logger.info(
+            "%d of %d windows in %d strips, into %s", to_do, total, len(left), self._directory
+        )
+        try:
+            with progress_bar(total, total - to_do, self._request.progress) as on_windows:
+                if self._request.has_workers:
+                    self._run_in_workers(plan, left, on_windows)
+                else:
+                    self._run_here(plan, indices, on_windows)
+        except BaseException as error:
+            self._clean_up(plan, error)
+            raise
+
+    @cached_property
+    def _windows(self) -> NDArray[np.int64]:
+        """Windows of each window row that the model is to see."""
+        return count_windows(self._job, self._stack)
+
+    def _windows_left(self, plan: Plan, index: int) -> int:
+        entry = read_journal(self._workspace.journal_path(index))
+        return windows_left(self._job, plan.strips[index], entry, self._windows)
+
+    def _is_finished(self, plan: Plan, index: int) -> bool:
+        entry = read_journal(self._workspace.journal_path(index))
+        return is_finished(self._job, plan.strips[index], entry)
+
+    def _run_in_workers(
+        self, plan: Plan, left: dict[int, int], on_windows: Callable[[int], object]
+    ) -> None:
+        """Run strips, of which so many windows are left, in other processes."""
+        if not left:
+            return
+        workspace, request = self._workspace, self._request
+        self._store_for_workers(plan, list(left))
+
+        def is_finished(index: int) -> bool:
+            return self._is_finished(plan, index)
+
+        if request.engine is not None:
+            submissions = Submissions(
+                request.engine, workspace, plan, request.prefetch, is_finished
+            )
+            submissions.run(left, on_windows, request.interval)
+        else:
+            pieces = [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips]
+            pool = Pool(workspace, pieces, request.slots, request.prefetch, is_finished)
+            pool.run(list(left), on_windows, request.interval)
+
+    def _store_for_workers(self, plan: Plan, indices: Sequence[int]) -> None:
+        """Store what workers need, which a run that began in one process has not."""
+        workspace = self._workspace
+        workspace.store_inputs(self._stack)
+        if plan.factory is None and workspace.stored_model() is None:
+            model = resolve(self._model)
+            for index in indices:
+                self._open_strip(plan, index).check(model)
+            workspace.store_model(pickle_model(model))
+
+    def _run_here(
+        self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
+    ) -> None:
+        """Run strips in this process, one after the other."""
+        pickled = self._workspace.stored_model()
+        model = resolve(self._model) if pickled is None else unpickle_model(pickled)
+        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
+            for index in indices:
+                self._open_strip(plan, index).run(
+                    model, outputs, on_windows, self._request.prefetch
+                )
+
+    def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
+        strip = plan.strips[index]
+        return StoredStrip(self._workspace, index, self._job, strip, self._stack)
+
+    def _clean_up(self, plan: Plan, error: BaseException) -> None:
+        """Leave nothing of a run that has finished no row, and say what is left of any other."""
+        paths = [self._workspace.journal_path(index) for index in range(len(plan.strips))]
+        if any(read_journal(path) for path in paths):
+            error.add_note(
+                f"What is finished is kept in {self._directory}: resume=True continues from there."
+            )
+        else:
+            keep_logs = isinstance(error, WorkerError)
+            self._workspace.discard(plan, self._products, keep_logs)
+
+    def _complete(self, plan: Plan) -> None:
+        """Stitch the strips and enter the checksums: the files are whole then."""
+        data_sums = [0] * len(self._products)
+        for index in range(len(plan.strips)):
+            entry = read_journal(self._workspace.journal_path(index))
+            assert entry is not None, "every strip is finished"
+            data_sums = add_data_sums(data_sums, entry.data_sums)
+
+        def open_seam(index: int) -> SeamFile:
+            return SeamFile(self._workspace.seam_path(index), self._job, plan.strips[index])
+
+        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
+            stitched = stitch(self._job, plan.strips, open_seam, outputs)
+            outputs.seal(add_data_sums(data_sums, stitched))
+
+
+def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
+    """Raise if outputs of a run with other methods would be left beside the new ones."""
+    for name in OUTPUT_NAMES:
+        path = directory / f"{name}.fits"
+        if path.exists() and path not in paths:
+            raise OutputError(
+                f"{path} is of a run with another aggregate_method and would be left beside a "
+                f"count that is not its own; remove it or pass another out_dir"
+            )

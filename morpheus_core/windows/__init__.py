@@ -1,0 +1,1 @@
+"""Where windows lie: integer geometry."""

@@ -1,0 +1,347 @@
+"""The command line delegates, and its exit codes say how that went."""
+
+import subprocess
+import sys
+from inspect import signature
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from conftest import require
+
+import morpheus_core
+from morpheus_core import InputError
+from morpheus_core.cli import in_options, main, make_parser
+from morpheus_core.commands.arguments import predict_options
+from morpheus_core.commands.models import adapter_options
+
+MODEL = """
+import numpy as np
+
+def make():
+    def model(batch):
+        bright = 1 / (1 + np.exp(-batch[0].astype(np.float32)))
+        return np.concatenate([bright, 1 - bright], axis=-1)
+    return model
+
+def broken():
+    raise RuntimeError("no weights")
+
+def interrupted():
+    raise KeyboardInterrupt
+
+def ending(error):
+    calls, model = [], make()
+    def ends(batch):
+        calls.append(1)
+        if len(calls) > 9:
+            raise error
+        return model(batch)
+    return ends
+
+def failing():
+    return ending(ValueError("no more"))
+
+def stopped():
+    return ending(KeyboardInterrupt())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to stand in, with an image and a module of a model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "cli_network.py").write_text(MODEL)
+    pixels = np.random.default_rng(0).normal(size=(60, 50)).astype(np.float32)
+    fits.PrimaryHDU(pixels).writeto("image.fits")
+    yield tmp_path
+    sys.modules.pop("cli_network", None)
+
+
+WINDOWS = ["--window", "12", "10", "--stride", "4", "--batch-size", "16", "--no-progress"]
+ARGUMENTS = ["image.fits", "--model", "cli_network:make", "--n-classes", "2", *WINDOWS]
+
+
+def predict(*more):
+    return main(["predict", *ARGUMENTS, "--out-dir", "out", *more])
+
+
+def test_predict_writes_what_the_function_writes(folder, capsys):
+    names = ["--aggregate", "mean_var", "--class-names", "star", "sky"]
+    assert predict(*names) == 0
+    import cli_network
+
+    _, (expected, n) = morpheus_core.predict(
+        cli_network.make(),
+        "image.fits",
+        2,
+        16,
+        (12, 10),
+        stride=(4, 4),
+        aggregate_method="mean_var",
+        progress=False,
+    )
+    np.testing.assert_array_equal(fits.getdata("out/output.fits"), expected)
+    np.testing.assert_array_equal(fits.getdata("out/n.fits"), n)
+    assert fits.getheader("out/output.fits")["CLASS1"] == "sky"
+    assert "out/output.fits  MEAN_VAR  (60, 50, 2, 2)\n" in capsys.readouterr().out
+
+
+def test_predict_in_workers_with_both_methods(folder):
+    assert predict("--aggregate", "mean_var", "--aggregate", "rank_vote", "--cpus", "2") == 0
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "n.fits",
+        "output_mean_var.fits",
+        "output_rank_vote.fits",
+    ]
+
+
+def test_exports(folder):
+    assert predict("--planes", "planes.fits", "--masks", "masks.fits", "--threshold", "0.7") == 0
+    with fits.open("masks.fits") as masks, fits.open("planes.fits") as planes:
+        assert set(np.unique(masks[1].data)) <= {0, 1}
+        assert len(planes) > 3
+
+
+MASKS = ["--masks", "masks.fits", "--threshold"]
+
+
+@pytest.mark.parametrize("command", ["predict", "plan"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--planes", "there.fits"], "there.fits exists already; pass --overwrite"),
+        (["--planes", "image.fits", "--overwrite"], "would replace the input"),
+        (["--planes", "bad.fits", "--mask", "bad.fits[0]", "--overwrite"], "would replace the inp"),
+        (["--planes", "net.pkl", "--model", "net.pkl", "--overwrite"], "would replace the input"),
+        (["--planes", "map.npy", "--update-map", "map.npy", "--overwrite"], "would replace the in"),
+        (["--planes", "out/../masks.fits", *MASKS, "0.5", "--overwrite"], "must be two files"),
+        (["--planes", "planes.fits.gz"], "an export is not compressed"),
+        (["--planes", "nowhere/planes.fits"], "there is no folder nowhere"),
+        (["--planes", "out/output.fits"], "is the name of an output of predict"),
+        (["--masks", "masks.fits"], "--masks and --threshold need each other"),
+        ([*MASKS, "0.1", "0.2", "0.3"], "thresholds must be one number, or 2"),
+        ([*MASKS, "nan"], "thresholds must be finite"),
+    ],
+)
+def test_exports_are_refused_before_the_run(folder, capsys, command, options, message):
+    for name in ("there.fits", "bad.fits", "net.pkl", "map.npy"):
+        (folder / name).touch()
+    before = {path: path.stat() for path in folder.iterdir()}
+    assert main([command, *ARGUMENTS, "--out-dir", "out", *options]) == 1
+    assert message in capsys.readouterr().err
+    assert {path: path.stat() for path in folder.iterdir()} == before
+
+
+def test_exports_beside_the_outputs(folder):
+    assert predict("--planes", "out/planes.fits") == 0
+    assert (folder / "out" / "planes.fits").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"), [("failing", 1, "ValueError: no more"), ("stopped", 130, "")]
+)
+def test_what_is_kept_is_told_in_the_words_of_a_shell(folder, capsys, name, code, message):
+    assert predict("--model", f"cli_network:{name}") == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.endswith(
+        f"What is finished is kept in {folder}/out: --resume continues from there.\n"
+    )
+    assert predict() == 1
+    assert "pass --resume to continue that one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('edges="pad" or check_wcs="ignore"', "--edges pad or --check-wcs ignore"),
+        ("trust_pickle=True, cpus=2, keep=True", "--trust-pickle, cpus=2, keep=True"),
+    ],
+)
+def test_arguments_are_options(text, expected):
+    arguments = make_parser().parse_args(["predict", *ARGUMENTS, "--out-dir", "out"])
+    assert in_options(text, vars(arguments)) == expected
+
+
+def test_plan_writes_nothing(folder, capsys, monkeypatch):
+    monkeypatch.setattr("morpheus_core.planning.trials.SECONDS", 0.01)
+    before = set(folder.iterdir())
+    assert main(["plan", *ARGUMENTS, "--out-dir", "out"]) == 0
+    assert "windows   143 in 13 batches" in capsys.readouterr().out
+    assert {path for path in folder.iterdir() if path.name != "__pycache__"} == before
+
+
+def test_view(folder, capsys):
+    require("matplotlib")
+    assert predict() == 0
+    assert main(["view", "out", "--image", "image.fits"]) == 0
+    assert (folder / "out" / "quicklook.png").stat().st_size > 10_000
+    assert main(["view", "out"]) == 1
+    assert "quicklook.png exists already" in capsys.readouterr().err
+    assert main(["view", "out", "--picture", "look.nonsense"]) == 1
+    assert main(["view", "nowhere", "--picture", "look.png"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window", "70"], "window"),
+        (["--model", "cli_network:broken"], "RuntimeError: no weights"),
+        (["--model", "net.onnx"], "onnx"),
+        (["--model", "net.pkl"], "net.pkl"),
+        (["--model", "net.h5"], "a model must be a file with one of the suffixes"),
+        (["--model", "damaged.pkl", "--trust-pickle"], "damaged.pkl cannot be loaded"),
+        (["--update-map", "triangle"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "empty"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "broken.npz"], "--update-map must be gaussian, hann or a file"),
+        (["--update-map", "gaussian", "--window", "0"], "window_shape must be two whole numbers"),
+        (["--update-map", "gaussian", "--dilation", "0"], "dilation must be"),
+        (["--update-map", "gaussian", "--dilation", "1/99"], "dilation"),
+        (["--gpus", "²"], "a GPU must be an index"),
+        (["--fill-nan", "none"], "--fill-nan must be a number or median"),
+        (["--activation", "softmax"], "takes no activation"),
+    ],
+)
+def test_errors_of_ours_are_told_without_a_traceback(folder, capsys, arguments, message):
+    (folder / "empty").touch()
+    (folder / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    (folder / "damaged.pkl").write_bytes(b"damaged")
+    assert predict(*arguments) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not list(folder.glob("out/*"))
+
+
+@pytest.mark.parametrize(("model", "added"), [("a:b.onnx", 0), ("cli_network:make", 1)])
+def test_modules_are_looked_for_here(folder, capsys, model, added):
+    sys.path[:] = [path for path in sys.path if path != str(folder)]
+    for _ in range(2):
+        predict("--model", model, "--overwrite")
+    assert sys.path.count(str(folder)) == added
+
+
+def test_verbose_shows_where(folder, capsys):
+    assert predict("--model", "cli_network:broken", "-v") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupted(folder, capsys):
+    assert predict("--model", "cli_network:interrupted") == 130
+    assert capsys.readouterr().err == "morpheus-core: interrupted\n"
+
+
+def test_a_pickle_needs_trust(folder, capsys):
+    import dill
+
+    def model(batch):
+        return np.concatenate([batch[0], -batch[0]], axis=-1)
+
+    (folder / "model.pkl").write_bytes(dill.dumps(model, recurse=True))
+    assert predict("--model", "model.pkl") == 1
+    assert "runs whatever code" in capsys.readouterr().err
+    assert predict("--model", "model.pkl", "--trust-pickle") == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["predict"], ["plan", "--nonsense"], ["view"]])
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize("dilation", ["1/0", "two"])
+def test_a_dilation_that_is_no_fraction(capsys, dilation):
+    with pytest.raises(SystemExit) as exit_:
+        predict("--dilation", dilation)
+    assert exit_.value.code == 2
+    assert f"invalid fraction value: '{dilation}'" in capsys.readouterr().err
+
+
+def test_three_numbers_are_no_pair(folder, capsys):
+    with pytest.raises(SystemExit):
+        predict("--stride", "1", "2", "3")
+    assert "--stride must be one number or two, got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["predict", "plan", "map", "view", "demo"])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"morpheus-core {command} " in capsys.readouterr().out.split("example")[1]
+
+
+def parsed(*arguments):
+    return make_parser().parse_args(["predict", *ARGUMENTS, "--out-dir", "out", *arguments])
+
+
+def test_every_argument_of_predict_has_its_option():
+    named = {*predict_options(parsed()), "model", "executor"}
+    assert named == set(signature(morpheus_core.predict).parameters)
+    assert parsed().dask is None
+
+
+OWN = ("stride", "out_dir", "progress", "executor")
+
+
+def test_defaults_are_those_of_predict():
+    options = predict_options(parsed())
+    for name, parameter in signature(morpheus_core.predict).parameters.items():
+        if parameter.default is not parameter.empty and name not in OWN:
+            np.testing.assert_equal(options[name], parameter.default, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--stride", "3"], "stride", (3, 3)),
+        (["--stride", "3", "5"], "stride", (3, 5)),
+        (["--gpus", "0", "GPU-12"], "gpus", [0, "GPU-12"]),
+        (["--cpus", "3"], "cpus", 3),
+        (["--mask-bits", "4,8"], "mask_bits", "4,8"),
+        (["--prefetch", "0"], "prefetch", 0),
+        (["--strips", "7"], "strips", 7),
+        (["--fill-value", "0"], "fill_value", 0.0),
+        (["--dilation", "1/2"], "dilation", 0.5),
+        (["--resume"], "resume", True),
+    ],
+)
+def test_options_mean_what_predict_takes(arguments, name, value):
+    assert predict_options(parsed(*arguments))[name] == value
+
+
+def test_update_maps(folder):
+    options = ["--window", "12", "--dilation", "2"]
+    crop = predict_options(parsed(*options, "--crop", "3"))["update_map"]
+    assert crop.shape == (24, 24)
+    assert crop.sum() == 18 * 18
+    hann = predict_options(parsed(*options, "--update-map", "hann"))["update_map"]
+    np.save("map.npy", hann)
+    loaded = predict_options(parsed(*options, "--update-map", "map.npy"))["update_map"]
+    np.testing.assert_array_equal(loaded, hann)
+
+
+def test_classes_may_be_counted_by_their_names():
+    arguments = ["predict", "a.fits", "--model", "a:b", "--window", "3", "--out-dir", "out"]
+    parse = make_parser().parse_args
+    assert predict_options(parse([*arguments, "--class-names", "a", "b"]))["n_classes"] == 2
+    with pytest.raises(InputError, match="--n-classes must say how many classes"):
+        predict_options(parse(arguments))
+
+
+def test_options_of_the_network():
+    arguments = ["--channels", "last", "--separate-inputs", "--fill-nan", "0"]
+    options = adapter_options(parsed(*arguments, "--min-max", "0", "100"))
+    assert options.pop("normalize")(np.array([[[[50.0]]]], np.float32)) == 0.5
+    assert options == {"channels": "last", "stack_inputs": False, "fill_nan": 0.0}
+    assert adapter_options(parsed()) == {}
+
+
+def test_as_a_module(folder):
+    command = [sys.executable, "-m", "morpheus_core", "predict", *ARGUMENTS, "--out-dir", "out"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "output.fits" in ended.stdout

@@ -1,0 +1,200 @@
+"""One suite that every aggregator passes, and what is particular to each."""
+
+import numpy as np
+import pytest
+from conftest import require
+
+from morpheus_core.pipeline.aggregators import AGGREGATORS, Fold, RowRing, spans_of
+from morpheus_core.pipeline.kernels import plain
+
+RING, WIDTH, CLASSES = 7, 12, 3
+
+
+@pytest.fixture
+def kernels(both_kernels):
+    from morpheus_core.pipeline import kernels
+
+    return kernels.fastest()
+
+
+@pytest.fixture(params=AGGREGATORS.values(), ids=list(AGGREGATORS))
+def aggregator(request):
+    return request.param
+
+
+def make_fold(seed, update_map, batch=9, dtype=np.float32):
+    random = np.random.default_rng(seed)
+    height, width = update_map.shape
+    binary = set(np.unique(update_map)) <= {0, 1}
+    return Fold(
+        random.normal(size=(batch, height, width, CLASSES)).astype(dtype),
+        spans_of(update_map) if binary else None,
+        update_map[np.newaxis],
+        int(random.integers(-5, 20)),
+        random.integers(0, WIDTH - width + 1, batch),
+    )
+
+
+def fold_all(aggregator, kernels, folds):
+    planes = np.zeros((aggregator.n_planes, RING, WIDTH, CLASSES))
+    count = np.zeros((RING, WIDTH))
+    for fold in folds:
+        aggregator.fold(kernels, planes, fold)
+        plain.add_weights(count, fold.weights, fold.top, fold.lefts)
+    return planes, count
+
+
+def finalize(aggregator, kernels, planes, n, fill_value=np.nan):
+    return aggregator.finalize(kernels, planes, n, fill_value, np.dtype(np.float32))
+
+
+MAPS = {
+    "all": np.ones((5, 4)),
+    "crop": np.pad(np.ones((3, 2)), 1),
+    "ragged": np.random.default_rng(1).integers(0, 2, (5, 4)).astype(float),
+    "weights": np.random.default_rng(2).random((5, 4)) * np.arange(4),
+}
+
+
+@pytest.mark.parametrize("update_map", MAPS.values(), ids=list(MAPS))
+class TestEveryAggregator:
+    def test_merging_is_adding(self, aggregator, kernels, update_map):
+        one, other = make_fold(1, update_map), make_fold(2, update_map)
+        together, n = fold_all(aggregator, kernels, [one, other])
+        apart = [fold_all(aggregator, kernels, [fold])[0] for fold in (one, other)]
+        np.testing.assert_allclose(
+            finalize(aggregator, kernels, sum(apart), n),
+            finalize(aggregator, kernels, together, n),
+            rtol=1e-6,
+            atol=1e-13,
+        )
+
+    def test_order_of_adds_hardly_matters(self, aggregator, kernels, update_map):
+        one, other = make_fold(1, update_map), make_fold(2, update_map)
+        forth, n = fold_all(aggregator, kernels, [one, other])
+        back, _ = fold_all(aggregator, kernels, [other, one])
+        np.testing.assert_allclose(
+            finalize(aggregator, kernels, forth, n),
+            finalize(aggregator, kernels, back, n),
+            rtol=1e-6,
+            atol=1e-13,
+        )
+
+    def test_compiled_and_plain_give_the_same_bytes(self, aggregator, update_map):
+        require("numba")
+        from morpheus_core.pipeline.kernels import compiled
+
+        for dtype in (np.float32, np.float64):
+            folds = [make_fold(seed, update_map, dtype=dtype) for seed in range(3)]
+            sums, n = fold_all(aggregator, plain, folds)
+            assert sums.tobytes() == fold_all(aggregator, compiled, folds)[0].tobytes()
+            sums[0, 0, 0, 1] = np.nan
+            results = [finalize(aggregator, module, sums, n, -1) for module in (plain, compiled)]
+            np.testing.assert_array_equal(*results)
+
+    def test_empty_pixels_hold_zero_sums(self, aggregator, kernels, update_map):
+        planes, n = fold_all(aggregator, kernels, [make_fold(1, update_map, batch=1)])
+        assert (n == 0).any()
+        assert not planes[:, n == 0].any()
+
+    def test_pixels_that_do_not_count_are_never_read(self, aggregator, kernels, update_map):
+        fold = make_fold(1, update_map)
+        clean, _ = fold_all(aggregator, kernels, [fold])
+        fold.predictions[:, update_map == 0] = np.nan
+        spoiled, _ = fold_all(aggregator, kernels, [fold])
+        assert clean.tobytes() == spoiled.tobytes()
+
+    def test_one_nonfinite_class_spoils_the_pixel_alone(self, aggregator, kernels, update_map):
+        for value in (np.nan, np.inf, -np.inf):
+            fold = make_fold(1, update_map, batch=1)
+            row, column = np.argwhere(update_map > 0)[0]
+            fold.predictions[0, row, column, 1] = value
+            planes, n = fold_all(aggregator, kernels, [fold])
+            spoiled = np.isnan(finalize(aggregator, kernels, planes, n, fill_value=-1))
+            spoiled = spoiled.reshape(RING, WIDTH, -1)
+            ring_row, left = (fold.top + row) % RING, fold.lefts[0] + column
+            assert spoiled[ring_row, left].all()
+            spoiled[ring_row, left] = False
+            assert not spoiled[n > 0].any()
+
+
+def test_variance_at_the_rounding_floor(kernels):
+    """p = 0.999 ± 1e-4 over 1600 visits: float32 sums would be 100 times off, some negative."""
+    random = np.random.default_rng(0)
+    values = (0.999 + 1e-4 * random.normal(size=(1600, 2, 3, CLASSES))).astype(np.float32)
+    everywhere = np.zeros(1600, dtype=np.int64)
+    planes = np.zeros((2, 2, 3, CLASSES))
+    kernels.add_moments(*planes, values, spans_of(np.ones((2, 3))), 0, everywhere)
+    result = finalize(AGGREGATORS["mean_var"], kernels, planes, np.full((2, 3), 1600.0))
+    exact = values.astype(np.float64)
+    np.testing.assert_allclose(result[..., 0], exact.mean(axis=0), rtol=6e-8)
+    np.testing.assert_allclose(result[..., 1], exact.var(axis=0), rtol=1e-4)
+
+
+def test_ties_go_to_the_lowest_class(kernels):
+    predictions = np.float32([[[[0.2, 0.5, 0.5], [0.3, 0.3, 0.3]]]])
+    votes = np.zeros((1, 2, 3))
+    zero = np.zeros(1, dtype=np.int64)
+    kernels.add_votes(votes, predictions, spans_of(np.ones((1, 2))), 0, zero)
+    assert votes.tolist() == [[[0, 1, 0], [1, 0, 0]]]
+
+
+def test_spans_are_the_runs_of_each_row():
+    update_map = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    assert spans_of(update_map).tolist() == [[0, 1, 3], [0, 4, 5], [2, 0, 5]]
+
+
+def test_ring_releases_rows_once_and_cleared():
+    ring = RowRing(
+        plain,
+        list(AGGREGATORS.values()),
+        first=-2,
+        rows=3,
+        width=4,
+        n_classes=2,
+        update_map=np.ones((2, 4)),
+        omit=True,
+        counted=True,
+    )
+    ones, at = np.ones((1, 2, 4, 2), np.float32), np.array([0])
+    ring.add(ones, np.array([-2]), at)
+    ring.add(ones, np.array([-1]), at)
+    released = [
+        (row, planes[0][0].max(), counted.max())
+        for first, planes, counted in ring.release(5)
+        for row in range(first, first + planes[0].shape[1])
+    ]
+    assert [row for row, *_ in released] == [-2, -1, 0, 1, 2, 3, 4]
+    ring.add(ones, np.array([5]), at)
+    again = next(ring.release(6))
+    assert again.planes[0][0].tolist() == np.ones((1, 4, 2)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "dtype"), [(1, np.float32), (5, np.float64), (32, np.float32), (33, np.float32)]
+)
+def test_votes_of_any_number_of_classes(n_classes, dtype):
+    """Beyond 32 classes the compiled loop is another one."""
+    require("numba")
+    from morpheus_core.pipeline.kernels import compiled
+
+    random = np.random.default_rng(n_classes)
+    predictions = random.integers(0, 9, (6, 4, 5, n_classes)).astype(dtype)
+    predictions[2, 1, 3, n_classes // 2] = np.nan
+    predictions[4, 2, 2, 0] = -np.inf
+    update_map = np.pad(np.ones((3, 4)), ((0, 1), (1, 0)))
+    for spans in (spans_of(np.ones((4, 5))), spans_of(update_map)):
+        votes = [np.zeros((RING, WIDTH, n_classes)) for _ in range(2)]
+        for kernels, planes in zip((plain, compiled), votes, strict=True):
+            kernels.add_votes(planes, predictions, spans, 5, np.array([0, 7, 3, 3, 6, 1]))
+        # Which class of a pixel is NaN does not matter: in the end all are.
+        spoiled = [np.isnan(planes).any(axis=-1) for planes in votes]
+        assert spoiled[0].any()
+        np.testing.assert_array_equal(*spoiled)
+        np.testing.assert_array_equal(*(planes[~spoiled[0]] for planes in votes))
+        results = [np.empty((RING, WIDTH, n_classes), np.float32) for _ in range(2)]
+        n = np.full((RING, WIDTH), 3.0)
+        n[2, 4] = 0
+        for kernels, planes, shares in zip((plain, compiled), votes, results, strict=True):
+            kernels.finish_votes(planes, n, -1.0, shares)
+        np.testing.assert_array_equal(*results)
