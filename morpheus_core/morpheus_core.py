@@ -11,17 +11,15 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from morpheus_core import checks
 from morpheus_core.images.image import Bands
-from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs
+from morpheus_core.images.stack import ModelInput, ModelInputs
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
-from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.strip import count_windows, run_strip
-from morpheus_core.preparation import prepare
+from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import progress_bar
-from morpheus_core.results.outputs import MemoryOutputs, Product, Results
-from morpheus_core.run import Request, Run
+from morpheus_core.results.outputs import MemoryOutputs, Results
+from morpheus_core.run import Run
 from morpheus_core.sky.alignment import CheckWcs
 from morpheus_core.windows.grid import Edges, Padding
 
@@ -241,9 +239,7 @@ def predict(
     >>> n[0]
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
-    for name, value in {"overwrite": overwrite, "resume": resume, "progress": progress}.items():
-        checks.flag(name, value)
-    with prepare(
+    arguments = Arguments(
         model=model,
         model_inputs=model_inputs,
         n_classes=n_classes,
@@ -261,7 +257,9 @@ def predict(
         padding=padding,
         nan_policy=nan_policy,
         fill_value=fill_value,
+        overwrite=overwrite,
         resume=resume,
+        progress=progress,
         bands=bands,
         mask=mask,
         mask_bits=mask_bits,
@@ -272,38 +270,22 @@ def predict(
         prefetch=prefetch,
         executor=executor,
         strips=strips,
-    ) as ready:
-        job, stack, products = ready.job, ready.stack, ready.products
+    )
+    with prepare(arguments) as ready:
         if ready.directory is None:
-            return run_in_memory(job, stack, resolve(model), products, progress, ready.prefetch)
-        request = Request(
-            directory=ready.directory,
-            slots=ready.slots,
-            engine=ready.engine,
-            n_strips=ready.n_strips,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            interval=ready.interval,
-            prefetch=ready.prefetch,
-        )
-        return Run(job, stack, model, products, request).results()
+            return run_in_memory(ready)
+        return Run(ready, ready.directory).results()
 
 
-def run_in_memory(
-    job: Job,
-    stack: ImageStack,
-    model: Model,
-    products: Sequence[Product],
-    progress: bool,
-    prefetch: int,
-) -> Results:
+def run_in_memory(ready: Prepared) -> Results:
     """Run a job as one strip into arrays."""
+    job, stack = ready.job, ready.stack
+    model = resolve(ready.arguments.model)
     windows = int(count_windows(job, stack).sum())
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
-    outputs = MemoryOutputs(products, as_hduls=has_header)
-    with progress_bar(windows, 0, progress) as on_windows:
+    outputs = MemoryOutputs(ready.products, as_hduls=has_header)
+    with progress_bar(windows, 0, ready.arguments.progress) as on_windows:
         run_strip(
             job,
             job.grid.whole(),
@@ -311,6 +293,6 @@ def run_in_memory(
             model,
             on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
             on_windows=on_windows,
-            prefetch=prefetch,
+            prefetch=ready.prefetch,
         )
     return outputs.results()

@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
+
+from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError, OutputError, warn
-from morpheus_core.images.image import BANDS
-from morpheus_core.images.stack import ImageStack, open_inputs
+from morpheus_core.images.image import BANDS, Bands
+from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs, open_inputs
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
 from morpheus_core.parallel.engines import Engine, engine_of, strips_for
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.models import Model
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
-from morpheus_core.sky.alignment import CHECKS, check_alignment
-from morpheus_core.windows.grid import EDGES, PADDINGS, WindowGrid
+from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
+from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The arguments of a call of :func:`morpheus_core.predict`, which says what they mean.
+
+    They are as users gave them: nothing is checked. None has a default here, so that a type
+    checker sees where one is left out.
+    """
+
+    model: Model | str
+    model_inputs: ModelInputs
+    n_classes: int
+    batch_size: int
+    window_shape: tuple[int, int]
+    dilation: float | Fraction
+    stride: tuple[int, int]
+    update_map: ArrayLike | None
+    aggregate_method: str | Sequence[str]
+    out_dir: str | os.PathLike[str] | None
+    gpus: Sequence[int | str] | None
+    cpus: int | None
+    parallel_check_interval: float
+    edges: Edges
+    padding: Padding | None
+    nan_policy: NanPolicy
+    fill_value: float
+    overwrite: bool
+    resume: bool
+    progress: bool
+    bands: Bands
+    mask: ModelInput | None
+    mask_bits: int | str | Sequence[int] | None
+    skip_blank: bool
+    check_wcs: CheckWcs
+    class_names: Sequence[str] | None
+    output_dtype: DTypeLike
+    prefetch: int | None
+    executor: Any
+    strips: int | None
+
+
+def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
+    """Return the arguments of a call of `predict`, which is the function, with its defaults."""
+    bound = signature(function).bind(*given, **named)
+    bound.apply_defaults()
+    return Arguments(**bound.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +83,8 @@ class Prepared:
 
     Attributes
     ----------
+    arguments : Arguments
+        As they were given; `overwrite`, `resume` and `progress` are flags.
     job : Job
         What to compute.
     stack : ImageStack
@@ -49,6 +106,7 @@ class Prepared:
         How many batches are read ahead of the model.
     """
 
+    arguments: Arguments
     job: Job
     stack: ImageStack
     products: list[Product]
@@ -59,29 +117,37 @@ class Prepared:
     interval: float
     prefetch: int
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether strips run in other processes."""
+        return bool(self.slots) or self.engine is not None
+
 
 @contextmanager
-def prepare(**arguments: Any) -> Iterator[Prepared]:
-    """Check arguments of :func:`predict`, all but `overwrite` and `progress`; open the inputs."""
-    cpus, gpus, model = arguments["cpus"], arguments["gpus"], arguments["model"]
-    engine = chosen_engine(arguments["executor"], cpus, gpus)
+def prepare(arguments: Arguments) -> Iterator[Prepared]:
+    """Check the arguments, and open the inputs."""
+    for name in ("overwrite", "resume", "progress"):
+        checks.flag(name, getattr(arguments, name))
+    cpus, gpus = arguments.cpus, arguments.gpus
+    engine = chosen_engine(arguments.executor, cpus, gpus)
     slots = plan_workers(cpus, gpus)
     elsewhere = gpus is not None or engine is not None
-    ahead = prefetch_depth(arguments["prefetch"], len(slots), elsewhere)
-    name = "parallel_check_interval"
-    interval = checks.positive_number(name, arguments[name])
-    directory = run_directory(**arguments)
-    layout = checks.one_of("bands", arguments["bands"], BANDS)
-    check = checks.one_of("check_wcs", arguments["check_wcs"], CHECKS)
-    bits = checks.mask_bits(arguments["mask_bits"])
-    with open_inputs(arguments["model_inputs"], layout, arguments["mask"], bits) as stack:
-        job = make_job(stack, **arguments)
-        n_strips = count_strips(arguments["strips"], job, slots, engine)
-        checks.model(model)
+    ahead = prefetch_depth(arguments.prefetch, len(slots), elsewhere)
+    interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
+    directory = run_directory(arguments)
+    layout = checks.one_of("bands", arguments.bands, BANDS)
+    check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
+    bits = checks.mask_bits(arguments.mask_bits)
+    with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
+        job = make_job(stack, arguments)
+        n_strips = count_strips(arguments.strips, job, slots, engine)
+        checks.model(arguments.model)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
-        products = products_of(job, origin_of(job, stack, model))
-        yield Prepared(job, stack, products, directory, slots, engine, n_strips, interval, ahead)
+        products = products_of(job, origin_of(job, stack, arguments.model))
+        yield Prepared(
+            arguments, job, stack, products, directory, slots, engine, n_strips, interval, ahead
+        )
 
 
 def chosen_engine(executor: Any, cpus: Any, gpus: Any) -> Engine | None:
@@ -103,45 +169,45 @@ def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: En
     return max(1, len(slots)) if engine is None else strips_for(engine, job.grid)
 
 
-def run_directory(out_dir: object, resume: bool, **arguments: Any) -> Path | None:
+def run_directory(arguments: Arguments) -> Path | None:
     """Return where a run works, if that is not in memory."""
-    if out_dir is not None:
-        directory = checks.path("out_dir", out_dir)
+    if arguments.out_dir is not None:
+        directory = checks.path("out_dir", arguments.out_dir)
         if directory.exists() and not directory.is_dir():
             raise OutputError(f"out_dir must be a folder, got the file {directory}")
         return directory
     for name in ("cpus", "gpus", "executor", "strips"):
-        if arguments[name] is not None:
+        if getattr(arguments, name) is not None:
             raise InputError(f"{name} needs out_dir: strips are written to files there")
-    if resume:
+    if arguments.resume:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
     return None
 
 
-def make_job(stack: ImageStack, **arguments: Any) -> Job:
+def make_job(stack: ImageStack, arguments: Arguments) -> Job:
     """Check the arguments that decide the numbers."""
-    padding = arguments["padding"]
+    padding = arguments.padding
     grid = WindowGrid(
         image_shape=stack.shape,
-        window_shape=checks.positive_pair("window_shape", arguments["window_shape"]),
-        stride=checks.positive_pair("stride", arguments["stride"]),
-        edges=checks.one_of("edges", arguments["edges"], EDGES),
+        window_shape=checks.positive_pair("window_shape", arguments.window_shape),
+        stride=checks.positive_pair("stride", arguments.stride),
+        edges=checks.one_of("edges", arguments.edges, EDGES),
         padding=None if padding is None else checks.one_of("padding", padding, PADDINGS),
-        dilation=checks.positive_fraction("dilation", arguments["dilation"]),
+        dilation=checks.positive_fraction("dilation", arguments.dilation),
     )
-    n_classes = checks.whole_number("n_classes", arguments["n_classes"])
+    n_classes = checks.whole_number("n_classes", arguments.n_classes)
     return Job(
         grid=grid,
         n_classes=n_classes,
-        batch_size=checks.whole_number("batch_size", arguments["batch_size"]),
-        update_map=checks.update_map(arguments["update_map"], grid.output_window_shape),
-        methods=checks.methods(arguments["aggregate_method"]),
-        nan_policy=checks.one_of("nan_policy", arguments["nan_policy"], NAN_POLICIES),
-        fill_value=checks.real_number("fill_value", arguments["fill_value"]),
-        output_dtype=checks.output_dtype(arguments["output_dtype"]),
-        skip_blank=checks.flag("skip_blank", arguments["skip_blank"]),
+        batch_size=checks.whole_number("batch_size", arguments.batch_size),
+        update_map=checks.update_map(arguments.update_map, grid.output_window_shape),
+        methods=checks.methods(arguments.aggregate_method),
+        nan_policy=checks.one_of("nan_policy", arguments.nan_policy, NAN_POLICIES),
+        fill_value=checks.real_number("fill_value", arguments.fill_value),
+        output_dtype=checks.output_dtype(arguments.output_dtype),
+        skip_blank=checks.flag("skip_blank", arguments.skip_blank),
         masked=stack.mask is not None,
-        class_names=checks.class_names(arguments["class_names"], n_classes),
+        class_names=checks.class_names(arguments.class_names, n_classes),
     )
 
 

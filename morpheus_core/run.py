@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,18 +20,14 @@ from morpheus_core.errors import (
     warn,
 )
 from morpheus_core.fits.blocks import add_data_sums
-from morpheus_core.images.stack import ImageStack
-from morpheus_core.parallel.devices import Environment
-from morpheus_core.parallel.engines import Engine
 from morpheus_core.parallel.pool import Pool
 from morpheus_core.parallel.submissions import Submissions
-from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model, pickle_model, resolve, unpickle_model
+from morpheus_core.pipeline.models import pickle_model, resolve, unpickle_model
 from morpheus_core.pipeline.strip import count_windows
+from morpheus_core.preparation import Prepared
 from morpheus_core.progress import progress_bar
 from morpheus_core.results.outputs import (
     FitsOutputs,
-    Product,
     Results,
     allocate_files,
     open_results,
@@ -50,75 +45,23 @@ from morpheus_core.workspace.strip import StoredStrip, is_finished, windows_left
 logger = logging.getLogger("morpheus_core")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for besides the numbers.
-
-    Attributes
-    ----------
-    directory : Path
-        The user's `out_dir`.
-    slots : list of dict
-        Environment variables of each worker that is started; empty to run in this process or on
-        the engine.
-    engine : Engine or None
-        The executor to run on.
-    n_strips : int
-        Into how many strips to cut the image, at most.
-    resume, overwrite, progress : bool
-        As in :func:`morpheus_core.predict`.
-    interval : float
-        Seconds between two looks at the progress of workers.
-    prefetch : int
-        How many batches are read ahead of the model.
-    """
-
-    directory: Path
-    slots: Sequence[Environment]
-    engine: Engine | None
-    n_strips: int
-    resume: bool
-    overwrite: bool
-    progress: bool
-    interval: float
-    prefetch: int
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether strips run in other processes."""
-        return bool(self.slots) or self.engine is not None
-
-
 class Run:
     """A job on its way into FITS files.
 
     Parameters
     ----------
-    job : Job
-        What to compute.
-    stack : ImageStack
-        The images.
-    model : callable or str
-        The user's model, or the name of its factory.
-    products : sequence of Product
-        What becomes of it.
-    request : Request
-        Where and how.
+    ready : Prepared
+        What to compute, and where.
+    directory : Path
+        The user's `out_dir`.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        stack: ImageStack,
-        model: Model | str,
-        products: Sequence[Product],
-        request: Request,
-    ) -> None:
-        self._job, self._stack, self._model = job, stack, model
-        self._products, self._request = products, request
-        self._directory = request.directory
-        self._workspace = Workspace(request.directory)
-        self._factory = model if isinstance(model, str) else None
+    def __init__(self, ready: Prepared, directory: Path) -> None:
+        self._ready, self._directory = ready, directory
+        self._arguments, self._model = ready.arguments, ready.arguments.model
+        self._job, self._stack, self._products = ready.job, ready.stack, ready.products
+        self._workspace = Workspace(directory)
+        self._factory = self._model if isinstance(self._model, str) else None
 
     def results(self) -> Results:
         """Begin or resume the run, finish it, and open its files.
@@ -128,17 +71,17 @@ class Run:
         tuple
             Open HDULists and arrays, one per product.
         """
-        request, workspace = self._request, self._workspace
-        resuming = request.resume and workspace.holds_a_run()
-        if request.has_workers:
+        workspace, resume = self._workspace, self._arguments.resume
+        resuming = resume and workspace.holds_a_run()
+        if self._ready.has_workers:
             self._stack.check_portable()  # before anything is made
         pickled = None
-        if request.has_workers and not isinstance(self._model, str) and not resuming:
+        if self._ready.has_workers and not isinstance(self._model, str) and not resuming:
             pickled = pickle_model(self._model)  # or refused, before anything is made
         with self._output_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             with workspace.lock():
-                plan = self._reopen() if request.resume else None
+                plan = self._reopen() if resume else None
                 plan = plan or self._begin(pickled)
                 if not workspace.is_stitched():
                     self._compute(plan)
@@ -206,9 +149,9 @@ class Run:
     def _begin(self, pickled: bytes | None) -> Plan:
         """Make room for a new run; nothing is left if that fails."""
         job, products, workspace = self._job, self._products, self._workspace
-        overwrite, n_strips = self._request.overwrite, self._request.n_strips
+        overwrite, n_strips = self._arguments.overwrite, self._ready.n_strips
         paths = [output_path(product, self._directory) for product in products]
-        if self._request.resume and not overwrite and all(path.exists() for path in paths):
+        if self._arguments.resume and not overwrite and all(path.exists() for path in paths):
             raise OutputError(
                 f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
                 f"overwrite=True to compute them anew"
@@ -242,8 +185,8 @@ class Run:
             "%d of %d windows in %d strips, into %s", to_do, total, len(left), self._directory
         )
         try:
-            with progress_bar(total, total - to_do, self._request.progress) as on_windows:
-                if self._request.has_workers:
+            with progress_bar(total, total - to_do, self._arguments.progress) as on_windows:
+                if self._ready.has_workers:
                     self._run_in_workers(plan, left, on_windows)
                 else:
                     self._run_here(plan, indices, on_windows)
@@ -270,21 +213,19 @@ class Run:
         """Run strips, of which so many windows are left, in other processes."""
         if not left:
             return
-        workspace, request = self._workspace, self._request
+        workspace, ready = self._workspace, self._ready
         self._store_for_workers(plan, list(left))
 
         def is_finished(index: int) -> bool:
             return self._is_finished(plan, index)
 
-        if request.engine is not None:
-            submissions = Submissions(
-                request.engine, workspace, plan, request.prefetch, is_finished
-            )
-            submissions.run(left, on_windows, request.interval)
+        if ready.engine is not None:
+            submissions = Submissions(ready.engine, workspace, plan, ready.prefetch, is_finished)
+            submissions.run(left, on_windows, ready.interval)
         else:
             pieces = [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips]
-            pool = Pool(workspace, pieces, request.slots, request.prefetch, is_finished)
-            pool.run(list(left), on_windows, request.interval)
+            pool = Pool(workspace, pieces, ready.slots, ready.prefetch, is_finished)
+            pool.run(list(left), on_windows, ready.interval)
 
     def _store_for_workers(self, plan: Plan, indices: Sequence[int]) -> None:
         """Store what workers need, which a run that began in one process has not."""
@@ -304,9 +245,7 @@ class Run:
         model = resolve(self._model) if pickled is None else unpickle_model(pickled)
         with FitsOutputs(self._products, self._directory, plan.run) as outputs:
             for index in indices:
-                self._open_strip(plan, index).run(
-                    model, outputs, on_windows, self._request.prefetch
-                )
+                self._open_strip(plan, index).run(model, outputs, on_windows, self._ready.prefetch)
 
     def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
         strip = plan.strips[index]

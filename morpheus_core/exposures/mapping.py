@@ -26,7 +26,7 @@ from morpheus_core.parallel.devices import plan_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.models import FactoryModel, Model, resolve
-from morpheus_core.preparation import make_job
+from morpheus_core.preparation import arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.windows.grid import Edges, Padding
 
@@ -182,7 +182,7 @@ def refuse_arguments(model: Model | str, numbers: dict[str, Any]) -> None:
     checks.model(model)
     shape = checks.positive_pair("window_shape", numbers["window_shape"])
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
-        make_job(stack, dilation=1, fill_value=np.nan, output_dtype="float32", **numbers)
+        make_job(stack, arguments_of(predict, model, [], **numbers))
 
 
 def checked_sources(paths: Any) -> list[str | os.PathLike[str]]:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
-import math
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any
+from inspect import signature
+from typing import ParamSpec, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from morpheus_core.images.image import Bands
-from morpheus_core.images.stack import ModelInput, ModelInputs
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.models import resolve
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
 from morpheus_core.planning.worker import try_in_worker
-from morpheus_core.preparation import Prepared, prepare
-from morpheus_core.sky.alignment import CheckWcs
-from morpheus_core.windows.grid import Edges, Group, Padding, Strip
+from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
+from morpheus_core.windows.grid import Group, Strip
 from morpheus_core.workspace.stitch import seam_bytes
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,39 +90,27 @@ class Forecast:
         return "\n".join(f"{name:10}{text}" for name, text in lines.items())
 
 
-def plan(
-    model: Model | str,
-    model_inputs: ModelInputs,
-    n_classes: int,
-    batch_size: int,
-    window_shape: tuple[int, int],
-    dilation: float | Fraction = 1,
-    stride: tuple[int, int] = (1, 1),
-    update_map: ArrayLike | None = None,
-    aggregate_method: str | Sequence[str] = AGGREGATION_METHODS.RANK_VOTE,
-    out_dir: str | os.PathLike[str] | None = None,
-    gpus: Sequence[int | str] | None = None,
-    cpus: int | None = None,
-    parallel_check_interval: float = 1,
-    *,
-    edges: Edges = "cover",
-    padding: Padding | None = None,
-    nan_policy: NanPolicy = "propagate",
-    fill_value: float = math.nan,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: bool = True,
-    bands: Bands = "last",
-    mask: ModelInput | None = None,
-    mask_bits: int | str | Sequence[int] | None = None,
-    skip_blank: bool = False,
-    check_wcs: CheckWcs = "warn",
-    class_names: Sequence[str] | None = None,
-    output_dtype: DTypeLike = "float32",
-    prefetch: int | None = None,
-    executor: Any = None,
-    strips: int | None = None,
-) -> Forecast:
+def with_arguments_of(
+    function: Callable[P, object],
+) -> Callable[[Callable[[Arguments], R]], Callable[P, R]]:
+    """Let a function take the arguments of `predict`, which is the other one."""
+
+    def decorate(decorated: Callable[[Arguments], R]) -> Callable[P, R]:
+        @functools.wraps(decorated)
+        def call(*given: P.args, **named: P.kwargs) -> R:
+            return decorated(arguments_of(function, *given, **named))
+
+        returned = signature(decorated).return_annotation
+        call.__signature__ = signature(function).replace(  # type: ignore[attr-defined]
+            return_annotation=returned
+        )
+        return call
+
+    return decorate
+
+
+@with_arguments_of(predict)
+def plan(arguments: Arguments) -> Forecast:
     """Say what :func:`morpheus_core.predict` would do and take, and write nothing there.
 
     Takes the arguments of `predict`; with ``resume=True`` it tells of the whole run. The model is
@@ -164,40 +151,11 @@ def plan(
     >>> forecast.outputs
     {'output': (50, 60, 2), 'n': (50, 60)}
     """
-    with prepare(
-        model=model,
-        model_inputs=model_inputs,
-        n_classes=n_classes,
-        batch_size=batch_size,
-        window_shape=window_shape,
-        dilation=dilation,
-        stride=stride,
-        update_map=update_map,
-        aggregate_method=aggregate_method,
-        out_dir=out_dir,
-        gpus=gpus,
-        cpus=cpus,
-        parallel_check_interval=parallel_check_interval,
-        edges=edges,
-        padding=padding,
-        nan_policy=nan_policy,
-        fill_value=fill_value,
-        resume=resume,
-        bands=bands,
-        mask=mask,
-        mask_bits=mask_bits,
-        skip_blank=skip_blank,
-        check_wcs=check_wcs,
-        class_names=class_names,
-        output_dtype=output_dtype,
-        prefetch=prefetch,
-        executor=executor,
-        strips=strips,
-    ) as ready:
-        return forecast(ready, model)
+    with prepare(arguments) as ready:
+        return forecast(ready)
 
 
-def forecast(ready: Prepared, model: Model | str) -> Forecast:
+def forecast(ready: Prepared) -> Forecast:
     """Count what the geometry says, and try the model for the rest."""
     job, workers = ready.job, count_workers(ready)
     windows = count_windows(job, ready.stack)
@@ -205,7 +163,7 @@ def forecast(ready: Prepared, model: Model | str) -> Forecast:
     at_a_time = min(len(strips), workers or 1)
     busiest = max(strips, key=lambda strip: windows_of(strip, windows))
     untried = Trial(0.0, 0, 0, peak_memory())
-    trial = try_model(ready, model, busiest) if windows.any() else untried
+    trial = try_model(ready, busiest) if windows.any() else untried
     in_memory = ready.directory is None
     units = [product.unit for product in ready.products]
     outputs = sum(unit.data_bytes if in_memory else unit.file_bytes() for unit in units)
@@ -245,9 +203,9 @@ def most_windows(strips: Sequence[int], workers: int) -> int:
     return max(busy)
 
 
-def try_model(ready: Prepared, model: Model | str, strip: Strip) -> Trial:
+def try_model(ready: Prepared, strip: Strip) -> Trial:
     """Try the model where the strip would run."""
-    job, stack = ready.job, ready.stack
+    job, stack, model = ready.job, ready.stack, ready.arguments.model
     if not ready.slots:
         trial = try_strip(job, strip, stack, resolve(model), ready.prefetch)
         return replace(trial, stored_bytes=trial.prediction_bytes)  # by which it is known again
