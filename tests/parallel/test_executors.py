@@ -567,7 +567,8 @@ class TestBlindWorkers:
     def test_end_the_run(self, tmp_path):
         class Elsewhere(ThreadPoolExecutor):
             def submit(self, function, task):
-                return super().submit(function, replace(task, directory="/elsewhere"))
+                work = replace(task.work, directory="/elsewhere")
+                return super().submit(function, replace(task, work=work))
 
         with Elsewhere(2) as executor, pytest.raises(WorkerError, match="cannot see the run in /e"):
             predict(MODEL, tmp_path, executor=executor)
@@ -599,7 +600,10 @@ def test_the_dashboard_names_rows(client, tmp_path):
 
     Listening.__module__ = "distributed.client"
     predict(MODEL, tmp_path, executor=Listening(), strips=2)
-    assert [key.rpartition("-")[0] for key in keys] == ["strip-rows-0-12", "strip-rows-13-25"]
+    assert [key.rpartition("-")[0] for key in keys] == [
+        "window-rows-0-to-12",
+        "window-rows-13-to-25",
+    ]
 
 
 def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
