@@ -122,6 +122,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/planning.py
 	$(VENV)-bench/bin/python benchmarks/workers.py
 	$(VENV)-bench/bin/python benchmarks/catalog.py
+	$(VENV)-bench/bin/python benchmarks/exposures.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
 
 clean:
