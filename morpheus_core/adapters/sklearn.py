@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -95,6 +95,7 @@ def sklearn_model(
     features: Features | None = None,
     fill_nan: float | Literal["median", "keep"] | None = None,
     normalize: Normalizer | None = None,
+    band_names: Sequence[str] | None = None,
 ) -> PixelClassifier:
     """Wrap an estimator of scikit-learn that classifies pixels as a callable for `predict`.
 
@@ -118,6 +119,9 @@ def sklearn_model(
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.
+    band_names : list of str, optional
+        What the features are called, in their order. They are compared with those that the
+        estimator was trained with, where it knows them (``feature_names_in_``).
 
     Returns
     -------
@@ -141,7 +145,25 @@ def sklearn_model(
         )
     if features is not None and not callable(features):
         raise InputError(f"features must be callable, got {features!r}")
+    refuse_other_features(estimator, band_names)
     keep_nan = fill_nan == "keep"
     filled = None if keep_nan else fill_nan
     preparation = make_preparation("last", fill_nan=filled, normalize=normalize)
     return PixelClassifier(estimator, preparation, features, keep_nan)
+
+
+def refuse_other_features(estimator: Any, names: Any) -> None:
+    """Raise unless features are called as they were when the estimator was trained."""
+    if names is None:
+        return
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        raise InputError(
+            f"band_names are compared with the names that an estimator was trained with, and "
+            f"{type(estimator).__qualname__} has none: leave them out"
+        )
+    if list(names) != list(known):
+        raise InputError(
+            f"band_names must be those that the estimator was trained with, in their order, "
+            f"{', '.join(known)}, got {', '.join(map(str, names))}"
+        )

@@ -16,6 +16,7 @@ from morpheus_core.pipeline.aggregators import (
     Sums,
 )
 from morpheus_core.pipeline.batches import Batch, BatchReader
+from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
@@ -84,7 +85,7 @@ def run_strip(
         return
     strip = grid.rest_of(strip, job.batch_size, first_row)
     checked_model = CheckedModel(
-        model,
+        Halves.around(model),
         job.n_classes,
         grid.output_window_shape,
         asked_ahead=prefetch > 0,

@@ -300,6 +300,22 @@ def test_estimators_are_wrapped_and_travel(tmp_path):
     assert_array_equal(classify(estimator, out_dir=tmp_path, cpus=2), expected)
 
 
+def test_names_of_features_are_compared():
+    import pandas
+    from sklearn.linear_model import LogisticRegression
+
+    table = pandas.DataFrame({"h": [0.0, 1], "j": [1.0, 0]})
+    estimator = LogisticRegression().fit(table, [0, 1])
+    windows = [WINDOWS[0], WINDOWS[0] + 1]
+    scores = adapters.sklearn_model(estimator, band_names=["h", "j"])(windows)  # without a warning
+    assert scores.shape == (4, 10, 10, 2)
+    with pytest.raises(InputError, match=r"in their order, h, j, got j, h"):
+        adapters.sklearn_model(estimator, band_names=["j", "h"])
+    nameless = LogisticRegression().fit(table.to_numpy(), [0, 1])
+    with pytest.raises(InputError, match="LogisticRegression has none: leave them out"):
+        adapters.sklearn_model(nameless, band_names=["h", "j"])
+
+
 def onnx_graph(path, nodes, outputs, opset=19):
     import onnx
     from onnx import helper
