@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -53,6 +54,9 @@ class Source(Protocol):
     def load(self) -> Network:
         """Load the network, in the process and on the device where it is used."""
 
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield what holds the weights, for a checksum."""
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Adapter:
@@ -83,6 +87,10 @@ class Adapter:
     def steadiness(self) -> Steadiness:
         """Knows whether the network has been asked twice."""
         return Steadiness()
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield what holds the weights, for a checksum."""
+        return self.source.digested()
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import leave_no_traces, require_package
-from morpheus_core.pipeline.descriptions import described
+from morpheus_core.pipeline.descriptions import arrays_as_bytes, described
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -40,6 +40,12 @@ class KerasSource:
     output: Output | None = None
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield the file, or the weights of a model in memory."""
+        if isinstance(self.model, Path):
+            return [self.model]
+        return arrays_as_bytes((str(k), one) for k, one in enumerate(self.model.get_weights()))
 
     def load(self) -> Network:
         """Load the model on the backend that KERAS_BACKEND names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,10 @@ class OnnxSource:
     output: Output | None = None
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield the file."""
+        return [self.path]
 
     def load(self) -> Network:
         """Open a session."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import re
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from morpheus_core import checks
-from morpheus_core.adapters.activations import Activation, checked_activation, refuse_one_class
-from morpheus_core.adapters.answers import Output, checked_output, chosen
+from morpheus_core.adapters.activations import Activation, checked_activation
+from morpheus_core.adapters.answers import Output, checked_output
 from morpheus_core.adapters.base import Adapter, Network
 from morpheus_core.adapters.checkpoints import load_weights
-from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.normalizers import Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.torch_programs import (
     Program,
@@ -26,16 +26,14 @@ from morpheus_core.adapters.torch_programs import (
     stored_export,
     stored_script,
 )
+from morpheus_core.adapters.torch_runner import MemoryFormat, Precision, Runner, dtype_of
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
-from morpheus_core.pipeline.descriptions import described, model_name
+from morpheus_core.pipeline.descriptions import arrays_as_bytes, described, model_name
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
 STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-Precision = Literal["bfloat16", "float16"]
-#: What convolutions say of a tensor with other channels than they take.
-WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -62,6 +60,8 @@ class TorchSource:
         Which part of what it returns holds the scores.
     activation : {"softmax", "sigmoid"}, optional
         What makes probabilities of them, where they are.
+    memory_format : {"contiguous", "channels_last"}, optional
+        How tensors of images lie in memory.
     """
 
     model: Path | StoredProgram | Any
@@ -73,8 +73,22 @@ class TorchSource:
     channels: Channels = field(repr=False)
     output: Output | None
     activation: Activation | None
+    memory_format: MemoryFormat | None
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield the files, or the weights of a module in memory."""
+        if self.state_dict is not None:
+            return [self.state_dict]
+        if isinstance(self.model, Path):
+            return [self.model]
+        if isinstance(self.model, StoredProgram):
+            return [self.model.content]
+        if not is_module(self.model):
+            return []
+        weights = ((k, v) for k, v in self.model.state_dict().items() if hasattr(v, "numpy"))
+        return arrays_as_bytes((name, bits_of(weight)) for name, weight in weights)
 
     def load(self) -> Network:
         """Bring the module to its device."""
@@ -84,7 +98,7 @@ class TorchSource:
         if isinstance(self.model, (Path, StoredProgram)):
             program = load_program(self.model, device)
         else:
-            program = Program(self._module().to(device).eval())
+            program = Program(self._module().to(device, **format_of(self.memory_format)).eval())
         module = torch.compile(program.module) if self.compiled else program.module
         runner = Runner(module, self, device, dtype_of(program.module))
         return Network(runner, program.inputs, program.batch_sizes)
@@ -104,87 +118,18 @@ class TorchSource:
         return module
 
 
-def dtype_of(module: Any) -> Any:
-    """Return the type of the numbers that a module computes with."""
+def bits_of(tensor: Any) -> Any:
+    """Return the memory of a tensor as bytes, since numpy does not know all types."""
     import torch
 
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((one.dtype for one in tensors if one.is_floating_point()), torch.float32)
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-class Runner:
-    """Runs a module on its device.
+def format_of(memory_format: MemoryFormat | None) -> dict[str, Any]:
+    """Return the argument of `to` that sets how weights of convolutions lie in memory."""
+    import torch
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        On the device.
-    source : TorchSource
-        How it is run.
-    device : torch.device
-        Where tensors go.
-    dtype : torch.dtype
-        What they become there.
-    """
-
-    def __init__(self, module: Any, source: TorchSource, device: Any, dtype: Any) -> None:
-        self._module, self._source, self._device, self._dtype = module, source, device, dtype
-
-    def __call__(self, tensors: list[Float32]) -> Float32:
-        """Return the scores of tensors."""
-        import torch
-
-        autocast = self._source.autocast
-        kind = None if autocast is None else getattr(torch, autocast)
-        half = torch.autocast(self._device.type, kind, autocast is not None)
-        with torch.inference_mode(), half:
-            try:
-                answer = self._module(*map(self._on_device, tensors))
-            except RuntimeError as error:
-                hint = self._swapped_channels(str(error), tensors[0].shape)
-                raise ModelError(f"{error}{hint}") from error
-            except AssertionError as error:  # what programs of torch.export guard themselves with
-                raise ModelError(
-                    f"{error}; of a program of torch.export pass the ExportedProgram itself, or "
-                    f"its file, which say how many windows they take"
-                ) from error
-            except TypeError as error:
-                raise ModelError(
-                    f"{error}; the module was called with {len(tensors)} tensor(s): "
-                    f"stack_inputs=True makes one of all images, stack_inputs=False one of each"
-                ) from error
-            scores: Float32 = self._activated(chosen(answer, self._source.output)).cpu().numpy()
-            return scores
-
-    def _activated(self, scores: Any) -> Any:
-        """Return scores as float32, or the probabilities that they stand for."""
-        if not scores.is_floating_point():
-            raise ModelError(
-                f"the network must return scores, real numbers with a fraction, got "
-                f"{scores.dtype}: labels and complex numbers are none"
-            )
-        scores = scores.float()
-        if self._source.activation == "sigmoid":
-            return scores.sigmoid()
-        if self._source.activation == "softmax":
-            axis = 1 if self._source.channels == "first" or scores.ndim < 4 else 3
-            refuse_one_class(1 if scores.ndim == 3 else scores.shape[axis])
-            return scores.softmax(axis)
-        return scores
-
-    def _on_device(self, tensor: Float32) -> Any:
-        import torch
-
-        on_host = torch.from_numpy(tensor)
-        if self._device.type == "cuda":  # which copies pinned memory while it computes
-            return on_host.pin_memory().to(self._device, self._dtype, non_blocking=True)
-        return on_host.to(self._device, self._dtype)
-
-    def _swapped_channels(self, message: str, shape: tuple[int, ...]) -> str:
-        """Say which keyword to change, if a convolution wants the channels in another place."""
-        wanted = WANTED_CHANNELS.search(message)
-        swapped = self._source.channels == "last" and wanted and int(wanted[1]) == shape[-1]
-        return '; pass channels="first"' if swapped else ""
+    return {"memory_format": torch.channels_last} if memory_format == "channels_last" else {}
 
 
 def torch_model(
@@ -201,6 +146,7 @@ def torch_model(
     autocast: Precision | None = None,
     compile: bool = False,  # noqa: A002 - PyTorch's word for it
     output: Output | None = None,
+    memory_format: MemoryFormat | None = None,
 ) -> Adapter:
     """Wrap a network of PyTorch as a callable for `predict`.
 
@@ -245,6 +191,10 @@ def torch_model(
     output : str or int, optional
         Which part of what the network returns holds the scores, where it returns a mapping, a
         tuple or a dataclass of several: its name or its position.
+    memory_format : {"contiguous", "channels_last"}, optional
+        How images and weights of convolutions lie in memory, which decides how fast they are, and
+        the last bits. By default PyTorch decides by the strides of the array: those of one band
+        count as channels_last, those of several as contiguous.
 
     Returns
     -------
@@ -282,6 +232,9 @@ def torch_model(
         preparation.channels,
         checked_output(output),
         checked_activation(activation),
+        None
+        if memory_format is None
+        else checks.one_of("memory_format", memory_format, get_args(MemoryFormat)),
     )
     return Adapter(source, preparation)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from morpheus_core.adapters.preparation import Preparation, make_preparation
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
 from morpheus_core.pipeline.descriptions import described
+from morpheus_core.storage import pickles
 
 Features = Callable[[Float32], Float32]
 
@@ -41,6 +42,13 @@ class PixelClassifier:
     keep_nan: bool = False
 
     __repr__ = described
+
+    def digested(self) -> Iterable[bytes]:
+        """Yield what an estimator is pickled as, for a checksum."""
+        try:
+            return [pickles.dump(self.estimator)]
+        except Exception:  # an estimator that cannot be pickled runs here, but has no checksum
+            return []
 
     def __call__(self, windows: list[NDArray[Any]]) -> Float32:
         """Score windows, each (batch, height, width, bands) → (batch, height, width, classes)."""

@@ -109,7 +109,7 @@ class RowPredictor:
             rows = ", ".join(map(str, batch.rows[:NAMED_ROWS]))
             more = f" and {len(batch) - NAMED_ROWS} more" if len(batch) > NAMED_ROWS else ""
             place = f"row(s) {rows}{more} of the catalogue"
-            raise failure(error, f"{given(batch.windows)}, {place}", self.model) from error
+            raise failure(error, f"{given(batch.windows)}, {place}") from error
         predictions = as_float(answer)
         size, count = len(batch), len(self.class_names)
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):

@@ -79,7 +79,7 @@ class CheckedModel:
             array = to_numpy(answer)
             del answer  # which would count as another holder of the memory
         except Exception as error:
-            raise failure(error, describe(batch), self._model) from error
+            raise failure(error, describe(batch)) from error
         # The model may return the same memory each time. Asked before there are more names for it.
         buffers = None if self._buffers is None or is_unshared(array) else self._buffers
         predictions = self._checked(array, batch)
@@ -137,21 +137,11 @@ def given(windows: list[NDArray[Any]]) -> str:
     return f"it was given [{', '.join(f'{one.shape} {one.dtype}' for one in windows)}]"
 
 
-def failure(error: Exception, context: str, model: Any = None) -> ModelError:
+def failure(error: Exception, context: str) -> ModelError:
     """Return the error of a model that raised another one."""
     if isinstance(error, ModelError):  # an adapter knows better
         return ModelError(f"{error}; {context}")
-    if is_torch_module(model):
-        context += "; wrap a network of PyTorch in morpheus_core.adapters.torch_model"
     return ModelError(f"the model failed with {type(error).__name__}: {error}; {context}")
-
-
-def is_torch_module(model: Any) -> bool:
-    """Say whether a model is a network of PyTorch as it is, which takes a tensor, not a list."""
-    while isinstance(model, StandIn):
-        model = model.model
-    names = [(base.__module__, base.__qualname__) for base in type(model).__mro__]
-    return ("torch.nn.modules.module", "Module") in names
 
 
 class TwoBuffers:

@@ -46,7 +46,7 @@ class Witness(StandIn):
         try:
             now = to_numpy(self.model(windows))
         except Exception as error:
-            raise failure(error, given(windows), self.model) from error
+            raise failure(error, given(windows)) from error
         # A GPU may differ in the last bits from run to run; another model differs by more.
         if now.shape != before.shape or not np.allclose(now, before, 1e-4, 1e-6, equal_nan=True):
             raise ModelError(

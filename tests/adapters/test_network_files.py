@@ -10,11 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from conftest import require
 from numpy.testing import assert_allclose, assert_array_equal
 
-from morpheus_core import InputError, ModelError, MorpheusWarning, adapters, predict
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    adapters,
+    predict,
+    predict_catalog,
+)
 from morpheus_core.adapters.kinds import WAYS_OUT, kind_of, what_it_is
+from morpheus_core.pipeline.descriptions import model_digest
 
 IMAGE = np.random.default_rng(3).normal(size=(20, 24)).astype(np.float32)
 WINDOWS = [np.random.default_rng(4).normal(size=(4, 10, 10, 1)).astype(np.float32)]
@@ -270,6 +280,28 @@ def test_activations_are_those_of_the_framework(torch, activation, channels):
         adapters.torch_model(torch.nn.Identity(), channels=channels, activation="softmax")(WINDOWS)
 
 
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_memory_formats_are_those_that_are_asked_for(torch, memory_format, bands):
+    seen = []
+
+    class Network(torch.nn.Conv2d):
+        def forward(self, x):
+            seen.append((x.stride(1), self.weight.is_contiguous()))
+            return super().forward(x)
+
+    torch.manual_seed(6)
+    network = Network(bands, 2, 3, padding=1)
+    windows = WINDOWS * bands
+    scores = adapters.torch_model(network, memory_format=memory_format)(windows)
+    contiguous = memory_format == "contiguous"
+    assert seen[0][0] == (100 if contiguous else 1)
+    assert bands == 1 or seen[0][1] is contiguous
+    assert_allclose(scores, adapters.torch_model(network)(windows), atol=1e-5)
+    with pytest.raises(InputError, match="memory_format must be one of"):
+        adapters.torch_model(network, memory_format="auto")
+
+
 @pytest.mark.parametrize("form", ["module", "program", "module of a program", "path"])
 def test_networks_are_wrapped(torch, trained, tmp_path, caplog, form):
     batch = ({0: torch.export.Dim("batch")},)
@@ -314,6 +346,41 @@ def test_names_of_features_are_compared():
     nameless = LogisticRegression().fit(table.to_numpy(), [0, 1])
     with pytest.raises(InputError, match="LogisticRegression has none: leave them out"):
         adapters.sklearn_model(nameless, band_names=["h", "j"])
+
+
+def test_the_weights_are_known_by_their_checksum(torch, trained, tmp_path):
+    torch.save(trained.state_dict(), tmp_path / "weights.pt")
+    other = make()
+    models = {
+        "module": adapters.torch_model(trained),
+        "the same module": adapters.torch_model(trained, activation="softmax"),
+        "augmented": adapters.test_time_augmentation(adapters.torch_model(trained)),
+        "other": adapters.torch_model(other),
+        "file": adapters.torch_model(make, state_dict=tmp_path / "weights.pt"),
+    }
+    sums = {name: model_digest(model) for name, model in models.items()}
+    assert sums["module"] == sums["the same module"]
+    assert len(set(sums.values())) == len(sums) - 1
+    assert all(one.startswith("sha256 ") for one in sums.values())
+
+    class Closed:
+        def __init__(self):
+            self.steps = (step for step in [1])
+
+        def predict_proba(self, table):
+            return table
+
+    assert model_digest(adapters.sklearn_model(Closed())) is None
+    assert model_digest(np.tanh) is model_digest(adapters.torch_model(make)) is None
+
+
+def test_the_checksum_is_in_the_header(trained, tmp_path):
+    classify(trained, out_dir=tmp_path)
+    expected = model_digest(adapters.torch_model(trained))
+    rows = Table({"x": [8, 9], "y": [9, 10]})
+    table = predict_catalog(trained, IMAGE, rows, 2, 2, (10, 10), progress=False)
+    assert table.meta["MODELSUM"] == expected
+    assert fits.getheader(tmp_path / "output.fits")["MODELSUM"] == expected
 
 
 def onnx_graph(path, nodes, outputs, opset=19):
