@@ -16,6 +16,7 @@ from morpheus_core.images.stack import ModelInput, ModelInputs
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.nan_watch import OnNan
 from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import both, progress_bar
@@ -47,6 +48,7 @@ def predict(
     edges: Edges = "cover",
     padding: Padding | None = None,
     nan_policy: NanPolicy = "propagate",
+    on_nan: OnNan = "warn",
     fill_value: float = math.nan,
     overwrite: bool = False,
     resume: bool = False,
@@ -136,6 +138,11 @@ def predict(
     nan_policy : {"propagate", "omit"}
         "propagate": a pixel that got a prediction with a non-finite class is NaN in every class.
         "omit": that prediction of that pixel is left out of the statistics and of n.
+    on_nan : {"warn", "raise", "ignore"}
+        What to do when NaN of the images spreads: when a larger share of what the model says of
+        a batch is NaN than of its windows. "warn" does so at the first such batch and sums up at
+        the end, in the log of a worker where `cpus`, `gpus` or `executor` is given; "raise" ends
+        the run.
     fill_value : float, default NaN
         The result of pixels that no prediction reached; their n is 0.
     overwrite : bool, default False
@@ -258,6 +265,7 @@ def predict(
             edges=edges,
             padding=padding,
             nan_policy=nan_policy,
+            on_nan=on_nan,
             fill_value=fill_value,
             overwrite=overwrite,
             resume=resume,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from inspect import signature
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
+from morpheus_core.adapters.forms import as_model
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs, open_inputs
@@ -22,6 +23,7 @@ from morpheus_core.parallel.workers import Workers, choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
+from morpheus_core.pipeline.nan_watch import ON_NAN, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
@@ -58,6 +60,7 @@ class Arguments:
     edges: Edges
     padding: Padding | None
     nan_policy: NanPolicy
+    on_nan: OnNan
     fill_value: float
     overwrite: bool
     resume: bool
@@ -115,6 +118,7 @@ class Prepared:
 @contextmanager
 def prepare(arguments: Arguments) -> Iterator[Prepared]:
     """Check the arguments, and open the inputs."""
+    arguments = replace(arguments, model=as_model(arguments.model))
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
@@ -192,6 +196,7 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         skip_blank=checks.flag("skip_blank", arguments.skip_blank),
         masked=stack.mask is not None,
         class_names=checks.class_names(arguments.class_names, n_classes),
+        on_nan=checks.one_of("on_nan", arguments.on_nan, ON_NAN),
     )
 
 

@@ -244,7 +244,7 @@ def test_a_failing_model_leaves_nothing_behind(tmp_path):
         ({"edges": "wrap"}, "edges must be one of 'cover', 'drop', got 'wrap'"),
         ({"padding": "wrap"}, "padding must be one of 'reflect'"),
         ({"nan_policy": "raise"}, "nan_policy must be one of 'propagate', 'omit'"),
-        ({"model": "model.pkl"}, r"model must be callable, .* got 'model\.pkl'"),
+        ({"model": "model.pkl"}, r"path must be an existing file, got 'model\.pkl'"),
         ({"model": None}, "model must be callable"),
         ({"model": dict}, "model must be an instance, got the class dict"),
         ({"fill_value": "x"}, "fill_value must be a number, got 'x'"),

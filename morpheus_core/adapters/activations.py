@@ -14,7 +14,7 @@ from morpheus_core.errors import ModelError
 Activation = Literal["softmax", "sigmoid"]
 
 
-def softmax(scores: Float32) -> Float32:
+def softmax(scores: Float32, axis: int = -1) -> Float32:
     """Return probabilities that add up to one over the classes.
 
     Raises
@@ -22,21 +22,29 @@ def softmax(scores: Float32) -> Float32:
     ModelError
         If there is only one class, whose probability would be 1 everywhere.
     """
-    if scores.shape[-1] == 1:
-        raise ModelError('softmax needs at least two classes, got 1; pass activation="sigmoid"')
-    powers: Float32 = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    powers /= powers.sum(axis=-1, keepdims=True)
+    refuse_one_class(scores.shape[axis])
+    powers: Float32 = scores - scores.max(axis=axis, keepdims=True)
+    np.exp(powers, out=powers)
+    powers /= powers.sum(axis=axis, keepdims=True)
     return powers
 
 
-def sigmoid(scores: Float32) -> Float32:
-    """Return a probability of each class by itself."""
-    # 1 / (1 + exp(-x)) would overflow for x < -88.
-    probabilities: Float32 = np.exp(-np.logaddexp(np.float32(0), -scores))
-    return probabilities
+def refuse_one_class(count: int) -> None:
+    """Raise unless there are several classes, over which a softmax says something."""
+    if count == 1:
+        raise ModelError('softmax needs at least two classes, got 1; pass activation="sigmoid"')
 
 
-ACTIVATIONS: dict[Activation, Callable[[Float32], Float32]] = {
+def sigmoid(scores: Float32, axis: int = -1) -> Float32:
+    """Return a probability of each class by itself, wherever classes are."""
+    probabilities: Float32 = np.negative(scores)
+    with np.errstate(over="ignore"):  # 1 / inf is the right answer
+        np.exp(probabilities, out=probabilities)
+    probabilities += 1
+    return np.reciprocal(probabilities, out=probabilities)
+
+
+ACTIVATIONS: dict[Activation, Callable[[Float32, int], Float32]] = {
     "softmax": softmax,
     "sigmoid": sigmoid,
 }

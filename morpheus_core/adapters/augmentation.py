@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,10 @@ class AugmentedModel:
     rotations: int
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Any]:
+        """Yield the model, for a checksum of its weights."""
+        return [self.model]
 
     @property
     def views(self) -> list[View]:

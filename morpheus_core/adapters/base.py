@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.adapters.activations import ACTIVATIONS, Activation
+from morpheus_core.adapters.answers import chosen
 from morpheus_core.adapters.normalizers import Float32
 from morpheus_core.adapters.preparation import Preparation
 from morpheus_core.adapters.signature import NetworkInput, check_tensors
+from morpheus_core.adapters.steadiness import Steadiness
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.descriptions import described
 
@@ -28,15 +31,21 @@ class Network:
         From a list of float32 tensors to its scores, in its own layout.
     inputs : tuple of NetworkInput, optional
         The tensors it takes, if it says so.
+    batch_sizes : tuple
+        The fewest and the most windows that it takes at once; None for any number.
     """
 
     run: Callable[[list[Float32]], Any]
     inputs: tuple[NetworkInput, ...] | None = None
+    batch_sizes: tuple[int, int | None] = (1, None)
 
-    @property
-    def batch_size(self) -> int | None:
-        """The only batch size that it takes, if there is one."""
-        return self.inputs[0].shape[0] if self.inputs else None
+    @classmethod
+    def of_inputs(
+        cls, run: Callable[[list[Float32]], Any], inputs: tuple[NetworkInput, ...]
+    ) -> Self:
+        """Return a network that says of its inputs how many windows they take, or does not."""
+        length = inputs[0].shape[0]
+        return cls(run, inputs, (length or 1, length))
 
 
 class Source(Protocol):
@@ -44,6 +53,9 @@ class Source(Protocol):
 
     def load(self) -> Network:
         """Load the network, in the process and on the device where it is used."""
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield what holds the weights, for a checksum."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -71,8 +83,17 @@ class Adapter:
         """The network, loaded when it is first asked for."""
         return self.source.load()
 
+    @cached_property
+    def steadiness(self) -> Steadiness:
+        """Knows whether the network has been asked twice."""
+        return Steadiness()
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield what holds the weights, for a checksum."""
+        return self.source.digested()
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "network"}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __call__(self, windows: list[NDArray[Any]]) -> Float32:
         """Score windows.
@@ -95,10 +116,18 @@ class Adapter:
         network = self.network
         if network.inputs is not None:
             check_tensors(network.inputs, tensors, self.preparation.channels)
-        size = network.batch_size or len(tensors[0])
-        scores = [self._scores(network, piece) for piece in pieces(tensors, size)]
-        joined = np.concatenate(scores)[: len(tensors[0])]  # without what completed the last piece
-        return joined if self.activation is None else ACTIVATIONS[self.activation](joined)
+        scores = self._all_scores(tensors)
+        self.steadiness.check(self._all_scores, tensors, scores)
+        return scores
+
+    def _all_scores(self, tensors: list[Float32]) -> Float32:
+        """Return the scores of a batch, which the network may take in pieces only."""
+        network, count = self.network, len(tensors[0])
+        cut = pieces(tensors, *network.batch_sizes)
+        scores = [self._scores(network, piece) for piece in cut]
+        if len(scores) == 1:
+            return scores[0][:count]
+        return np.concatenate(scores)[:count]  # without what completed the last piece
 
     def _scores(self, network: Network, piece: list[Float32]) -> Float32:
         """Return the scores of a piece of a batch."""
@@ -112,36 +141,39 @@ class Adapter:
 
     def _channels_last(self, answer: Any) -> Float32:
         """Return what a network returned as float32 with the classes last."""
-        scores = np.asarray(only(answer), np.float32)
-        if scores.ndim == 2:
-            return scores
+        scores = as_scores(chosen(answer))
         if scores.ndim == 3:
-            return scores[..., np.newaxis]  # one class
-        if scores.ndim == 4:
-            return np.moveaxis(scores, 1, -1) if self.preparation.channels == "first" else scores
+            scores = scores[..., np.newaxis]  # one class
+            axis = 3
+        elif scores.ndim in (2, 4):
+            axis = 1 if self.preparation.channels == "first" else scores.ndim - 1
+        else:
+            raise ModelError(
+                f"the network must return scores of pixels, with four axes, or of windows, with "
+                f"two, got {scores.shape}"
+            )
+        if self.activation is not None:
+            scores = ACTIVATIONS[self.activation](scores, axis)
+        return np.moveaxis(scores, axis, -1)
+
+
+def as_scores(answer: Any) -> Float32:
+    """Return an array as float32."""
+    array = np.asarray(answer)
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise ModelError(
-            f"the network must return scores of pixels, with four axes, or of windows, with two, "
-            f"got {scores.shape}"
+            f"the network must return scores, real numbers with a fraction, got {array.dtype}: "
+            f"labels and complex numbers are none"
         )
+    return np.asarray(array, np.float32)
 
 
-def only(answer: Any) -> Any:
-    """Return what a network returned, which may be the only one in a list."""
-    if not isinstance(answer, (list, tuple, dict)):
-        return answer
-    if len(answer) == 1 and not isinstance(answer, dict):
-        return answer[0]
-    raise ModelError(
-        f"the network must return one tensor, got a {type(answer).__name__} of {len(answer)}; "
-        f"export it with the one that holds the scores"
-    )
-
-
-def pieces(tensors: list[Float32], size: int) -> Iterator[list[Float32]]:
-    """Cut a batch into pieces of one size; the last window is repeated to complete the last."""
-    for first in range(0, len(tensors[0]), size):
-        piece = [tensor[first : first + size] for tensor in tensors]
-        missing = size - len(piece[0])
+def pieces(tensors: list[Float32], least: int, most: int | None) -> Iterator[list[Float32]]:
+    """Cut a batch into pieces; the last window is repeated to complete the last of them."""
+    count = len(tensors[0])
+    for first in range(0, count, most or count):
+        piece = [tensor[first : first + (most or count)] for tensor in tensors]
+        missing = max(0, least - len(piece[0]))
         yield [
             np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
             for part in piece

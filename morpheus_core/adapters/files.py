@@ -10,6 +10,7 @@ from typing import Any
 
 from morpheus_core import checks
 from morpheus_core.adapters.keras import keras_model
+from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.onnx import onnx_model
 from morpheus_core.adapters.pytorch import EXPORT_SUFFIX, SCRIPT_SUFFIXES, torch_model
 from morpheus_core.adapters.sklearn import sklearn_model
@@ -67,7 +68,7 @@ def load_model(
     known = ", ".join([*ADAPTERS, *PICKLES])
     raise InputError(
         f'a model must be a file with one of the suffixes {known}, or "package.module:factory", '
-        f"got {str(path)!r}"
+        f"got {str(path)!r}{what_it_is(Path(path))}"
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
+from morpheus_core.adapters.answers import Output, checked_output, chosen
 from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.errors import InputError, ModelError
-from morpheus_core.extras import require_package
-from morpheus_core.pipeline.descriptions import described
+from morpheus_core.extras import leave_no_traces, require_package
+from morpheus_core.pipeline.descriptions import arrays_as_bytes, described
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -29,12 +31,21 @@ class KerasSource:
         A file, or a model in memory.
     custom_objects : mapping, optional
         From names in the file to the classes and functions that they stand for.
+    output : str or int, optional
+        Which of its outputs holds the scores.
     """
 
     model: Path | Any
     custom_objects: Mapping[str, Any] | None = field(default=None, repr=False)
+    output: Output | None = None
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield the file, or the weights of a model in memory."""
+        if isinstance(self.model, Path):
+            return [self.model]
+        return arrays_as_bytes((str(k), one) for k, one in enumerate(self.model.get_weights()))
 
     def load(self) -> Network:
         """Load the model on the backend that KERAS_BACKEND names."""
@@ -42,13 +53,15 @@ class KerasSource:
         inputs = getattr(model, "inputs", None)  # models that are plain Python have none
 
         def run(tensors: list[Float32]) -> Any:
-            return model.predict_on_batch(tensors[0] if len(tensors) == 1 else tensors)
+            answer = model.predict_on_batch(tensors[0] if len(tensors) == 1 else tensors)
+            return chosen(answer, self.output)
 
         if inputs is None:
             return Network(run)
-        return Network(run, tuple(NetworkInput(x.name, tuple(x.shape)) for x in inputs))
+        return Network.of_inputs(run, tuple(NetworkInput(x.name, tuple(x.shape)) for x in inputs))
 
     def _read(self, path: Path) -> Any:
+        leave_no_traces()
         try:
             import keras
         except ImportError as error:
@@ -61,7 +74,7 @@ class KerasSource:
                 path, custom_objects=self.custom_objects, compile=False, safe_mode=True
             )
         except Exception as error:  # of many types, for a file of another kind
-            raise ModelError(f"{path} cannot be loaded: {error}") from error
+            raise ModelError(f"{path} cannot be loaded: {error}{what_it_is(path)}") from error
 
 
 def keras_model(
@@ -73,6 +86,7 @@ def keras_model(
     fill_nan: float | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
+    output: Output | None = None,
 ) -> Adapter:
     """Wrap a network of Keras 3 as a callable for `predict`.
 
@@ -99,6 +113,8 @@ def keras_model(
         width, bands) to the same shape.
     activation : {"softmax", "sigmoid"}, optional
         Makes probabilities of what the network returns, if its last layer does not.
+    output : str or int, optional
+        Which output holds the scores, by name or position, where there are several.
 
     Returns
     -------
@@ -125,4 +141,5 @@ def keras_model(
     elif custom_objects is not None:
         raise InputError("custom_objects are for a file: save the model and pass its path")
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
-    return Adapter(KerasSource(model, custom_objects), preparation, checked_activation(activation))
+    source = KerasSource(model, custom_objects, checked_output(output))
+    return Adapter(source, preparation, checked_activation(activation))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ class AdjustedModel:
     expected: tuple[float, ...]
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Any]:
+        """Yield the model, for a checksum of its weights."""
+        return [self.model]
 
     def __call__(self, windows: list[NDArray[Any]]) -> Predictions:
         """Score windows, each (batch, height, width, bands)."""

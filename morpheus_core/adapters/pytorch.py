@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
 import os
-import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
-from morpheus_core.adapters.base import Adapter, Network, only
-from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.answers import Output, checked_output
+from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.checkpoints import load_weights
+from morpheus_core.adapters.normalizers import Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
-from morpheus_core.adapters.signature import NetworkInput
-from morpheus_core.errors import InputError, ModelError, warn
+from morpheus_core.adapters.torch_programs import (
+    Program,
+    StoredProgram,
+    load_program,
+    stored_export,
+    stored_script,
+)
+from morpheus_core.adapters.torch_runner import MemoryFormat, Precision, Runner, dtype_of
+from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
-from morpheus_core.pipeline.descriptions import described, model_name
+from morpheus_core.pipeline.descriptions import arrays_as_bytes, described, model_name
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
-STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-Precision = Literal["bfloat16", "float16"]
-#: What convolutions say of a tensor with other channels than they take.
-WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
-
-
-@dataclass(frozen=True, repr=False)
-class ScriptModule:
-    """A TorchScript module that can be pickled: as the bytes of its file."""
-
-    name: str
-    content: bytes = field(repr=False)
-
-    __repr__ = described
+STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -49,10 +42,12 @@ class TorchSource:
 
     Attributes
     ----------
-    model : Path, ScriptModule, torch.nn.Module or callable
-        A file, a module in memory, or what makes a module.
+    model : Path, StoredProgram, torch.nn.Module or callable
+        A program, a module in memory, or what makes a module.
     state_dict : Path, optional
         The file of the weights of a module.
+    state_key : str, optional
+        Which weights in that file.
     device : str
         "auto", or what `torch.device` takes.
     autocast : {"bfloat16", "float16"}, optional
@@ -61,106 +56,87 @@ class TorchSource:
         Whether it goes through `torch.compile`.
     channels : {"first", "last"}
         The layout that tensors have.
+    output : str or int, optional
+        Which part of what it returns holds the scores.
+    activation : {"softmax", "sigmoid"}, optional
+        What makes probabilities of them, where they are.
+    memory_format : {"contiguous", "channels_last"}, optional
+        How tensors of images lie in memory.
     """
 
-    model: Path | ScriptModule | Any
+    model: Path | StoredProgram | Any
     state_dict: Path | None
+    state_key: str | None
     device: str
     autocast: Precision | None
     compiled: bool
     channels: Channels = field(repr=False)
+    output: Output | None
+    activation: Activation | None
+    memory_format: MemoryFormat | None
 
     __repr__ = described
+
+    def digested(self) -> Iterable[Path | bytes]:
+        """Yield the files, or the weights of a module in memory."""
+        if self.state_dict is not None:
+            return [self.state_dict]
+        if isinstance(self.model, Path):
+            return [self.model]
+        if isinstance(self.model, StoredProgram):
+            return [self.model.content]
+        if not is_module(self.model):
+            return []
+        weights = ((k, v) for k, v in self.model.state_dict().items() if hasattr(v, "numpy"))
+        return arrays_as_bytes((name, bits_of(weight)) for name, weight in weights)
 
     def load(self) -> Network:
         """Bring the module to its device."""
         import torch
 
         device = torch.device(chosen_device(self.device))
-        if isinstance(self.model, Path) and self.model.suffix.lower() == EXPORT_SUFFIX:
-            module, inputs = load_exported(self.model, device)
+        if isinstance(self.model, (Path, StoredProgram)):
+            program = load_program(self.model, device)
         else:
-            module, inputs = self._module().to(device).eval(), None
-        if self.compiled:
-            module = torch.compile(module)
-        autocast = None if self.autocast is None else getattr(torch, self.autocast)
-        return Network(Runner(module, device, self.channels, autocast), inputs)
+            program = Program(self._module().to(device, **format_of(self.memory_format)).eval())
+        module = torch.compile(program.module) if self.compiled else program.module
+        runner = Runner(module, self, device, dtype_of(program.module))
+        return Network(runner, program.inputs, program.batch_sizes)
 
     def _module(self) -> Any:
         """Return the module with its weights, on the processor."""
-        if isinstance(self.model, Path):
-            return load_script_file(self.model)
-        if isinstance(self.model, ScriptModule):
-            return load_script(io.BytesIO(self.model.content))
         # A copy, because one that has been on a GPU could not be pickled for a worker without.
-        module = copy.deepcopy(self.model) if is_module(self.model) else self.model()
+        model: Any = self.model
+        module = twin(model) if is_module(model) else model()
         if not is_module(module):
             raise ModelError(
                 f"{model_name(self.model)} must make a torch.nn.Module, got "
                 f"{type(module).__qualname__}"
             )
         if self.state_dict is not None:
-            module.load_state_dict(read_state(self.state_dict))
+            load_weights(module, self.state_dict, self.state_key)
         return module
 
 
-class Runner:
-    """Runs a module on its device.
+def bits_of(tensor: Any) -> Any:
+    """Return the memory of a tensor as bytes, since numpy does not know all types."""
+    import torch
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        On the device.
-    device : torch.device
-        Where tensors go.
-    channels : {"first", "last"}
-        Their layout.
-    autocast : torch.dtype or None
-        What the module computes in where precision allows.
-    """
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
-    def __init__(self, module: Any, device: Any, channels: Channels, autocast: Any) -> None:
-        self._module, self._device = module, device
-        self._channels, self._autocast = channels, autocast
 
-    def __call__(self, tensors: list[Float32]) -> Float32:
-        """Return the scores of tensors."""
-        import torch
+def format_of(memory_format: MemoryFormat | None) -> dict[str, Any]:
+    """Return the argument of `to` that sets how weights of convolutions lie in memory."""
+    import torch
 
-        half = torch.autocast(self._device.type, self._autocast, self._autocast is not None)
-        with torch.inference_mode(), half:
-            try:
-                answer = self._module(*map(self._on_device, tensors))
-            except RuntimeError as error:
-                hint = self._swapped_channels(str(error), tensors[0].shape)
-                raise ModelError(f"{error}{hint}") from error
-            except TypeError as error:
-                raise ModelError(
-                    f"{error}; the module was called with {len(tensors)} tensor(s): "
-                    f"stack_inputs=True makes one of all images, stack_inputs=False one of each"
-                ) from error
-            scores: Float32 = only(answer).float().cpu().numpy()
-            return scores
-
-    def _on_device(self, tensor: Float32) -> Any:
-        import torch
-
-        on_host = torch.from_numpy(tensor)
-        if self._device.type == "cuda":  # which copies pinned memory while it computes
-            return on_host.pin_memory().to(self._device, non_blocking=True)
-        return on_host.to(self._device)
-
-    def _swapped_channels(self, message: str, shape: tuple[int, ...]) -> str:
-        """Say which keyword to change, if a convolution wants the channels in another place."""
-        wanted = WANTED_CHANNELS.search(message)
-        swapped = self._channels == "last" and wanted and int(wanted[1]) == shape[-1]
-        return '; pass channels="first"' if swapped else ""
+    return {"memory_format": torch.channels_last} if memory_format == "channels_last" else {}
 
 
 def torch_model(
     model: Any,
     *,
     state_dict: str | os.PathLike[str] | None = None,
+    state_key: str | None = None,
     device: str = "auto",
     channels: Channels = "first",
     stack_inputs: bool = True,
@@ -169,6 +145,8 @@ def torch_model(
     activation: Activation | None = None,
     autocast: Precision | None = None,
     compile: bool = False,  # noqa: A002 - PyTorch's word for it
+    output: Output | None = None,
+    memory_format: MemoryFormat | None = None,
 ) -> Adapter:
     """Wrap a network of PyTorch as a callable for `predict`.
 
@@ -178,16 +156,21 @@ def torch_model(
 
     Parameters
     ----------
-    model : path, torch.nn.Module or callable
+    model : path, torch.nn.Module, ExportedProgram or callable
         A file of `torch.export.save` (``.pt2``) or of TorchScript (``.pt``, ``.pth``, ``.ts``); a
-        module, which is copied, so that yours is not changed and further training not seen; or a
-        class or function without arguments that makes a module. Files of these kinds are programs:
-        load those that you trust.
+        module, which is copied, so that yours is not changed and further training not seen; a
+        program of `torch.export`; or a class or function without arguments that makes a module.
+        Files of these kinds are programs: load those that you trust.
     state_dict : path, optional
-        The weights of a module, as `torch.save` writes them. Nothing but tensors is loaded.
+        The weights of a module: ``.safetensors``, or what `torch.save` wrote, a `state_dict`
+        or a checkpoint that holds one, as Lightning's. What `DataParallel`, `torch.compile` and
+        Lightning put before the names is left out. Nothing but tensors is loaded.
+    state_key : str, optional
+        Which weights are meant where a checkpoint holds several that fit, as it does with averaged
+        ones ("ema").
     device : str, default "auto"
-        As for `torch.device`. "auto" is the GPU if this process sees one, else the processor:
-        each worker of ``predict(..., gpus=...)`` sees its own, one of ``cpus=`` sees none.
+        As for `torch.device`. "auto" is the GPU if this process sees one, else the processor: each
+        worker of ``predict(..., gpus=...)`` sees its own, one of ``cpus=`` sees none.
     channels : {"first", "last"}
         Whether the network takes and returns (batch, channels, height, width), as most do, or
         (batch, height, width, channels).
@@ -205,6 +188,13 @@ def torch_model(
         Compute in half precision where PyTorch holds that to be safe.
     compile : bool, default False
         Compile the network with `torch.compile`, which takes a while in each process.
+    output : str or int, optional
+        Which part of what the network returns holds the scores, where it returns a mapping, a
+        tuple or a dataclass of several: its name or its position.
+    memory_format : {"contiguous", "channels_last"}, optional
+        How images and weights of convolutions lie in memory, which decides how fast they are, and
+        the last bits. By default PyTorch decides by the strides of the array: those of one band
+        count as channels_last, those of several as contiguous.
 
     Returns
     -------
@@ -223,21 +213,30 @@ def torch_model(
     Warns
     -----
     MorpheusWarning
-        If a ``.pt2`` file was exported in training mode, at the first call.
+        If answers depend on the other windows of a batch, as in training mode, at the first call.
     """
     require_package("torch", "torch", "torch_model")
     preparation = make_preparation(channels, stack_inputs, fill_nan, normalize)
+    weights = None
+    if state_dict is not None:
+        weights = checks.existing_file("state_dict", state_dict, STATE_SUFFIXES)
+    if state_key is not None and (weights is None or not isinstance(state_key, str)):
+        raise InputError(f"state_key names weights in the file of state_dict=, got {state_key!r}")
     source = TorchSource(
         checked_model(model, state_dict),
-        None
-        if state_dict is None
-        else checks.existing_file("state_dict", state_dict, STATE_SUFFIXES),
-        str(device),
+        weights,
+        state_key,
+        checked_device(device),
         None if autocast is None else checks.one_of("autocast", autocast, get_args(Precision)),
         checks.flag("compile", compile),
         preparation.channels,
+        checked_output(output),
+        checked_activation(activation),
+        None
+        if memory_format is None
+        else checks.one_of("memory_format", memory_format, get_args(MemoryFormat)),
     )
-    return Adapter(source, preparation, checked_activation(activation))
+    return Adapter(source, preparation)
 
 
 def checked_model(model: Any, state_dict: Any) -> Any:
@@ -248,20 +247,29 @@ def checked_model(model: Any, state_dict: Any) -> Any:
                 f"state_dict needs a module, or what makes one, to go into, got model={model!r}"
             )
         return checks.existing_file("model", model, (EXPORT_SUFFIX, *SCRIPT_SUFFIXES))
+    if is_export(model):
+        return stored_export(model)
     if not callable(model):
         raise InputError(
             f"model must be a path, a torch.nn.Module, or what makes one, got "
             f"{type(model).__qualname__}"
         )
     if is_script(model):
-        return ScriptModule(model.original_name, saved_script(model))
+        return stored_script(model)
     return copied(model) if is_module(model) else model
+
+
+def twin(module: Any) -> Any:
+    """Return a copy of a module; of a program, PyTorch complains about code of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec", FutureWarning)
+        return copy.deepcopy(module)
 
 
 def copied(module: Any) -> Any:
     """Return a copy of a module, on the processor."""
     try:
-        return copy.deepcopy(module).cpu()
+        return twin(module).cpu()
     except RuntimeError as error:
         raise InputError(
             f"model must be a module that can be copied, got {type(module).__qualname__}: {error}; "
@@ -279,91 +287,37 @@ def is_script(model: Any) -> bool:
     return "torch" in sys.modules and isinstance(model, sys.modules["torch"].jit.ScriptModule)
 
 
-def saved_script(module: Any) -> bytes:
-    """Return a TorchScript module as the bytes of its file."""
+def is_export(model: Any) -> bool:
+    """Whether this is a program of `torch.export`."""
+    return "torch" in sys.modules and isinstance(model, sys.modules["torch"].export.ExportedProgram)
+
+
+def checked_device(device: Any) -> str:
+    """Return the name of a device that is there, or "auto".
+
+    Raises
+    ------
+    InputError
+        If PyTorch knows no device of that name, or this process does not see it.
+    """
+    name = str(device)
+    if name == "auto":
+        return name
     import torch
 
-    buffer = io.BytesIO()
-    with deprecation_of_torchscript_unsaid():
-        torch.jit.save(module, buffer)
-    return buffer.getvalue()
-
-
-def load_script_file(path: Path) -> Any:
-    """Load a TorchScript module from a file that may hold something else."""
     try:
-        return load_script(str(path))
+        kind = torch.device(name).type
     except RuntimeError as error:
-        raise ModelError(
-            f"{path} holds no TorchScript; weights alone go into torch_model(module, "
-            f"state_dict=...), in a shell by a function for --model module:function: {error}"
+        raise InputError(
+            f'device must be "auto", or what torch.device takes, as "cpu", "cuda" or "cuda:1", '
+            f"got {device!r}"
         ) from error
-
-
-def load_script(file: str | io.BytesIO) -> Any:
-    """Load a TorchScript module."""
-    import torch
-
-    load: Any = torch.jit.load
-    with deprecation_of_torchscript_unsaid():
-        return load(file, map_location="cpu")
-
-
-@contextmanager
-def deprecation_of_torchscript_unsaid() -> Iterator[None]:
-    """Keep quiet about TorchScript's age: those who have only such a file cannot change it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\..*` is deprecated", DeprecationWarning)
-        yield
-
-
-def load_exported(path: Path, device: Any) -> tuple[Any, tuple[NetworkInput, ...]]:
-    """Load a program of `torch.export` and say which tensors it takes."""
-    import torch
-    from torch.export.passes import move_to_device_pass
-
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # of many types, for a file of another kind
-        raise ModelError(f"{path} holds no program of torch.export.save: {error}") from error
-    if any(map(is_training, program.graph.nodes)):
-        warn(
-            f"{path} was exported in training mode, and stays in it: its scores change with the "
-            f"batch, or by chance; export it after module.eval()"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device={name!r} needs a GPU and a PyTorch that is built for it, and there is none; "
+            f'"auto" takes what each process sees'
         )
-    program = move_to_device_pass(program, device)
-    return program.module(), inputs_of(program)
-
-
-def is_training(node: Any) -> bool:
-    """Whether a step of an exported program, such as dropout, does what it does in training."""
-    schema = getattr(node.target, "_schema", None)
-    names = [] if schema is None else [argument.name for argument in schema.arguments]
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    return any(given.get(name) is True for name in ("train", "training"))
-
-
-def inputs_of(program: Any) -> tuple[NetworkInput, ...]:
-    """Return the tensors that an exported program takes, in its order."""
-    shapes = {
-        node.name: node.meta["val"].shape
-        for node in program.graph.nodes
-        if node.op == "placeholder"
-    }
-    return tuple(
-        NetworkInput(name, tuple(n if isinstance(n, int) else None for n in shapes[name]))
-        for name in program.graph_signature.user_inputs
-    )
-
-
-def read_state(path: Path) -> Any:
-    """Read weights, and nothing that could run code."""
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types, for a file of another kind
-        raise ModelError(f"{path} holds no state_dict that is safe to load: {error}") from error
+    return name
 
 
 def chosen_device(device: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from morpheus_core.adapters.preparation import Preparation, make_preparation
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
 from morpheus_core.pipeline.descriptions import described
+from morpheus_core.storage import pickles
 
 Features = Callable[[Float32], Float32]
 
@@ -30,13 +32,23 @@ class PixelClassifier:
         What comes before it.
     features : callable, optional
         From (batch, height, width, bands) to (batch, height, width, features).
+    keep_nan : bool
+        Whether pixels with NaN among their features go to the estimator; else they get NaN.
     """
 
     estimator: Any
     preparation: Preparation
     features: Features | None = None
+    keep_nan: bool = False
 
     __repr__ = described
+
+    def digested(self) -> Iterable[bytes]:
+        """Yield what an estimator is pickled as, for a checksum."""
+        try:
+            return [pickles.dump(self.estimator)]
+        except Exception:  # an estimator that cannot be pickled runs here, but has no checksum
+            return []
 
     def __call__(self, windows: list[NDArray[Any]]) -> Float32:
         """Score windows, each (batch, height, width, bands) → (batch, height, width, classes)."""
@@ -52,7 +64,21 @@ class PixelClassifier:
 
     def _scores(self, table: Float32) -> Float32:
         """Return probabilities, (pixels, classes), of features, (pixels, features)."""
-        scores = self.estimator.predict_proba(table)
+        good = np.isfinite(table).all(axis=1) | self.keep_nan
+        if good.all():
+            return self._asked(table)
+        # Trees take NaN for a value like any other, and say with confidence what they make of it.
+        scores = self._asked(table[good] if good.any() else np.zeros_like(table[:1]))
+        result = np.full((len(table), scores.shape[1]), np.nan, np.float32)
+        result[good] = scores[: np.count_nonzero(good)]
+        return result
+
+    def _asked(self, table: Float32) -> Float32:
+        """Return what the estimator says of features."""
+        with warnings.catch_warnings():
+            # Names of features were compared once, and arrays have none.
+            warnings.filterwarnings("ignore", "X does not have valid feature names", UserWarning)
+            scores = self.estimator.predict_proba(table)
         if np.ndim(scores[0]) != 1 or len(scores) != len(table):  # a table for each output, say
             raise ModelError(
                 f"predict_proba must return one row of probabilities per pixel, for {len(table)} "
@@ -75,8 +101,9 @@ def sklearn_model(
     estimator: Any,
     *,
     features: Features | None = None,
-    fill_nan: float | Literal["median"] | None = None,
+    fill_nan: float | Literal["median", "keep"] | None = None,
     normalize: Normalizer | None = None,
+    band_names: Sequence[str] | None = None,
 ) -> PixelClassifier:
     """Wrap an estimator of scikit-learn that classifies pixels as a callable for `predict`.
 
@@ -92,12 +119,17 @@ def sklearn_model(
         From float32 pixels, (batch, height, width, bands), to the features of each, (batch,
         height, width, features); a filter, say, that looks at the neighbours. By default the
         bands are the features.
-    fill_nan : float or "median", optional
-        What takes the place of NaN, which most estimators refuse, in the units of the image: a
-        number, or the median of the band in the window (0 where all is NaN).
+    fill_nan : float, "median" or "keep", optional
+        What takes the place of NaN, in the units of the image: a number, or the median of the band
+        in the window (0 where all is NaN). By default a pixel with a feature that is not finite
+        gets NaN. "keep" hands it on: boosted trees, among others, give confident classes for NaN,
+        which mean something only if they were trained with it.
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.
+    band_names : list of str, optional
+        What the features are called, in their order. They are compared with those that the
+        estimator was trained with, where it knows them (``feature_names_in_``).
 
     Returns
     -------
@@ -121,5 +153,25 @@ def sklearn_model(
         )
     if features is not None and not callable(features):
         raise InputError(f"features must be callable, got {features!r}")
-    preparation = make_preparation("last", fill_nan=fill_nan, normalize=normalize)
-    return PixelClassifier(estimator, preparation, features)
+    refuse_other_features(estimator, band_names)
+    keep_nan = fill_nan == "keep"
+    filled = None if keep_nan else fill_nan
+    preparation = make_preparation("last", fill_nan=filled, normalize=normalize)
+    return PixelClassifier(estimator, preparation, features, keep_nan)
+
+
+def refuse_other_features(estimator: Any, names: Any) -> None:
+    """Raise unless features are called as they were when the estimator was trained."""
+    if names is None:
+        return
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        raise InputError(
+            f"band_names are compared with the names that an estimator was trained with, and "
+            f"{type(estimator).__qualname__} has none: leave them out"
+        )
+    if list(names) != list(known):
+        raise InputError(
+            f"band_names must be those that the estimator was trained with, in their order, "
+            f"{', '.join(known)}, got {', '.join(map(str, names))}"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.catalogs.statuses import NO_PROBABILITIES_WAY_OUT, Status
 from morpheus_core.columns import Derived
 from morpheus_core.errors import ModelError
+from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.models import ROUNDING, Model, as_float, failure, given, to_numpy
 
 #: Rows that are named where a model fails.
@@ -51,6 +53,11 @@ class RowPredictor:
     window_shape: tuple[int, int]
     aperture: float | None
     dtype: str
+
+    @cached_property
+    def fitted(self) -> Model:
+        """The model, with batches that its memory holds."""
+        return Halves.around(self.model)
 
     @property
     def names(self) -> list[str]:
@@ -95,14 +102,14 @@ class RowPredictor:
     def _scores(self, batch: RowBatch) -> Float64:
         """Return the scores of rows, (rows, classes)."""
         try:
-            answer = to_numpy(self.model(batch.windows))
+            answer = to_numpy(self.fitted(batch.windows))
         except ModelError:  # which says it all
             raise
         except Exception as error:
             rows = ", ".join(map(str, batch.rows[:NAMED_ROWS]))
             more = f" and {len(batch) - NAMED_ROWS} more" if len(batch) > NAMED_ROWS else ""
             place = f"row(s) {rows}{more} of the catalogue"
-            raise failure(error, f"{given(batch.windows)}, {place}", self.model) from error
+            raise failure(error, f"{given(batch.windows)}, {place}") from error
         predictions = as_float(answer)
         size, count = len(batch), len(self.class_names)
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):

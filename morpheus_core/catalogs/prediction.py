@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
+from morpheus_core.adapters.forms import as_model
 from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import remove
@@ -204,6 +205,7 @@ def predict_catalog(
             "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"
         )
     request = CatalogRequest(place.directory, workers, checks.flag("resume", resume), progress)
+    model = as_model(model)
     predictor = make_predictor(
         model, n_classes, window_shape, aperture, columns, class_names, output_dtype
     )

@@ -9,7 +9,7 @@ from typing import Any
 from morpheus_core.catalogs.answers import RowPredictor
 from morpheus_core.catalogs.batches import Cut
 from morpheus_core.images.stack import ModelInputs, as_list
-from morpheus_core.pipeline.descriptions import model_name
+from morpheus_core.pipeline.descriptions import model_digest, model_name
 from morpheus_core.pipeline.models import Model
 from morpheus_core.results.provenance import as_card_value, ascii_text
 from morpheus_core.version import __version__
@@ -29,9 +29,11 @@ def catalog_provenance(
         else type(source).__name__
         for index, source in enumerate(as_list(model_inputs))
     }
+    digest = model_digest(model)
     return {
         "CREATOR": f"morpheus_core {__version__}",
         "MODEL": ascii_text(model_name(model)),
+        **({} if digest is None else {"MODELSUM": digest}),
         **inputs,
         "BANDS": ascii_text(bands if isinstance(bands, str) else ", ".join(bands)),
         "WINDOW": as_card_value([*cut.window_shape]),

@@ -15,6 +15,7 @@ from morpheus_core import checks, update_maps
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
+from morpheus_core.pipeline.nan_watch import ON_NAN
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import EDGES, PADDINGS
 
@@ -80,6 +81,12 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
         choices=NAN_POLICIES,
         default="propagate",
         help="what a prediction that is not finite does (%(default)s)",
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=ON_NAN,
+        default="warn",
+        help="what to do if NaN of the images spreads in what the model says (%(default)s)",
     )
     group.add_argument(
         "--skip-blank", action="store_true", help="leave out windows that hold nothing but NaN"
@@ -237,6 +244,7 @@ def window_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "padding": arguments.padding,
         "update_map": update_map(arguments),
         "nan_policy": arguments.nan_policy,
+        "on_nan": arguments.on_nan,
         "skip_blank": arguments.skip_blank,
     }
 

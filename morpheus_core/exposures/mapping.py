@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
+from morpheus_core.adapters.forms import as_model
 from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
@@ -27,6 +28,7 @@ from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
+from morpheus_core.pipeline.nan_watch import OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.windows.grid import Edges, Padding
@@ -48,6 +50,7 @@ def map_exposures(
     edges: Edges = "cover",
     padding: Padding | None = None,
     nan_policy: NanPolicy = "propagate",
+    on_nan: OnNan = "warn",
     skip_blank: bool = False,
     class_names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
@@ -84,7 +87,7 @@ def map_exposures(
     out_dir : path, optional
         Where masks are written; those of a directory's files keep their place below it. By default
         beside the exposures.
-    edges, padding, nan_policy, skip_blank, progress
+    edges, padding, nan_policy, on_nan, skip_blank, progress
         As for `predict`.
     class_names : list of str, optional
         What the classes of the model are called; "class_0", "class_1", ... by default.
@@ -141,6 +144,7 @@ def map_exposures(
     WorkerError
         If the executor is broken.
     """
+    model = as_model(model)
     arguments = arguments_of(
         predict,
         model,
@@ -154,6 +158,7 @@ def map_exposures(
         edges=edges,
         padding=padding,
         nan_policy=nan_policy,
+        on_nan=on_nan,
         skip_blank=skip_blank,
         class_names=class_names,
         progress=False,

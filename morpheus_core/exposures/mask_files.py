@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy.io import fits
 
 from morpheus_core.errors import InputError, ModelError, MorpheusError, MorpheusWarning
@@ -31,10 +30,9 @@ from morpheus_core.images.fits_images import (
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.pipeline.models import ROUNDING
 from morpheus_core.preparation import Arguments
 from morpheus_core.results.exports import make_room, new_file
-from morpheus_core.results.finished import Block, FinishedRun
+from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.outputs import give_name
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.sky.headers import with_planes
@@ -312,10 +310,6 @@ def add_masks(
 
 def refuse_scores(block: Block) -> None:
     """Raise if means are no probabilities, which is what thresholds and priors are for."""
-    means = block.shares(AGGREGATION_METHODS.MEAN_VAR)
-    lowest, highest = np.nanmin(means, initial=0.0), np.nanmax(means, initial=1.0)
-    if lowest < -ROUNDING or highest > 1 + ROUNDING:
-        raise ModelError(
-            f"masks need probabilities, from 0 to 1, got means from {lowest:.3g} to {highest:.3g}; "
-            f'does the model lack an activation, "sigmoid" or "softmax"?'
-        )
+    complaint = no_probabilities(block.shares(AGGREGATION_METHODS.MEAN_VAR))
+    if complaint is not None:
+        raise ModelError(complaint)

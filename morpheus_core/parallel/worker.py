@@ -16,6 +16,7 @@ import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from morpheus_core.extras import leave_no_traces
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.gpus import on_one_gpu
 from morpheus_core.parallel.pieces import Work
@@ -27,6 +28,7 @@ PARENT_INTERVAL = 0.5
 def main(_: str, descriptor: str, parent: str) -> None:
     """Do pieces until there are no more."""
     threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    leave_no_traces()  # before the model is imported
     os.set_inheritable(int(descriptor), False)
     connection = Connection(int(descriptor))
     code = 0

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError
+from morpheus_core.errors import InputError, warn
 from morpheus_core.images.image import Image
 from morpheus_core.pictures.sampling import Extent, Sampling
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.results.finished import Block, Outputs
+from morpheus_core.results.finished import Block, Outputs, no_probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,9 @@ def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
     result = sampling.read(outputs.results[method].read)
     n = sampling.read(outputs.n.read).astype(np.float64)
     shares = Block(0, {method: result}, n).shares(method)
+    complaint = no_probabilities(shares)
+    if complaint is not None:
+        warn(complaint)
     shares[~np.isfinite(shares).all(axis=-1)] = np.nan
     if method is moments:
         winner = shares.argmax(axis=-1)[..., np.newaxis]

@@ -70,6 +70,11 @@ def quicklook(
     MissingPackageError
         If matplotlib is not installed.
 
+    Warns
+    -----
+    MorpheusWarning
+        If means are no probabilities, from 0 to 1.
+
     Examples
     --------
     >>> import numpy as np

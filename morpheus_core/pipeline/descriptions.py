@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,3 +47,38 @@ def setting(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float)):
         return repr(value)
     return model_name(value)
+
+
+def model_digest(model: Any) -> str | None:
+    """Return a checksum of the weights of a model that knows them, as adapters do.
+
+    Such a model has a method ``digested``, which yields what they are: files, bytes, and models
+    within.
+    """
+    digested = getattr(model, "digested", None)
+    if digested is None or isinstance(model, type):
+        return None
+    found = hashlib.sha256()
+    known = [add_digest(found, part) for part in digested()]
+    return f"sha256 {found.hexdigest()[:32]}" if any(known) else None
+
+
+def add_digest(found: Any, part: Any) -> bool:
+    """Add a file, bytes or a model to a checksum, and say whether there was anything."""
+    if isinstance(part, Path):
+        with part.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    elif isinstance(part, bytes):
+        found.update(part)
+    else:
+        within = model_digest(part)
+        found.update((within or "").encode())
+        return within is not None
+    return True
+
+
+def arrays_as_bytes(arrays: Iterable[tuple[str, Any]]) -> Iterable[bytes]:
+    """Yield names and the bytes of arrays of numpy."""
+    for name, array in arrays:
+        yield f"{name} {array.dtype} {array.shape}".encode()
+        yield array.tobytes()

@@ -17,6 +17,7 @@ from morpheus_core.pipeline.aggregators import (
     Aggregator,
     NanPolicy,
 )
+from morpheus_core.pipeline.nan_watch import OnNan
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.windows.visits import Visits
 
@@ -47,6 +48,8 @@ class Job:
         Whether the images come with a mask of bad pixels.
     class_names : tuple of str
         One per class, or none.
+    on_nan : {"warn", "raise", "ignore"}
+        What to do if NaN of the images spreads in what the model says.
     """
 
     grid: WindowGrid
@@ -60,6 +63,7 @@ class Job:
     skip_blank: bool = False
     masked: bool = False
     class_names: tuple[str, ...] = ()
+    on_nan: OnNan = "warn"
 
     @property
     def counted(self) -> bool:
@@ -102,4 +106,5 @@ class Job:
             "output_dtype": self.output_dtype,
             "skip_blank": self.skip_blank,
             "class_names": list(self.class_names),
+            "on_nan": self.on_nan,
         }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.kernels import Predictions
+from morpheus_core.pipeline.nan_watch import NanWatch, OnNan
 from morpheus_core.storage import pickles
 
 Model = Callable[[list[NDArray[Any]]], Any]
@@ -36,6 +37,8 @@ class CheckedModel:
         Height and width of a prediction, in output pixels.
     asked_ahead : bool
         Whether the model is called again while its last answer is still in use.
+    on_nan : {"warn", "raise", "ignore"}
+        What to do if NaN of the windows spreads in the answers.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class CheckedModel:
         n_classes: int,
         window_shape: tuple[int, int],
         asked_ahead: bool = False,
+        on_nan: OnNan = "warn",
     ) -> None:
         self._model = model
+        self._nan_watch = NanWatch(on_nan)
         self._n_classes = n_classes
         self._window_shape = window_shape
         self._buffers = TwoBuffers() if asked_ahead else None
@@ -66,34 +71,41 @@ class CheckedModel:
             If the model raises, or its result has another shape or is not real numbers. Of a
             result on a GPU the returned callable says so.
         """
-        size = len(batch)
         try:
             answer = self._model(batch.windows)
             if self._buffers is not None and is_on_gpu(answer):
                 arriving, context = copy_from_gpu(answer), describe(batch)
-                return lambda: self._arrived(arriving, size, context)
+                return lambda: self._arrived(arriving, batch, context)
             array = to_numpy(answer)
             del answer  # which would count as another holder of the memory
         except Exception as error:
-            raise failure(error, describe(batch), self._model) from error
+            raise failure(error, describe(batch)) from error
         # The model may return the same memory each time. Asked before there are more names for it.
         buffers = None if self._buffers is None or is_unshared(array) else self._buffers
-        predictions = self._checked(array, size)
+        predictions = self._checked(array, batch)
         copied = np.ascontiguousarray(predictions) if buffers is None else buffers.copy(predictions)
         return lambda: copied
 
     def _arrived(
-        self, arriving: Callable[[], NDArray[Any]], size: int, context: str
+        self, arriving: Callable[[], NDArray[Any]], batch: Batch, context: str
     ) -> Predictions:
         """Wait for an answer from a GPU, which also says what went wrong there."""
         try:
             array = arriving()
         except Exception as error:
             raise failure(error, context) from error
-        return np.ascontiguousarray(self._checked(array, size))
+        return np.ascontiguousarray(self._checked(array, batch))
 
-    def _checked(self, answer: NDArray[Any], batch_size: int) -> Predictions:
-        return self._spread(as_float(answer), batch_size)
+    def sum_up(self) -> None:
+        """Say, at the end, what the user should know of all answers."""
+        self._nan_watch.sum_up()
+
+    def _checked(self, answer: NDArray[Any], batch: Batch) -> Predictions:
+        scores = as_float(answer)
+        predictions = self._spread(scores, len(batch))
+        per_class = scores.ndim == predictions.ndim or scores.shape[1:] == predictions.shape[3:]
+        self._nan_watch.look(batch.windows, scores if per_class else predictions)
+        return predictions
 
     def _spread(self, predictions: Predictions, batch_size: int) -> Predictions:
         """Give predictions all four axes; those of a whole window hold for each of its pixels."""
@@ -125,21 +137,11 @@ def given(windows: list[NDArray[Any]]) -> str:
     return f"it was given [{', '.join(f'{one.shape} {one.dtype}' for one in windows)}]"
 
 
-def failure(error: Exception, context: str, model: Any = None) -> ModelError:
+def failure(error: Exception, context: str) -> ModelError:
     """Return the error of a model that raised another one."""
     if isinstance(error, ModelError):  # an adapter knows better
         return ModelError(f"{error}; {context}")
-    if is_torch_module(model):
-        context += "; wrap a network of PyTorch in morpheus_core.adapters.torch_model"
     return ModelError(f"the model failed with {type(error).__name__}: {error}; {context}")
-
-
-def is_torch_module(model: Any) -> bool:
-    """Say whether a model is a network of PyTorch as it is, which takes a tensor, not a list."""
-    while isinstance(model, StandIn):
-        model = model.model
-    names = [(base.__module__, base.__qualname__) for base in type(model).__mro__]
-    return ("torch.nn.modules.module", "Module") in names
 
 
 class TwoBuffers:

@@ -16,6 +16,7 @@ from morpheus_core.pipeline.aggregators import (
     Sums,
 )
 from morpheus_core.pipeline.batches import Batch, BatchReader
+from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
@@ -84,7 +85,11 @@ def run_strip(
         return
     strip = grid.rest_of(strip, job.batch_size, first_row)
     checked_model = CheckedModel(
-        model, job.n_classes, grid.output_window_shape, asked_ahead=prefetch > 0
+        Halves.around(model),
+        job.n_classes,
+        grid.output_window_shape,
+        asked_ahead=prefetch > 0,
+        on_nan=job.on_nan,
     )
     # A run that goes on may begin in a gap that no window touches, above its first window.
     ring = open_ring(job, strip, min(int(grid.tops[strip.start]), first_row))
@@ -103,6 +108,7 @@ def run_strip(
             on_windows(len(batch))
         behind.do(finisher.finish, strip_rows.stop)
         behind.wait()
+    checked_model.sum_up()
 
 
 def top_after(grid: WindowGrid, row: int, column: int) -> int:

@@ -98,8 +98,8 @@ def find_candidates(
     Raises
     ------
     InputError
-        If there is no finished run, an argument does not fit the result, or something cannot be
-        read.
+        If there is no finished run, an argument does not fit the result, means are no
+        probabilities, or something cannot be read.
     MissingPackageError
         If scipy is not installed.
 
@@ -149,7 +149,7 @@ def find_regions(
     above = np.zeros(outputs.shape[1], np.int64)  # labels of the row before; 0 outside of regions
     parts, links, count = [], [], 0
     for block in outputs.blocks():
-        share = block.share(method, index)
+        share = block.probability(method, index)
         # With the row before once more: its two labels tell which parts are of one region.
         inside = np.vstack([above > 0, share >= threshold])
         labels, found = ndimage.label(inside, structure)

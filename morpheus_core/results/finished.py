@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.models import ROUNDING
 from morpheus_core.results.outputs import Results
 from morpheus_core.results.products import OUTPUT_NAMES
 from morpheus_core.storage.resources import Resource
@@ -266,6 +267,17 @@ def open_output(path: Path, opened: ExitStack, scattered: bool) -> fits.PrimaryH
         raise InputError(f"{path} cannot be read as FITS: {error}") from error
 
 
+def no_probabilities(shares: NDArray[Any]) -> str | None:
+    """Say what means are, (..., classes), if they are no probabilities."""
+    lowest, highest = np.nanmin(shares, initial=0.0), np.nanmax(shares, initial=1.0)
+    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
+        return None
+    return (
+        f"probabilities, from 0 to 1, are needed, got means from {lowest:.3g} to {highest:.3g}; "
+        f'does the model lack an activation, "sigmoid" or "softmax"?'
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Some rows of a finished run.
@@ -289,13 +301,23 @@ class Block:
         return np.where(self.n[..., np.newaxis] > 0, self._shares(method), np.nan)
 
     def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
-        """Say where the mean or the share of votes of a class is at least a threshold."""
-        reached: NDArray[np.bool_] = self.share(method, index) >= threshold
+        """Say where the probability of a class is at least a threshold; see :meth:`probability`."""
+        reached: NDArray[np.bool_] = self.probability(method, index) >= threshold
         return reached
 
-    def share(self, method: AGGREGATION_METHODS, index: int) -> NDArray[Any]:
-        """Return the mean or the share of votes of one class, NaN where there is none."""
-        return np.where(self.n > 0, self._shares(method)[..., index], np.nan)
+    def probability(self, method: AGGREGATION_METHODS, index: int) -> NDArray[Any]:
+        """Return the mean or the share of votes of one class, NaN where there is none.
+
+        Raises
+        ------
+        InputError
+            If means are no probabilities.
+        """
+        share = np.where(self.n > 0, self._shares(method)[..., index], np.nan)
+        complaint = no_probabilities(share)
+        if complaint is not None:
+            raise InputError(complaint)
+        return share
 
     def _shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         result = self.results[method]

@@ -12,7 +12,7 @@ from astropy.io import fits
 from morpheus_core.fits.cards import quietly_mended
 from morpheus_core.images.image import Image
 from morpheus_core.images.stack import ImageStack
-from morpheus_core.pipeline.descriptions import model_name
+from morpheus_core.pipeline.descriptions import model_digest, model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
 from morpheus_core.version import __version__
@@ -49,6 +49,9 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
     cards = fits.Header()
     cards["CREATOR"] = (f"morpheus_core {__version__}", "the program that made this file")
     cards["MODEL"] = ascii_text(model_name(model))
+    digest = model_digest(model)
+    if digest is not None:
+        cards["MODELSUM"] = (digest, "of its weights")
     parameters = job.parameters()
     for name, keyword in KEYWORDS.items():
         cards[keyword] = (as_card_value(parameters[name]), name)

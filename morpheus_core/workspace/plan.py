@@ -93,6 +93,7 @@ class Plan:
             parameters["skip_blank"],
             self.inputs["mask"] is not None,
             tuple(parameters["class_names"]),
+            parameters["on_nan"],
         )
 
     def difference(self, asked: Plan) -> str | None:

@@ -392,10 +392,10 @@ def test_the_table_says_how_it_came_about(catalog, tmp_path):
     assert "MODEL" not in catalog.meta
 
 
-def test_a_network_of_pytorch_needs_an_adapter(catalog, tmp_path):
+def test_a_network_of_pytorch_is_wrapped(catalog, tmp_path):
     network = require("torch").nn.Conv2d(1, 2, 3)
     for options in ({}, {"work_dir": tmp_path / "work"}):
-        with pytest.raises(ModelError, match=r"wrap a network .*adapters\.torch_model"):
+        with pytest.raises(ModelError, match=r"model returned .* for n_classes="):
             predict_catalog(network, catalog, **options)
 
 

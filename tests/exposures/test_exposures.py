@@ -652,7 +652,7 @@ def test_scores_that_are_no_probabilities_make_no_masks(exposure):
         lambda batch: np.concatenate([batch[0]] * 2, -1), exposure, 2, 8, (9, 9)
     )
     assert isinstance(outcome.error, ModelError)
-    assert "masks need probabilities, from 0 to 1, got means from" in str(outcome.error)
+    assert "probabilities, from 0 to 1, are needed, got means from" in str(outcome.error)
     assert not list(exposure.parent.glob("*.masks*"))
 
 

@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sky_headers import ROTATED, SIP, sky_header
 
 import morpheus_core as package
-from morpheus_core import InputError, MissingPackageError, predict, quicklook
+from morpheus_core import InputError, MissingPackageError, MorpheusWarning, predict, quicklook
 from morpheus_core.pictures.colours import (
     BACKGROUND_COLOUR,
     FAINTEST,
@@ -168,6 +168,12 @@ def test_images_without_contrast(run_in, tmp_path, value):
     figure = quicklook(run_in(), np.full(SHAPE, value))
     figure.savefig(tmp_path / "look.png")
     assert len(np.unique(pixels_of(figure.axes[0]).reshape(-1, 3), axis=0)) == 1
+
+
+def test_scores_are_drawn_with_a_warning(run_in):
+    results = run_in(scores=lambda batch: 9 * model(batch) - 4, aggregate_method="mean_var")
+    with pytest.warns(MorpheusWarning, match=r"from 0 to 1, are needed, got means from"):
+        quicklook(results)
 
 
 def test_pixels_without_result_are_grey(run_in):

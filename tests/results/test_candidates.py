@@ -216,6 +216,12 @@ def test_a_sky_without_right_ascension(run, tmp_path):
     assert find_candidates(tmp_path / "out", "source", 0.5).colnames == COLUMNS
 
 
+def test_scores_are_no_probabilities():
+    means = np.stack([np.full((6, 8, 2), 7.3), np.zeros((6, 8, 2))], axis=-1)
+    with pytest.raises(InputError, match=r"from 0 to 1, are needed, got means from 0 to 7\.3;"):
+        find_candidates([means, np.ones((6, 8))], "class_0", 0.9)
+
+
 def test_nothing_found(run, tmp_path):
     run()
     table = find_candidates(tmp_path / "out", "source", 0.99)

@@ -113,6 +113,19 @@ def test_planes_lie_on_the_sky_with_distortion(run_in, tmp_path):
             )
 
 
+@pytest.mark.parametrize("bit_flags", [True, False])
+def test_scores_make_no_masks(tmp_path, bit_flags):
+    hduls, _ = predict(
+        lambda batch: 9 * batch[0] - 4, np.random.default_rng(1).random((9, 9)), 1, 4, (3, 3),
+        aggregate_method="mean_var", out_dir=tmp_path / "x", progress=False,
+    )  # fmt: skip
+    for hdul in hduls:
+        hdul.close()
+    with pytest.raises(InputError, match=r"from 0 to 1, are needed, got means from"):
+        export_masks(tmp_path / "x", tmp_path / "masks.fits", 0.5, bit_flags=bit_flags)
+    assert not (tmp_path / "masks.fits").exists()
+
+
 @pytest.mark.parametrize("method", ["mean_var", "rank_vote"])
 @pytest.mark.parametrize(
     ("thresholds", "limits"),

@@ -1,0 +1,83 @@
+"""Whether NaN of the images spreads in what a model says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from morpheus_core.errors import ModelError, warn
+
+OnNan = Literal["warn", "raise", "ignore"]
+ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
+
+
+class NanWatch:
+    """Compares how much of the windows is NaN with how much of the answers is.
+
+    Parameters
+    ----------
+    on_nan : {"warn", "raise", "ignore"}
+        What to do if answers hold a larger share of NaN than their windows.
+    """
+
+    def __init__(self, on_nan: OnNan) -> None:
+        self._on_nan = on_nan
+        self._windows, self._spoilt, self._warned = 0, 0, False
+
+    def look(self, windows: Sequence[NDArray[Any]], predictions: NDArray[Any]) -> None:
+        """Take a batch of windows, each (batch, height, width, bands), and what was said of them.
+
+        Raises
+        ------
+        ModelError
+            If NaN has spread, and on_nan is "raise".
+        """
+        self._windows += len(predictions)
+        if self._on_nan == "ignore" or not holds_nan(predictions):
+            return
+        holes = np.any([np.isnan(one).any(axis=-1) for one in windows if is_float(one)], axis=0)
+        if not holes.any():
+            return  # the NaN is the model's own
+        bad = np.isnan(predictions).any(axis=-1)
+        if bad.mean() <= holes.mean():
+            return  # pixels without a value have no answer
+        self._spoilt += int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        if self._warned:
+            return
+        self._warned = True
+        touched = int(holes.any(axis=(1, 2)).sum())
+        message = (
+            f"NaN spreads: {touched} of {len(holes)} windows of a batch hold NaN, in "
+            f"{holes.mean():.2%} of their pixels, and {bad.mean():.2%} of what the model says of "
+            f"them is NaN; fill_nan= of an adapter hides NaN from the model, skip_blank=True "
+            f'leaves out windows of nothing else, nan_policy="omit" their predictions'
+        )
+        if self._on_nan == "raise":
+            raise ModelError(message)
+        warn(message)
+
+    def sum_up(self) -> None:
+        """Warn, at the end, of how many windows were spoilt."""
+        if self._warned:
+            share = self._spoilt / self._windows
+            warn(
+                f"{self._spoilt} of {self._windows} windows ({share:.2%}) have NaN in their "
+                f"predictions that spread from bad pixels"
+            )
+
+
+def is_float(array: NDArray[Any]) -> bool:
+    """Say whether an array can hold NaN."""
+    return array.dtype.kind == "f"
+
+
+def holds_nan(array: NDArray[Any]) -> bool:
+    """Say whether an array holds NaN, at the cost of little more than reading it."""
+    if not array.flags.forc:
+        return bool(np.isnan(array).any())
+    values = array.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isnan(np.dot(values, values)))  # squares never cancel infinities

@@ -1,0 +1,79 @@
+"""NaN of images that spreads in what a model says."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from morpheus_core import InputError, ModelError, MorpheusWarning, map_exposures, predict
+from morpheus_core.pipeline.nan_watch import NanWatch, holds_nan
+
+IMAGE = np.ones((20, 20), np.float32)
+IMAGE[3, 4] = np.nan
+ARGUMENTS = {
+    "n_classes": 1, "batch_size": 8, "window_shape": (5, 5), "stride": (5, 5),
+    "aggregate_method": "mean_var", "progress": False,
+}  # fmt: skip
+
+
+def normalizing(batch):
+    """Spread the NaN of a pixel over its window."""
+    return batch[0] - batch[0].mean(axis=(1, 2), keepdims=True)
+
+
+def per_pixel(batch):
+    return batch[0] * 2
+
+
+def test_it_warns_once_and_sums_up():
+    with pytest.warns(MorpheusWarning) as caught:
+        predict(normalizing, np.concatenate([IMAGE, IMAGE]), **ARGUMENTS)
+    first, last = (str(one.message) for one in caught)
+    assert first.startswith("NaN spreads: 1 of 8 windows of a batch hold NaN, in 0.50% of their")
+    assert "12.50% of what the model says" in first
+    assert last.startswith("2 of 32 windows (6.25%) have NaN in their predictions")
+
+
+@pytest.mark.parametrize("workers", [{}, {"cpus": 2}])
+def test_it_raises(tmp_path, workers):
+    with pytest.raises(Exception, match="NaN spreads"):
+        predict(normalizing, IMAGE, **ARGUMENTS, on_nan="raise", out_dir=tmp_path, **workers)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [(normalizing, {"on_nan": "ignore"}), (per_pixel, {"on_nan": "raise"})]
+)
+def test_it_is_quiet(model, options):
+    predict(model, IMAGE, **ARGUMENTS, **options)
+
+
+def test_arguments():
+    with pytest.raises(InputError, match="on_nan must be one of 'warn', 'raise', 'ignore'"):
+        predict(per_pixel, IMAGE, **ARGUMENTS, on_nan="omit")
+    with pytest.raises(InputError, match="on_nan must be one of 'warn', 'raise', 'ignore'"):
+        map_exposures(per_pixel, "x.fits", 1, 8, (5, 5), on_nan="omit")
+
+
+def test_nan_of_the_model_itself_is_no_spreading():
+    watch = NanWatch("raise")
+    watch.look([np.ones((2, 4, 4, 1))], np.full((2, 3), np.nan))
+    watch.look([np.ones((2, 4, 4, 1), int)], np.full((2, 3), np.nan))
+
+
+def test_scores_of_whole_windows():
+    with pytest.raises(ModelError, match=r"50.00% of what the model says"):
+        NanWatch("raise").look([np.stack([IMAGE, IMAGE * 0 + 1])[..., np.newaxis][:, :, :]][:1],
+                               np.array([[np.nan], [1.0]]))  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+@pytest.mark.parametrize(
+    ("value", "found"), [(np.nan, True), (np.inf, False), (-np.inf, False), (3e38, False)]
+)
+def test_nan_is_found(order, value, found):
+    array = np.ones((4, 6), np.float32, order="F" if order == "F" else "C")
+    array = array[:, ::2] if order == "strided" else array
+    array[1, 1] = array[2, 2] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert holds_nan(array) is found
