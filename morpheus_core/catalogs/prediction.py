@@ -31,7 +31,13 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
-from morpheus_core.images.stack import ModelInputs, as_list, open_images, warn_of_other_order
+from morpheus_core.images.stack import (
+    ModelInputs,
+    as_list,
+    brings_mask,
+    open_images,
+    warn_of_other_order,
+)
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
@@ -308,6 +314,11 @@ def find_sources(
         return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
+    for source in filter(brings_mask, inputs):
+        raise InputError(
+            f"windows are cut from images without a mask, got {type(source).__name__} with a mask; "
+            f"pass its data alone, with the pixels filled that it marks"
+        )
     images = open_images(inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 

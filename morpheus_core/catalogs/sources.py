@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.images.expansion import Unpacked
-from morpheus_core.images.fits_images import FitsImage, split_extension
+from morpheus_core.images.fits_images import FitsImage
+from morpheus_core.images.hdus import split_extension
 from morpheus_core.images.image import ArrayImage, Bands, Image, Layout
 from morpheus_core.images.stack import reopen_image
 

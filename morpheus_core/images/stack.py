@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, warn
 from morpheus_core.fits.cards import OBSERVATION
-from morpheus_core.images.fits_images import (
-    FitsImage,
+from morpheus_core.images.fits_images import FitsImage
+from morpheus_core.images.hdus import (
     describe_hdu,
     has_rows_and_columns,
     is_image,
     quiet,
     split_extension,
 )
-from morpheus_core.images.image import ArrayImage, Bands, Image
+from morpheus_core.images.image import ArrayImage, Bands, Image, carried_mask, without_mask
 from morpheus_core.images.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
 from morpheus_core.images.masks import PixelMask
+from morpheus_core.images.scales import Reading, loaded_pixels
 from morpheus_core.storage.resources import Resource
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
 #: What a stored image is, by the key under which its place is kept.
 PLACES = ("array", "pickle", "path")
-#: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
-MOST_BANDS = 16
+
+#: How masks are read: their integers are flags, whatever BLANK says.
+AS_FLAGS = Reading(blank=False)
 
 
 class ImageStack(Resource):
@@ -162,8 +164,6 @@ def open_inputs(
     InputError
         If there is no image, they are of different sizes, or one cannot be read.
     """
-    if mask is None and mask_bits is not None:
-        raise InputError(f"mask_bits needs a mask, got mask_bits={mask_bits} and mask=None")
     sources = as_list(model_inputs)
     with ExitStack() as opened:
         images = open_images(sources, bands, opened)
@@ -172,6 +172,11 @@ def open_inputs(
             parts.append(open_mask(mask, mask_bits))
             opened.callback(parts[0].close)
         parts += [own for source in sources for own in own_mask(source, bands)]
+        if mask_bits is not None and not any(part.dtype.kind in "iu" for part in parts):
+            raise InputError(
+                f"mask_bits needs a mask of integers, got mask_bits={mask_bits} and "
+                f"{'booleans of an input' if parts else 'no mask'}"
+            )
         shape = images[0].shape[:2]
         stack = ImageStack(images, PixelMask(parts, mask_bits, shape) if parts else None)
         opened.pop_all()
@@ -210,7 +215,8 @@ def reopen_image(place: dict[str, Any]) -> Image:
     if "array" in place:
         array = np.load(place["array"], mmap_mode="r")
         return ArrayImage(array, Path(place["array"]).name, "first")
-    return FitsImage(Path(place["path"]), place["extension"], place["bands"])
+    reading = Reading(**place["reading"])
+    return FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
@@ -232,16 +238,30 @@ def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) 
     return images
 
 
-def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
-    """Open one input, of whatever kind."""
+def open_image(
+    source: ModelInput,
+    name: str,
+    bands: Bands,
+    reading: Reading | None = None,
+) -> Image:
+    """Open one input, of whatever kind; what mask it brings along is left to :func:`own_mask`.
+
+    Parameters
+    ----------
+    source, name, bands
+        The input, what errors call it, and where its bands are.
+    reading : Reading, optional
+        How stored numbers of FITS images are read; by default as the user opened them.
+    """
     if isinstance(source, np.ndarray):
-        return ArrayImage(source, name, bands)
+        return ArrayImage(without_mask(source), name, bands)
     if isinstance(source, (str, os.PathLike)):
-        return FitsImage(*split_extension(os.fspath(source)), bands)
+        path, extension = split_extension(os.fspath(source))
+        return FitsImage(path, extension, bands, reading=reading or Reading())
     if isinstance(source, fits.HDUList):
-        return open_hdu(only_image(source, name), name, bands)
+        return open_hdu(only_image(source, name), name, bands, reading)
     if isinstance(source, HDU_CLASSES):
-        return open_hdu(source, name, bands)
+        return open_hdu(source, name, bands, reading)
     from astropy.nddata import NDData
 
     if isinstance(source, NDData):
@@ -265,14 +285,15 @@ def only_image(hdus: fits.HDUList, name: str) -> Any:
     return next(iter(images.values()))
 
 
-def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
+def open_hdu(hdu: Any, name: str, bands: Bands, reading: Reading | None) -> Image:
     """Open an HDU: from its file row by row, unless its data were read or changed already."""
     if not is_image(hdu) or not hdu.shape:
         raise InputError(f"{name} must be an image, got an HDU that is {describe_hdu(0, hdu)[4:]}")
     place = hdu.fileinfo()
     path = Path(str(place["file"].name)) if place and place["file"].name else None
+    reading = reading or Reading.of(hdu)
     if path is None or not path.is_file():
-        return ArrayImage(hdu.data, name, bands, hdu.header)
+        return ArrayImage(loaded_pixels(hdu, reading), name, bands, hdu.header)
     with quiet(), fits.open(path, memmap=False) as file:
         offsets = [other.fileinfo()["hdrLoc"] for other in file]
         primary = file[0].header
@@ -280,8 +301,9 @@ def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
         raise InputError(f"{name} is an HDU of {path}, which has changed; open the file again")
     index = offsets.index(place["hdrLoc"])
     if "data" in vars(hdu):
-        return ArrayImage(hdu.data, f"{path}[{index}]", bands, hdu.header, path, primary)
-    image = FitsImage(path, index, bands)
+        pixels = loaded_pixels(hdu, reading)
+        return ArrayImage(pixels, f"{path}[{index}]", bands, hdu.header, path, primary)
+    image = FitsImage(path, index, bands, reading=reading)
     image.header = hdu.header
     return image
 
@@ -307,7 +329,12 @@ def header_of(source: NDData, name: str) -> fits.Header:
 
 def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
     """Open what the user passed as `mask`."""
-    image = open_image(mask, "mask", "last")
+    if brings_mask(mask):
+        raise InputError(
+            f"a mask must not have one of its own, got {type(mask).__name__} with a mask; pass its "
+            f"data alone, with the pixels filled that it marks"
+        )
+    image = open_image(mask, "mask", "last", AS_FLAGS)
     try:
         if image.shape[2] != 1:
             raise InputError(f"a mask must be (height, width), got {image.shape} for {image.name}")
@@ -322,25 +349,37 @@ def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
 
 
 def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
-    """Return the mask that an NDData brings along."""
+    """Return the mask that an NDData or a masked array brings along; integers are flags."""
     from astropy.nddata import NDData
 
-    if not isinstance(source, NDData) or source.mask is None:
+    marks: Any = source.mask if isinstance(source, NDData) else carried_mask(source)
+    if marks is None:
         return []
-    name = "the mask of an NDData"
-    if is_lazy(source.mask):
-        return [open_lazy(source.mask, name, bands)]
-    flags = np.asarray(source.mask) != 0
+    name = "the mask of an NDData" if isinstance(source, NDData) else "the mask of an array"
+    if is_lazy(marks):
+        return [open_lazy(marks, name, bands)]
+    flags = np.asarray(marks)
+    if flags.dtype.kind not in "iu":
+        flags = flags != 0
     if flags.ndim == 0:
-        flags = np.broadcast_to(flags, source.data.shape)
+        whole: Any = source
+        flags = np.broadcast_to(flags, whole.data.shape)
     return [ArrayImage(flags, name, bands)]
+
+
+def brings_mask(source: ModelInput) -> bool:
+    """Say whether an input marks pixels as bad."""
+    return any(
+        isinstance(mask, LazyImage) or mask.read(0, mask.shape[0]).any()
+        for mask in own_mask(source, "last")
+    )
 
 
 def warn_of_other_order(image: Image, bands: Bands) -> None:
     """Warn if the axis at the other end looks like that of the bands."""
     height, width, count = image.shape
     other = height if bands == "last" else width
-    if other < min(count, MOST_BANDS + 1, width if bands == "last" else height):
+    if other < min(count, width if bands == "last" else height):
         way_out = "first" if bands == "last" else "last"
         warn(
             f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
