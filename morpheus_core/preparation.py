@@ -25,6 +25,7 @@ from morpheus_core.pipeline.models import Model
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
+from morpheus_core.sky.headers import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 P = ParamSpec("P")
@@ -142,6 +143,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job, slots, engine)
         checks.model(arguments.model)
+        warn_of_unannounced_sip(stack.images)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, arguments.model))

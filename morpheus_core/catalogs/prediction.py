@@ -41,6 +41,7 @@ from morpheus_core.images.stack import (
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
+from morpheus_core.sky.headers import warn_of_unannounced_sip
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def predict_catalog(
     -----
     The first row of a window of n rows around the row p is ``ceil(p - n / 2)``, and so for columns:
     the convention of `astropy.nddata.Cutout2D`. A position half-way between two pixels is on the
-    lower one.
+    lower one. Positions are rounded to a millionth of a pixel before, so that the same place gives
+    the same window as `x` and `y` and as `ra` and `dec`.
 
     Examples
     --------
@@ -338,7 +340,9 @@ def warn_of_strange_images(
                 return
             for image in images:
                 warn_of_other_order(image, sources.layout)
-        if not on_sky:
+        if on_sky:
+            warn_of_unannounced_sip(images or ())
+        else:
             check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
 
 

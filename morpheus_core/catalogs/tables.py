@@ -8,11 +8,14 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from astropy.units import Unit
+from astropy.utils.data import get_readable_fileobj
 from numpy.typing import NDArray
 
 from morpheus_core import checks
@@ -37,8 +40,18 @@ READABLE = {
     ".votable": "votable",
     ".parquet": "parquet",
 }
-#: What astropy calls units of pixel positions.
-PIXEL_UNITS = ("", "pix", "pixel")
+#: How names of files end besides that; astropy unpacks these.
+PACKED = (".gz", ".bz2", ".xz")
+#: Units of pixel positions, in lower case.
+PIXEL_UNITS = ("", "pix", "pixel", "pixels")
+#: Units of angles as archives spell them, in lower case, and what astropy calls them.
+ANGLE_UNITS = {
+    **dict.fromkeys(("deg", "degs", "degree", "degrees"), "deg"),
+    **dict.fromkeys(("rad", "rads", "radian", "radians"), "rad"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "hourangle"), "hourangle"),
+    **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), "arcmin"),
+    **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), "arcsec"),
+}
 WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
 
 
@@ -105,16 +118,32 @@ def read_file(path: Path) -> Table:
     from astropy.table import Table
     from astropy.utils.exceptions import AstropyWarning
 
-    file_format = format_of(path, "catalog", READABLE)
+    packed = path.suffix.lower() in PACKED
+    unpacked = path.with_suffix("") if packed else path
+    file_format = format_of(unpacked, "catalog", READABLE)
+    options = csv_options(path) if file_format == "ascii.csv" else {}
     try:
         with warnings.catch_warnings():
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
-            # Spreadsheets put an invisible character before the first column's name.
-            encoding = {"encoding": "utf-8-sig"} if path.suffix.lower() == ".csv" else {}
-            return Table.read(path, format=file_format, **encoding)
+            return Table.read(path, format=file_format, **options)
     except Exception as error:  # every format has classes of its own
         raise InputError(f"the catalogue {path} cannot be read: {error}") from error
+
+
+def csv_options(path: Path) -> dict[str, Any]:
+    """Return how astropy is to read text as archives write it."""
+    options: dict[str, Any] = {
+        # Spreadsheets put an invisible character before the first column's name.
+        "encoding": "utf-8-sig",
+        # What stands for no value: nothing, and the word that Gaia and SkyServer write.
+        "fill_values": [("", "0"), ("null", "0")],
+    }
+    with suppress(Exception), get_readable_fileobj(path, encoding="utf-8-sig") as file:
+        first = file.readline().strip()
+        if first.startswith("#") and "," not in first and "," in file.readline():
+            options |= {"header_start": 1, "data_start": 2}  # a title: SkyServer's "#Table1"
+    return options
 
 
 def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
@@ -238,7 +267,7 @@ def read_angles(column: Any, degrees_per_hour: float) -> Float64:
 def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
     """Read pixel positions."""
     for column in (columns, rows):
-        if str(getattr(column, "unit", None) or "") not in PIXEL_UNITS:
+        if unit_text(column) not in PIXEL_UNITS:
             raise InputError(
                 f"positions in pixels must have no unit, or pixel, got {column.unit} for "
                 f"{column.info.name}; pass sky positions as ra= and dec="
@@ -257,15 +286,27 @@ def text_of(column: Any) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
+def unit_text(column: Any) -> str:
+    """Return the unit of a column in lower case and without brackets, empty if it has none."""
+    return str(getattr(column, "unit", None) or "").strip("[]() .").lower()
+
+
 def numbers(column: Any, unit: str | None = None) -> Float64:
     """Return a column as float64 of its own, in a unit if it has one, NaN where it has no value."""
     try:
         mask = getattr(column, "mask", False)
-        if unit is not None and column.unit is not None:
+        known = None if unit is None else ANGLE_UNITS.get(unit_text(column))
+        if unit is not None and known is None and column.unit is not None:
             column = column.to(unit)
         values = np.array(np.ma.getdata(getattr(column, "unmasked", column).value), float)
+        if known is not None:
+            values *= Unit(known).to(unit)
     except Exception as error:  # units have classes of their own
-        raise InputError(f"the column {column.info.name} must hold numbers: {error}") from error
+        raise InputError(
+            f"the column {column.info.name} must hold numbers, of angles in a unit that astropy "
+            f"knows: {error}; read the catalogue with Table.read, set the column's unit, and pass "
+            f"the table"
+        ) from error
     values[mask] = np.nan
     return values
 

@@ -58,6 +58,7 @@ class FitsImage:
     """
 
     header: fits.Header | None
+    wcs: Any = None
 
     def __init__(
         self,

@@ -32,6 +32,9 @@ class Image(Protocol):
     """Where the image came with one."""
     primary: fits.Header | None
     """The header of the primary HDU of its file."""
+    wcs: Any
+    """World coordinates of which a header holds but a part, with the shared interface of astropy
+    (APE 14); None where the header tells all."""
 
     @property
     def path(self) -> Path | None:
@@ -157,6 +160,7 @@ class ArrayImage:
         primary: fits.Header | None = None,
     ) -> None:
         self.name, self.header, self.path, self.primary = name, header, path, primary
+        self.wcs = None
         if carried_mask(array) is not None:
             raise InputError(
                 f"{name} is a masked array, whose mask is not looked at here; pass its data alone, "

@@ -81,6 +81,7 @@ class LazyImage:
     path: Path | None = None
     header: fits.Header | None = None
     primary: fits.Header | None = None
+    wcs: Any = None
 
     def __init__(
         self, source: LazyArray, name: str, bands: Bands, scheduler: str | None = None

@@ -267,6 +267,8 @@ def open_image(
     if isinstance(source, NDData):
         image = open_image(source.data, name, bands)
         image.header = header_of(source, name)
+        if has_lookup_tables(source.wcs):
+            image.wcs = source.wcs
         return image
     if is_lazy(source):
         return open_lazy(source, name, bands)
@@ -319,12 +321,20 @@ def header_of(source: NDData, name: str) -> fits.Header:
                 header[key] = source.meta[key]
     if hasattr(source.wcs, "to_header"):
         header.update(source.wcs.to_header(relax=True))
+        if has_lookup_tables(source.wcs):
+            warn(f"the distortion tables of {name} are left out of the outputs' sky position")
     elif source.wcs is not None:
         warn(
             f"{name} has world coordinates that a FITS header cannot hold, "
             f"{type(source.wcs).__name__}: they are left out"
         )
     return header
+
+
+def has_lookup_tables(wcs: Any) -> bool:
+    """Say whether an astropy WCS has distortions that no header holds."""
+    tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
+    return any(getattr(wcs, name, None) is not None for name in tables)
 
 
 def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
