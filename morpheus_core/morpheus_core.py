@@ -12,7 +12,8 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core.images.image import Bands
-from morpheus_core.images.stack import ModelInput, ModelInputs
+from morpheus_core.images.sources import ModelInput
+from morpheus_core.images.stack import ModelInputs
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.strip import count_windows, run_strip

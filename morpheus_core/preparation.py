@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from morpheus_core import checks
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.image import BANDS, Bands
-from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs, open_inputs
+from morpheus_core.images.sources import ModelInput
+from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
 from morpheus_core.parallel.engines import Engine, engine_of, strips_for
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
@@ -25,7 +26,7 @@ from morpheus_core.pipeline.models import Model
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.sky.headers import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 P = ParamSpec("P")

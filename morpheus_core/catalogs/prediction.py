@@ -15,13 +15,12 @@ from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import held, remove
 from morpheus_core.catalogs.places import input_paths, places_of
+from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.catalogs.provenance import catalog_provenance
 from morpheus_core.catalogs.runs import CatalogJob, CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
-    Positions,
-    find_positions,
     read_catalog,
     refuse_names,
     result_table,
@@ -31,17 +30,16 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
+from morpheus_core.images.sources import brings_mask, warn_of_other_order
 from morpheus_core.images.stack import (
     ModelInputs,
     as_list,
-    brings_mask,
     open_images,
-    warn_of_other_order,
 )
 from morpheus_core.parallel.devices import plan_workers, prefetch_depth
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
-from morpheus_core.sky.headers import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:

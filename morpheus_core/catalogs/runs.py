@@ -23,10 +23,10 @@ from morpheus_core.catalogs.folders import (
     refuse_what_is_in_the_way,
     rows_path,
 )
+from morpheus_core.catalogs.positions import Positions
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
 from morpheus_core.catalogs.sources import Int64, Sources, StoredImage
 from morpheus_core.catalogs.statuses import Status
-from morpheus_core.catalogs.tables import Positions
 from morpheus_core.errors import InputError, OutputError, WorkerError
 from morpheus_core.images.image import Image
 from morpheus_core.parallel.devices import Environment

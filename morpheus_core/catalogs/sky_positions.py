@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import quietly_mended
 from morpheus_core.images.image import Image
-from morpheus_core.sky.headers import celestial_wcs, has_tables, mended
+from morpheus_core.sky.headers import celestial_wcs, has_tables
+from morpheus_core.sky.mending import mended
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -20,28 +20,13 @@ from astropy.io import fits
 from morpheus_core.errors import warn
 from morpheus_core.fits.cards import Cards, quietly_mended
 from morpheus_core.images.image import Image
+from morpheus_core.sky.mending import SIP, mended, without
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 #: Cards of distortions that may be tables in other HDUs, which the outputs do not have.
 TABLES = re.compile(r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
-#: Cards of the polynomials of the SIP convention.
-SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
-#: Orders of those polynomials; without one there are none.
-SIP_ORDERS = ("A_ORDER", "B_ORDER")
-#: Types of axes on the sky, before the name of a projection: Greisen & Calabretta 2002, section 2.
-CELESTIAL = re.compile(r"(RA--|DEC-|[A-Z]LON|[A-Z]LAT|[A-Z]{2}LN|[A-Z]{2}LT)(-.*)?")
-#: What units of angles are called besides what the standard calls them, in lower case.
-ANGLES = {
-    **dict.fromkeys(("deg", "degs", "degree", "degrees"), "deg"),
-    **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), "arcmin"),
-    **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds", "asec"), "arcsec"),
-}
-#: Parameters of projections, TPV among them.
-PROJECTION = re.compile(r"PV\d+_\d+")
-#: Cards that a warning names.
-MOST_CARDS = 4
 #: Cards of any distortion but TPV.
 DISTORTION = re.compile(f"{SIP.pattern}|{TABLES.pattern}")
 
@@ -218,65 +203,12 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
         return WCS(header, naxis=2) if on_sky == {1, 2} else WCS(header).celestial
 
 
-def mended(header: fits.Header) -> fits.Header:
-    """Return a header with units and distortions that WCSLIB reads as they are meant."""
-    header = header.copy()
-    for axis in range(1, int(header.get("WCSAXES", header.get("NAXIS", 0))) + 1):
-        unit = header.get(f"CUNIT{axis}")
-        if unit is None:
-            continue
-        if not CELESTIAL.fullmatch(str(header.get(f"CTYPE{axis}", "")).strip()):
-            del header[f"CUNIT{axis}"]  # of wavelengths, which may be as odd
-        elif (angle := str(unit).strip("[]. ").lower()) in ANGLES:
-            header[f"CUNIT{axis}"] = ANGLES[angle]
-    if unannounced_sip(header):
-        return without(header, SIP)
-    if set(SIP_ORDERS) & set(header):
-        # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
-        return without(header, PROJECTION)
-    return header
-
-
-def unannounced_sip(header: fits.Header) -> list[str]:
-    """Return the cards of a SIP polynomial that CTYPE does not announce.
-
-    Rectified mosaics keep those of their exposures. The type of an axis names its distortion:
-    section 8.2.1 of the FITS standard 4.0.
-    """
-    types = [str(header.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
-    if not set(SIP_ORDERS) & set(header) or any(one.endswith("-SIP") for one in types):
-        return []
-    # Whatever their orders are, all that might be used.
-    return [key for key in header if SIP.fullmatch(key)]
-
-
-def warn_of_unannounced_sip(images: Sequence[Image]) -> None:
-    """Warn of polynomials that are left out, by file and cards."""
-    for image in images:
-        cards = [] if image.header is None else unannounced_sip(image.header)
-        if image.header is not None and cards:
-            shown = ", ".join(cards[:MOST_CARDS]) + (", ..." if len(cards) > MOST_CARDS else "")
-            warn(
-                f"{image.name} has cards of a SIP distortion, {shown}, that its CTYPE1, "
-                f"{image.header.get('CTYPE1')!r}, does not announce: they are left out; if they "
-                f"hold, let CTYPE1 and CTYPE2 end in -SIP"
-            )
-
-
 def sky_axes(header: fits.Header) -> set[int]:
     """Return the FITS axes that are longitude and latitude."""
     from astropy.wcs import WCS
 
     wcs = WCS(without(header, SIP)).wcs
     return {wcs.lng + 1, wcs.lat + 1} if min(wcs.lng, wcs.lat) >= 0 else set()
-
-
-def without(header: fits.Header, cards: re.Pattern[str]) -> fits.Header:
-    """Return a header without certain cards."""
-    rest = header.copy()
-    for key in [key for key in rest if cards.fullmatch(key)]:
-        del rest[key]
-    return rest
 
 
 def has_tables(source: fits.Header) -> bool:

@@ -9,7 +9,8 @@ from astropy.io import fits
 from astropy.table import Column, MaskedColumn, QTable, Table
 
 from morpheus_core import InputError, predict_catalog
-from morpheus_core.catalogs.tables import find_positions, read_catalog
+from morpheus_core.catalogs.positions import find_positions
+from morpheus_core.catalogs.tables import read_catalog
 
 SKY, PIXELS = (None, None), (None, None)
 
