@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
@@ -56,6 +57,7 @@ def predict(
     mask_bits: int | str | Sequence[int] | None = None,
     skip_blank: bool = False,
     check_wcs: CheckWcs = "warn",
+    check_sums: CheckSums = "warn",
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
     prefetch: int | None = None,
@@ -167,6 +169,9 @@ def predict(
         run.
     check_wcs : {"warn", "error", "ignore"}
         What to do if the sky positions of two inputs disagree by more than a tenth of a pixel.
+    check_sums : {"warn", "error", "ignore"}, default "warn"
+        What to do if a FITS file of an image or mask is not what its CHECKSUM and DATASUM cards
+        were made of. Files with such cards are read once more for it, before the run.
     class_names : list of str, optional
         What classes are called in the headers of the outputs.
     output_dtype : {"float32", "float64"}
@@ -266,6 +271,7 @@ def predict(
         mask_bits=mask_bits,
         skip_blank=skip_blank,
         check_wcs=check_wcs,
+        check_sums=check_sums,
         class_names=class_names,
         output_dtype=output_dtype,
         prefetch=prefetch,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError, OutputError, warn
+from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
@@ -65,6 +66,7 @@ class Arguments:
     mask_bits: int | str | Sequence[int] | None
     skip_blank: bool
     check_wcs: CheckWcs
+    check_sums: CheckSums
     class_names: Sequence[str] | None
     output_dtype: DTypeLike
     prefetch: int | None
@@ -139,11 +141,13 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
+    sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
     with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job, slots, engine)
         checks.model(arguments.model)
+        check_sums(stack.images_and_masks, sums)
         warn_of_unannounced_sip(stack.images)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)

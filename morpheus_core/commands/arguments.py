@@ -136,6 +136,12 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="warn",
         help="what to do if inputs show different sky (%(default)s)",
     )
+    images.add_argument(
+        "--check-sums",
+        choices=CHECKS,
+        default="warn",
+        help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -211,6 +217,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
         "check_wcs": arguments.check_wcs,
+        "check_sums": arguments.check_sums,
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,

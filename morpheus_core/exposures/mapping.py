@@ -19,6 +19,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe, write_masks
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
@@ -28,6 +29,7 @@ from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.models import FactoryModel, Model, resolve
 from morpheus_core.preparation import arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 
 
@@ -66,6 +68,7 @@ def map_exposures(
     padding: Padding | None = None,
     nan_policy: NanPolicy = "propagate",
     skip_blank: bool = False,
+    check_sums: CheckSums = "warn",
     class_names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     trained_priors: Sequence[float] | None = None,
@@ -98,7 +101,7 @@ def map_exposures(
     out_dir : path, optional
         Where masks are written; those of a directory's files keep their place below it. By default
         beside the exposures.
-    edges, padding, nan_policy, skip_blank, progress
+    edges, padding, nan_policy, skip_blank, check_sums, progress
         As for `predict`.
     class_names : list of str, optional
         What the classes of the model are called.
@@ -147,6 +150,7 @@ def map_exposures(
         "padding": padding,
         "nan_policy": nan_policy,
         "skip_blank": skip_blank,
+        "check_sums": checks.one_of("check_sums", check_sums, CHECKS),
         "class_names": class_names,
         "aggregate_method": AGGREGATION_METHODS.MEAN_VAR,
     }

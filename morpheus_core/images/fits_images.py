@@ -182,6 +182,10 @@ class FitsImage:
         stored = np.asarray(self._section[self.layout.rows(start, stop)])
         return self.layout.arrange(self._scale(stored))
 
+    def stored_hdu(self) -> tuple[Path, Any]:
+        """Return the file with the HDU, unpacked if the whole file was compressed, and the HDU."""
+        return Path(self._file.filename()), self._file[self._index]
+
     def identity(self) -> dict[str, Any]:
         """Return which image it is, and size and time of the last change of its file."""
         path = self.path.resolve()

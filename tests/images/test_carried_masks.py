@@ -95,8 +95,10 @@ def test_arrays_of_xarray_with_workers(tmp_path):
     image = xarray.DataArray(PIXELS)
     arguments = {"n_classes": 2, "batch_size": 8, "window_shape": (2, 2), "progress": False}
     serial = predict(mean, image, **arguments)[1][0]
-    out = predict(mean, image, **arguments, out_dir=tmp_path / "out", cpus=2)[1][0]
-    np.testing.assert_array_equal(out, serial)
+    hduls, (votes, _) = predict(mean, image, **arguments, out_dir=tmp_path / "out", cpus=2)
+    np.testing.assert_array_equal(votes, serial)
+    for hdul in hduls:
+        hdul.close()
 
 
 def mean(batch):
