@@ -131,10 +131,10 @@ def unpack_tiles(hdu: Any, name: str) -> Path:
 
 
 @contextmanager
-def scratch_file(name: str) -> Iterator[IO[bytes]]:
+def scratch_file(name: str, suffix: str = ".fits") -> Iterator[IO[bytes]]:
     """Open a temporary file to unpack something into, which is removed if that fails."""
     with tempfile.NamedTemporaryFile(
-        prefix="morpheus_core-", suffix=".fits", delete=False
+        prefix="morpheus_core-", suffix=suffix, delete=False
     ) as scratch:
         target = Path(scratch.name)
         logger.info("unpacking %s to %s", name, target)

@@ -22,6 +22,7 @@ from morpheus_core.images.hdus import (
     least_end,
     open_without_map,
     quiet,
+    refuse_other_formats,
 )
 from morpheus_core.images.image import Bands, Layout, checked_dtype
 from morpheus_core.images.row_blocks import RowBlocks
@@ -93,6 +94,7 @@ class FitsImage:
             raise InputError(f"no such file: {self.path}")
         if self.path.is_dir():
             raise InputError(f"{self.path} is a directory; pass the FITS files in it")
+        refuse_other_formats(self.path)
         return unpacked(self.path) or self.path
 
     def _choose_image(self, extension: int | str | None) -> int:

@@ -19,6 +19,17 @@ from morpheus_core.fits.blocks import FITS_BLOCK
 
 #: Axes that an image may have; section 4.4.1 of the FITS standard 4.0.
 MOST_AXES = 999
+#: How files of other kinds begin, and what makes arrays of them.
+OTHER_FORMATS = {
+    b"II*\x00": ("a TIFF image", "tifffile.imread"),
+    b"MM\x00*": ("a TIFF image", "tifffile.imread"),
+    b"\x89PNG": ("a PNG image", "matplotlib.image.imread"),
+    b"\xff\xd8\xff": ("a JPEG image", "matplotlib.image.imread"),
+    b"XISF0100": ("a PixInsight image", "xisf.XISF.read"),
+    b"\x89HDF": ("an HDF5 file", "h5py.File"),
+    b"\x93NUMPY": ("an array of numpy", "numpy.load"),
+    b"#ASDF": ("an ASDF file of another name than .asdf", "asdf.open"),
+}
 #: Cards by which HDUs are found, and that say what they inherit; masks keep them.
 NAMES = ("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT")
 
@@ -75,6 +86,18 @@ def refuse_endless_files(path: Path) -> None:
         raise InputError(f"{path} is damaged: NAXIS must be at most {MOST_AXES}, got {axes}")
     if size < 0:
         raise InputError(f"{path} is damaged: an HDU must not have {size} bytes")
+
+
+def refuse_other_formats(path: Path) -> None:
+    """Raise if a file begins as no FITS file does, but as one of another format."""
+    with path.open("rb") as file:
+        beginning = file.read(8)
+    for magic, (kind, reader) in OTHER_FORMATS.items():
+        if beginning.startswith(magic):
+            raise InputError(
+                f"images must be FITS or .asdf files, and {path} is {kind}; read it ({reader}), "
+                f"and pass the array, or save it as FITS"
+            )
 
 
 def split_extension(source: str) -> tuple[Path, str | None]:

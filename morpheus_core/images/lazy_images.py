@@ -52,7 +52,11 @@ def is_lazy(source: object) -> bool:
     """Say whether something has what it takes to be a :class:`LazyArray`."""
     if isinstance(source, (np.ndarray, np.generic)):
         return False
-    return all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__"))
+    # Asked of its class: arrays of a file that was closed raise whatever they like.
+    names = {*dir(type(source)), *getattr(source, "__dict__", ())}
+    return {"shape", "dtype", "__getitem__"} <= names or all(
+        hasattr(source, name) for name in ("shape", "dtype", "__getitem__")
+    )
 
 
 class LazyImage:
@@ -220,7 +224,10 @@ def open_lazy(source: LazyArray, name: str, bands: Bands) -> LazyImage:
     MorpheusWarning
         If a row of chunks takes more than a gibibyte.
     """
-    image = LazyImage(source, name, bands)
+    try:
+        image = LazyImage(source, name, bands)
+    except OSError as error:  # of a file that was closed
+        raise InputError(f"{name} cannot be read: {error}; open its file again") from error
     size = image.chunk_rows * image.shape[1] * image.shape[2] * image.dtype.itemsize
     if size > LARGE:
         warn(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, warn
 from morpheus_core.fits.cards import OBSERVATION
+from morpheus_core.images.asdf_images import open_asdf
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.hdus import (
     describe_hdu,
@@ -58,6 +59,8 @@ def open_image(
         return ArrayImage(without_mask(source), name, bands)
     if isinstance(source, (str, os.PathLike)):
         path, extension = split_extension(os.fspath(source))
+        if path.suffix.lower() == ".asdf":
+            return open_asdf(path, extension, bands)
         return FitsImage(path, extension, bands, reading=reading or Reading())
     if isinstance(source, fits.HDUList):
         return open_hdu(only_image(source, name), name, bands, reading)
