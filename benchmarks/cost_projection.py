@@ -11,9 +11,9 @@ import numpy as np
 from cost_measurements import CLASSES, WINDOW, Measurements, Sample
 from numpy.typing import NDArray
 
-from morpheus_core.parallel.engines import LEAST_WINDOWS_HIGH, strips_for
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
+from morpheus_core.preparation import LEAST_WINDOWS_HIGH, strips_for
 from morpheus_core.windows.grid import Strip, WindowGrid
 from morpheus_core.workspace.stitch import seam_bytes
 
@@ -111,7 +111,7 @@ class Mosaic:
 
     def default_strips(self, workers: int) -> int:
         """Return into how many strips `predict` cuts it."""
-        return strips_for(Workers(workers), self.grid)
+        return strips_for(workers, self.grid)
 
     def choices(self, workers: int) -> list[int]:
         """Return numbers of strips among which to choose: parts and multiples of the workers."""
@@ -125,17 +125,6 @@ class Mosaic:
 def strips_of(mosaic: Mosaic, count: int) -> list[Strip]:
     """Cut a mosaic into strips; it has very many groups."""
     return mosaic.grid.strips(BATCH_SIZE, count, mosaic.windows)
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """So many workers, as an engine counts them."""
-
-    count: int
-
-    def count_workers(self) -> int:
-        """Return how many there are."""
-        return self.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
+from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import Arguments, Prepared, prepare
-from morpheus_core.progress import progress_bar
+from morpheus_core.progress import both, progress_bar
 from morpheus_core.results.outputs import MemoryOutputs, Results
 from morpheus_core.run import Run
 from morpheus_core.sky.alignment import CheckWcs
@@ -245,46 +246,60 @@ def predict(
     >>> n[0]
     array([1., 2., 3., 3., 2., 1.], dtype=float32)
     """
-    arguments = Arguments(
-        model=model,
-        model_inputs=model_inputs,
-        n_classes=n_classes,
-        batch_size=batch_size,
-        window_shape=window_shape,
-        dilation=dilation,
-        stride=stride,
-        update_map=update_map,
-        aggregate_method=aggregate_method,
-        out_dir=out_dir,
-        gpus=gpus,
-        cpus=cpus,
-        parallel_check_interval=parallel_check_interval,
-        edges=edges,
-        padding=padding,
-        nan_policy=nan_policy,
-        fill_value=fill_value,
-        overwrite=overwrite,
-        resume=resume,
-        progress=progress,
-        bands=bands,
-        mask=mask,
-        mask_bits=mask_bits,
-        skip_blank=skip_blank,
-        check_wcs=check_wcs,
-        check_sums=check_sums,
-        class_names=class_names,
-        output_dtype=output_dtype,
-        prefetch=prefetch,
-        executor=executor,
-        strips=strips,
+    return results_of(
+        Arguments(
+            model=model,
+            model_inputs=model_inputs,
+            n_classes=n_classes,
+            batch_size=batch_size,
+            window_shape=window_shape,
+            dilation=dilation,
+            stride=stride,
+            update_map=update_map,
+            aggregate_method=aggregate_method,
+            out_dir=out_dir,
+            gpus=gpus,
+            cpus=cpus,
+            parallel_check_interval=parallel_check_interval,
+            edges=edges,
+            padding=padding,
+            nan_policy=nan_policy,
+            fill_value=fill_value,
+            overwrite=overwrite,
+            resume=resume,
+            progress=progress,
+            bands=bands,
+            mask=mask,
+            mask_bits=mask_bits,
+            skip_blank=skip_blank,
+            check_wcs=check_wcs,
+            check_sums=check_sums,
+            class_names=class_names,
+            output_dtype=output_dtype,
+            prefetch=prefetch,
+            executor=executor,
+            strips=strips,
+        )
     )
+
+
+def results_of(arguments: Arguments, on_windows: OnSteps = ignore) -> Results:
+    """Do what `predict` is asked for.
+
+    Parameters
+    ----------
+    arguments : Arguments
+        Of the call.
+    on_windows : callable
+        Told how many windows were just finished; the progress bar is told as well.
+    """
     with prepare(arguments) as ready:
         if ready.directory is None:
-            return run_in_memory(ready)
-        return Run(ready, ready.directory).results()
+            return run_in_memory(ready, on_windows)
+        return Run(ready, ready.directory, on_windows).results()
 
 
-def run_in_memory(ready: Prepared) -> Results:
+def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
     """Run a job as one strip into arrays."""
     job, stack = ready.job, ready.stack
     model = resolve(ready.arguments.model)
@@ -292,14 +307,14 @@ def run_in_memory(ready: Prepared) -> Results:
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
     outputs = MemoryOutputs(ready.products, as_hduls=has_header)
-    with progress_bar(windows, 0, ready.arguments.progress) as on_windows:
+    with progress_bar(windows, 0, ready.arguments.progress) as advance:
         run_strip(
             job,
             job.grid.whole(),
             stack,
             model,
             on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
-            on_windows=on_windows,
-            prefetch=ready.prefetch,
+            on_windows=both(advance, on_windows),
+            prefetch=ready.workers.prefetch,
         )
     return outputs.results()

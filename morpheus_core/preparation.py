@@ -19,8 +19,8 @@ from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
-from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
-from morpheus_core.parallel.engines import Engine, engine_of, strips_for
+from morpheus_core.parallel.engines import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
+from morpheus_core.parallel.workers import Workers, choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
@@ -31,6 +31,10 @@ from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 P = ParamSpec("P")
+
+#: Least height of a strip, in windows: the rows that two strips share are written and read once
+#: more, and are less than one window's height.
+LEAST_WINDOWS_HIGH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +101,10 @@ class Prepared:
         What becomes of it.
     directory : Path or None
         The user's `out_dir`.
-    slots : list of dict
-        Environment variables of each worker that is started; empty to run in this process or on
-        the engine.
-    engine : Engine or None
-        The executor to run on.
+    workers : Workers
+        Where strips run.
     n_strips : int
         Into how many strips to cut the image, at most.
-    interval : float
-        Seconds between two looks at the progress of workers.
-    prefetch : int
-        How many batches are read ahead of the model.
     """
 
     arguments: Arguments
@@ -115,16 +112,8 @@ class Prepared:
     stack: ImageStack
     products: list[Product]
     directory: Path | None
-    slots: list[Environment]
-    engine: Engine | None
+    workers: Workers
     n_strips: int
-    interval: float
-    prefetch: int
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether strips run in other processes."""
-        return bool(self.slots) or self.engine is not None
 
 
 @contextmanager
@@ -132,12 +121,10 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     """Check the arguments, and open the inputs."""
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
-    cpus, gpus = arguments.cpus, arguments.gpus
-    engine = chosen_engine(arguments.executor, cpus, gpus)
-    slots = plan_workers(cpus, gpus)
-    elsewhere = gpus is not None or engine is not None
-    ahead = prefetch_depth(arguments.prefetch, len(slots), elsewhere)
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
+    workers = choose_workers(
+        arguments.cpus, arguments.gpus, arguments.executor, arguments.prefetch, interval
+    )
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
@@ -145,35 +132,32 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     bits = checks.mask_bits(arguments.mask_bits)
     with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
         job = make_job(stack, arguments)
-        n_strips = count_strips(arguments.strips, job, slots, engine)
+        n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
         warn_of_unannounced_sip(stack.images)
         check_alignment(stack.images_and_masks, check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, arguments.model))
-        yield Prepared(
-            arguments, job, stack, products, directory, slots, engine, n_strips, interval, ahead
-        )
+        yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
 
 
-def chosen_engine(executor: Any, cpus: Any, gpus: Any) -> Engine | None:
-    """Return the executor to run on, if there is one."""
-    if executor is None:
-        return None
-    if cpus is not None or gpus is not None:
-        raise InputError(
-            f"give one of cpus, gpus and executor, got cpus={cpus!r}, gpus={gpus!r} and "
-            f"executor={executor!r}"
-        )
-    return engine_of(executor)
-
-
-def count_strips(strips: Any, job: Job, slots: Sequence[Environment], engine: Engine | None) -> int:
+def count_strips(strips: Any, grid: WindowGrid, workers: Workers) -> int:
     """Return into how many strips a new run is cut, at most."""
     if strips is not None:
         return checks.whole_number("strips", strips)
-    return max(1, len(slots)) if engine is None else strips_for(engine, job.grid)
+    if workers.engine is None:
+        return max(1, len(workers.slots))
+    return strips_for(workers.engine.count_workers(), grid)
+
+
+def strips_for(workers: int | None, grid: WindowGrid) -> int:
+    """Return into how many strips to cut a grid: several per worker, if they are not too low."""
+    most = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
+    if workers is None:
+        return max(1, min(PIECES_OF_UNKNOWN, most))
+    # As many for each, so that none works while all others wait.
+    return workers * max(1, min(PIECES_PER_WORKER, most // workers))
 
 
 def run_directory(arguments: Arguments) -> Path | None:

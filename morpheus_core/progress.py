@@ -30,3 +30,13 @@ def progress_bar(
     )
     with bar:
         yield bar.update
+
+
+def both(first: Callable[[int], object], second: Callable[[int], object]) -> Callable[[int], None]:
+    """Return a function that tells two others how many were just finished."""
+
+    def tell(count: int) -> None:
+        first(count)
+        second(count)
+
+    return tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +20,11 @@ from morpheus_core.errors import (
     warn,
 )
 from morpheus_core.fits.blocks import add_data_sums
-from morpheus_core.parallel.pool import Pool
-from morpheus_core.parallel.submissions import Submissions
+from morpheus_core.parallel.pieces import OnSteps, Watch
 from morpheus_core.pipeline.models import pickle_model, resolve, unpickle_model
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
-from morpheus_core.progress import progress_bar
+from morpheus_core.progress import both, progress_bar
 from morpheus_core.results.outputs import (
     FitsOutputs,
     Results,
@@ -40,7 +39,8 @@ from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.journal import read_journal
 from morpheus_core.workspace.plan import Plan
 from morpheus_core.workspace.stitch import SeamFile, stitch
-from morpheus_core.workspace.strip import StoredStrip, is_finished, windows_left
+from morpheus_core.workspace.strip import StoredStrip, windows_left
+from morpheus_core.workspace.work import StripWork
 
 logger = logging.getLogger("morpheus_core")
 
@@ -54,10 +54,12 @@ class Run:
         What to compute, and where.
     directory : Path
         The user's `out_dir`.
+    on_windows : callable
+        Told how many windows were just finished, beside the progress bar.
     """
 
-    def __init__(self, ready: Prepared, directory: Path) -> None:
-        self._ready, self._directory = ready, directory
+    def __init__(self, ready: Prepared, directory: Path, on_windows: OnSteps) -> None:
+        self._ready, self._directory, self._on_windows = ready, directory, on_windows
         self._arguments, self._model = ready.arguments, ready.arguments.model
         self._job, self._stack, self._products = ready.job, ready.stack, ready.products
         self._workspace = Workspace(directory)
@@ -73,10 +75,10 @@ class Run:
         """
         workspace, resume = self._workspace, self._arguments.resume
         resuming = resume and workspace.holds_a_run()
-        if self._ready.has_workers:
+        if self._ready.workers:
             self._stack.check_portable()  # before anything is made
         pickled = None
-        if self._ready.has_workers and not isinstance(self._model, str) and not resuming:
+        if self._ready.workers and not isinstance(self._model, str) and not resuming:
             pickled = pickle_model(self._model)  # or refused, before anything is made
         with self._output_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -178,21 +180,29 @@ class Run:
     def _compute(self, plan: Plan) -> None:
         """Run what is left of every strip."""
         self._workspace.close_session()  # of an executor that may still be at it
-        indices = [index for index in range(len(plan.strips)) if not self._is_finished(plan, index)]
+        indices = [index for index in range(len(plan.strips)) if not self._work.is_finished(index)]
         left = {index: self._windows_left(plan, index) for index in indices}
         to_do, total = sum(left.values()), int(self._windows.sum())
         logger.info(
             "%d of %d windows in %d strips, into %s", to_do, total, len(left), self._directory
         )
         try:
-            with progress_bar(total, total - to_do, self._arguments.progress) as on_windows:
-                if self._ready.has_workers:
+            with progress_bar(total, total - to_do, self._arguments.progress) as advance:
+                on_windows = both(advance, self._on_windows)
+                if self._ready.workers:
                     self._run_in_workers(plan, left, on_windows)
                 else:
                     self._run_here(plan, indices, on_windows)
         except BaseException as error:
             self._clean_up(plan, error)
             raise
+
+    @cached_property
+    def _work(self) -> StripWork:
+        """The strips, as other processes know them."""
+        return StripWork(
+            directory=str(self._directory.absolute()), prefetch=self._ready.workers.prefetch
+        )
 
     @cached_property
     def _windows(self) -> NDArray[np.int64]:
@@ -203,29 +213,11 @@ class Run:
         entry = read_journal(self._workspace.journal_path(index))
         return windows_left(self._job, plan.strips[index], entry, self._windows)
 
-    def _is_finished(self, plan: Plan, index: int) -> bool:
-        entry = read_journal(self._workspace.journal_path(index))
-        return is_finished(self._job, plan.strips[index], entry)
-
-    def _run_in_workers(
-        self, plan: Plan, left: dict[int, int], on_windows: Callable[[int], object]
-    ) -> None:
+    def _run_in_workers(self, plan: Plan, left: dict[int, int], on_windows: OnSteps) -> None:
         """Run strips, of which so many windows are left, in other processes."""
-        if not left:
-            return
-        workspace, ready = self._workspace, self._ready
-        self._store_for_workers(plan, list(left))
-
-        def is_finished(index: int) -> bool:
-            return self._is_finished(plan, index)
-
-        if ready.engine is not None:
-            submissions = Submissions(ready.engine, workspace, plan, ready.prefetch, is_finished)
-            submissions.run(left, on_windows, ready.interval)
-        else:
-            pieces = [f"window rows {strip.start} to {strip.stop - 1}" for strip in plan.strips]
-            pool = Pool(workspace, pieces, ready.slots, ready.prefetch, is_finished)
-            pool.run(list(left), on_windows, ready.interval)
+        if left:
+            self._store_for_workers(plan, list(left))
+            self._ready.workers.run(self._work, left, Watch(on_windows))
 
     def _store_for_workers(self, plan: Plan, indices: Sequence[int]) -> None:
         """Store what workers need, which a run that began in one process has not."""
@@ -237,15 +229,15 @@ class Run:
                 self._open_strip(plan, index).check(model)
             workspace.store_model(pickle_model(model))
 
-    def _run_here(
-        self, plan: Plan, indices: Sequence[int], on_windows: Callable[[int], object]
-    ) -> None:
+    def _run_here(self, plan: Plan, indices: Sequence[int], on_windows: OnSteps) -> None:
         """Run strips in this process, one after the other."""
         pickled = self._workspace.stored_model()
         model = resolve(self._model) if pickled is None else unpickle_model(pickled)
         with FitsOutputs(self._products, self._directory, plan.run) as outputs:
             for index in indices:
-                self._open_strip(plan, index).run(model, outputs, on_windows, self._ready.prefetch)
+                self._open_strip(plan, index).run(
+                    model, outputs, on_windows, self._ready.workers.prefetch
+                )
 
     def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
         strip = plan.strips[index]

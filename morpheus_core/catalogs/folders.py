@@ -1,53 +1,26 @@
 """The folders in which records of a catalogue are kept until they are in a table.
 
 Folder "0" holds what is run and how files were when it began; each holds the rows and the records
-of a worker. They are as in `workspace` otherwise.
+of a block. They are as in `parallel` otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from morpheus_core.errors import MorpheusError, OutputError
-from morpheus_core.workspace.folders import Workspace, clear, is_free
-
-
-@contextmanager
-def held(directory: Path | None) -> Iterator[None]:
-    """Hold the directory of a run, if it has one, until its table is written.
-
-    Raises
-    ------
-    OutputError
-        If another process does, or it cannot be made.
-    """
-    if directory is None:
-        yield
-        return
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with Workspace(directory).lock():
-            yield
-    except OSError as error:
-        if isinstance(error, MorpheusError):
-            raise
-        raise OutputError(f"cannot write to {directory}: {error}") from error
-    finally:
-        with suppress(OSError):  # something is in it
-            directory.rmdir()
+from morpheus_core.errors import OutputError
+from morpheus_core.parallel.folders import Folders, clear, is_free
 
 
 def remove(directory: Path | None) -> None:
     """Remove the folders of a run, if it has some; the one that says what it is goes last."""
-    for folder in reversed(folders(directory)) if directory else ():
+    for folder in reversed(folders_of(directory)) if directory else ():
         clear(folder, set())
 
 
 def refuse_what_is_in_the_way(directory: Path, resumed: bool) -> None:
     """Raise if a folder that a run may need is not its own."""
-    own = folders(directory) if resumed else []
+    own = folders_of(directory) if resumed else []
     others = [folder for folder in numbered(directory) if folder not in own]
     in_the_way = [folder for folder in others if not is_free(folder)]
     if in_the_way:
@@ -64,7 +37,7 @@ def numbered(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def folders(directory: Path) -> list[Path]:
+def folders_of(directory: Path) -> list[Path]:
     """Return the folders of a run, also of one that has left no more than a log."""
     own = ("catalog.json", "rows.npy")
     return [
@@ -74,16 +47,16 @@ def folders(directory: Path) -> list[Path]:
     ]
 
 
-def file_states_path(workspace: Workspace) -> Path:
+def file_states_path(run: Folders) -> Path:
     """Return where it is noted how files were when the run began."""
-    return workspace.folder(0) / "files.npy"
+    return run.folder(0) / "files.npy"
 
 
-def rows_path(workspace: Workspace, index: int) -> Path:
-    """Return where the rows of a worker are."""
-    return workspace.folder(index) / "rows.npy"
+def rows_path(run: Folders, index: int) -> Path:
+    """Return where the rows of a block are."""
+    return run.folder(index) / "rows.npy"
 
 
-def record_path(workspace: Workspace, index: int) -> Path:
-    """Return where the records of a worker are."""
-    return workspace.folder(index) / "records"
+def record_path(run: Folders, index: int) -> Path:
+    """Return where the records of a block are."""
+    return run.folder(index) / "records"

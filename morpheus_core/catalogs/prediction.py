@@ -13,11 +13,11 @@ from numpy.typing import DTypeLike, NDArray
 from morpheus_core import checks
 from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
-from morpheus_core.catalogs.folders import held, remove
+from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
 from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.catalogs.provenance import catalog_provenance
-from morpheus_core.catalogs.runs import CatalogJob, CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalogs.runs import CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
@@ -27,16 +27,14 @@ from morpheus_core.catalogs.tables import (
     write_table,
 )
 from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
+from morpheus_core.catalogs.work import CatalogJob
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
 from morpheus_core.images.sources import brings_mask, warn_of_other_order
-from morpheus_core.images.stack import (
-    ModelInputs,
-    as_list,
-    open_images,
-)
-from morpheus_core.parallel.devices import plan_workers, prefetch_depth
+from morpheus_core.images.stack import ModelInputs, as_list, open_images
+from morpheus_core.parallel.folders import Folders, held
+from morpheus_core.parallel.workers import choose_workers
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip
@@ -75,6 +73,7 @@ def predict_catalog(
     overwrite: bool = False,
     progress: bool = True,
     prefetch: int | None = None,
+    executor: Any = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -147,6 +146,8 @@ def predict_catalog(
         Show a progress bar.
     prefetch : int, optional
         As for `predict`.
+    executor : executor, optional
+        As for `predict`, for blocks of rows; needs `out` or `work_dir`.
 
     Returns
     -------
@@ -199,16 +200,12 @@ def predict_catalog(
     7.2 0.9    28.0     ok
     """
     place = places_of(out, work_dir, overwrite)
-    slots = plan_workers(cpus, gpus)
-    if (slots or resume) and place.directory is None:
-        raise InputError("cpus, gpus and resume need out or work_dir, where finished rows are kept")
-    request = CatalogRequest(
-        place.directory,
-        slots,
-        checks.flag("resume", resume),
-        progress,
-        prefetch_depth(prefetch, len(slots), gpus is not None),
-    )
+    workers = choose_workers(cpus, gpus, executor, prefetch)
+    if (workers or resume) and place.directory is None:
+        raise InputError(
+            "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"
+        )
+    request = CatalogRequest(place.directory, workers, checks.flag("resume", resume), progress)
     predictor = make_predictor(
         model, n_classes, window_shape, aperture, columns, class_names, output_dtype
     )
@@ -229,7 +226,8 @@ def predict_catalog(
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
         run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
         del positions, set_of_row
-        opened.enter_context(held(place.directory))
+        if place.directory is not None:
+            opened.enter_context(held(Folders(place.directory)))
         values, statuses = collect(run, predictor, rows.statuses)
         try:
             refuse_no_answer(statuses)

@@ -41,7 +41,7 @@ class RecordFile(Resource):
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
-        self._path = path
+        self._path, self._dtype = path, dtype
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             # A worker whose parent was killed may live for a moment longer: wait for its end.
@@ -51,6 +51,10 @@ class RecordFile(Resource):
         except BaseException:  # Ctrl-C as well: nobody else could ever have the lock
             self.close()
             raise
+
+    def read(self) -> Iterator[NDArray[Any]]:
+        """Yield the records that are there."""
+        return read_records(self._path, self._dtype)
 
     def append(self, records: NDArray[Any]) -> None:
         """Write records, which are not lost any more if this process is killed."""

@@ -11,13 +11,16 @@ from morpheus_core.commands.arguments import (
     add_verbose,
     add_window_arguments,
     add_worker_arguments,
+    class_count,
     window_options,
     worker_options,
 )
+from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, load_model
 from morpheus_core.errors import MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import Outcome, map_exposures
+from morpheus_core.exposures.mapping import default_class_names, map_exposures
+from morpheus_core.exposures.runs import Outcome
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
@@ -52,6 +55,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_window_arguments(parser, batch_size=8)
     add_class_arguments(parser)
     add_worker_arguments(parser)
+    add_executor_argument(parser)
     add_output_arguments(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
@@ -59,12 +63,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def add_class_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what is written of which classes."""
+    parser.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     parser.add_argument(
         "--class-names",
         nargs="+",
-        required=True,
         metavar="NAME",
-        help="the classes of the model, in its order",
+        help="the classes of the model, in its order (class_0, class_1, ...)",
     )
     parser.add_argument(
         "--classes", metavar="FILE", help="1 for classes that are wanted, 0 for others"
@@ -99,6 +103,14 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace masks that are there, and remove what a killed run left of them",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted run over the same paths; needs --out-dir or --work-dir",
+    )
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="where finished images are kept until their file is"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -115,20 +127,24 @@ def run(arguments: argparse.Namespace) -> None:
         if outcome.error is not None and arguments.verbose:
             traceback.print_exception(outcome.error)
 
-    outcomes = map_exposures(
-        load_model(arguments),
-        arguments.paths,
-        len(arguments.class_names),
-        **window_options(arguments),
-        **worker_options(arguments),
-        **class_options(arguments),
-        class_names=arguments.class_names,
-        single_mask=arguments.single_mask,
-        out_dir=arguments.out_dir,
-        overwrite=arguments.overwrite,
-        progress=sys.stderr.isatty(),
-        on_file=report,
-    )
+    with open_executor(arguments) as executor:
+        outcomes = map_exposures(
+            load_model(arguments),
+            arguments.paths,
+            class_count(arguments.n_classes, arguments.class_names),
+            **window_options(arguments),
+            **worker_options(arguments),
+            **class_options(arguments),
+            class_names=arguments.class_names,
+            single_mask=arguments.single_mask,
+            out_dir=arguments.out_dir,
+            overwrite=arguments.overwrite,
+            resume=arguments.resume,
+            work_dir=arguments.work_dir,
+            executor=executor,
+            progress=sys.stderr.isatty(),
+            on_file=report,
+        )
     failed = [f"  {one.source}: {one.error}" for one in outcomes if one.error is not None]
     if failed:
         raise MorpheusError(
@@ -139,6 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
 def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what files say of the classes."""
     options: dict[str, Any] = {}
+    names = arguments.class_names or default_class_names(arguments.n_classes)
     for option, read in (
         ("classes", class_tables.read_wanted_classes),
         ("priors", class_tables.read_priors),
@@ -147,7 +164,7 @@ def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
     ):
         path = getattr(arguments, option)
         if path is not None:
-            options[option] = read(path, arguments.class_names)
+            options[option] = read(path, names)
     if arguments.probabilities:
         options["thresholds"] = None
     return options

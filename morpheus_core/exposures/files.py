@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from morpheus_core.errors import InputError
@@ -38,6 +38,10 @@ class Exposure:
 
     def __str__(self) -> str:
         return str(self.path) if self.extension is None else f"{self.path}[{self.extension}]"
+
+    def absolute(self) -> Exposure:
+        """Return the same exposure, known from any folder."""
+        return replace(self, path=self.path.absolute(), output=self.output.absolute())
 
     def is_same(self, other: Exposure) -> bool:
         """Say whether both are the same HDUs of the same file."""

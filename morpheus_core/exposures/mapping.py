@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +17,22 @@ from morpheus_core.adapters import adjust_priors
 from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
-from morpheus_core.exposures.mask_files import Recipe, write_masks
+from morpheus_core.exposures.mask_files import Recipe
+from morpheus_core.exposures.runs import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
-from morpheus_core.parallel.devices import plan_workers
+from morpheus_core.parallel.workers import choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.descriptions import model_name
-from morpheus_core.pipeline.models import FactoryModel, Model, resolve
-from morpheus_core.preparation import arguments_of, make_job
+from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.models import FactoryModel, Model
+from morpheus_core.preparation import Arguments, arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a file.
-
-    Attributes
-    ----------
-    source : str
-        The file, with the HDU in brackets if only one was meant.
-    output : Path or None
-        Its masks.
-    error : Exception or None
-        Why it has none.
-    """
-
-    source: str
-    output: Path | None = None
-    error: Exception | None = None
+from morpheus_core.workspace.fingerprints import BUILD
 
 
 def map_exposures(
@@ -78,6 +61,9 @@ def map_exposures(
     overwrite: bool = False,
     progress: bool = True,
     on_file: Callable[[Outcome], object] | None = None,
+    executor: Any = None,
+    resume: bool = False,
+    work_dir: str | os.PathLike[str] | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -104,7 +90,7 @@ def map_exposures(
     edges, padding, nan_policy, skip_blank, check_sums, progress
         As for `predict`.
     class_names : list of str, optional
-        What the classes of the model are called.
+        What the classes of the model are called; "class_0", "class_1", ... by default.
     classes : list of str, optional
         The classes that are wanted; all by default.
     trained_priors, priors : list of float, optional
@@ -123,70 +109,142 @@ def map_exposures(
         Replace existing files, once the new ones are complete, and what a killed run left.
     on_file : callable, optional
         Called with the outcome of each file when it is known.
+    executor : executor, optional
+        As for `predict`; needs `out_dir` or `work_dir`, which all workers see, as they see the
+        exposures.
+    resume : bool, default False
+        Continue the run over the same `paths` that was interrupted, with the same arguments:
+        exposures that have their masks are not done again unless they have changed since, and
+        those that failed are tried again. Where there is none, begin. As in `predict`, the model is
+        the one that was stored for workers when the run began. Needs `out_dir` or `work_dir`.
+    work_dir : path, optional
+        Where finished HDUs are kept until their file is complete; by default a folder for these
+        `paths` in ``.morpheus-map``, which is in `out_dir`, or beside the masks of the first
+        exposure. Of a run in which files failed it is kept for `resume`, if that has `out_dir` or
+        `work_dir`.
 
     Returns
     -------
     list of Outcome
-        One per file: where its masks are, or why there are none. ``exposure.fits``,
-        ``exposure.fits.fz`` and ``exposure.fits.gz`` give ``exposure.masks.fits``;
-        ``exposure.fits[3]`` gives ``exposure.masks3.fits``, which holds only that HDU. A file has
-        its name only when it is complete.
+        One per file, in the order of `paths`, refused ones first: where its masks are, or why
+        there are none. ``exposure.fits``, ``exposure.fits.fz`` and ``exposure.fits.gz`` give
+        ``exposure.masks.fits``; ``exposure.fits[3]`` gives ``exposure.masks3.fits``, which holds
+        only that HDU. A file has its name only when it is complete.
 
     Raises
     ------
     InputError
         If an argument cannot be used, whatever the files hold; nothing was done then. What is
-        wrong with a file, or goes wrong with it, is in its outcome, and the others go on.
+        wrong with a file, or goes wrong with it, is in its outcome, and the others go on, also
+        where that ends a worker of `cpus` or `gpus`.
     ModelError
-        If the model cannot be made.
+        If the model cannot be made, or not be sent to workers.
+    OutputError
+        If another process runs in `work_dir`, or a run was interrupted there.
+    WorkerError
+        If the executor is broken.
     """
-    numbers: dict[str, Any] = {
-        "n_classes": n_classes,
-        "batch_size": batch_size,
-        "window_shape": window_shape,
-        "stride": stride,
-        "update_map": update_map,
-        "edges": edges,
-        "padding": padding,
-        "nan_policy": nan_policy,
-        "skip_blank": skip_blank,
-        "check_sums": checks.one_of("check_sums", check_sums, CHECKS),
-        "class_names": class_names,
-        "aggregate_method": AGGREGATION_METHODS.MEAN_VAR,
-    }
-    refuse_arguments(model, numbers)
+    arguments = arguments_of(
+        predict,
+        model,
+        [],
+        n_classes,
+        batch_size,
+        window_shape,
+        stride=stride,
+        update_map=update_map,
+        aggregate_method=AGGREGATION_METHODS.MEAN_VAR,
+        edges=edges,
+        padding=padding,
+        nan_policy=nan_policy,
+        skip_blank=skip_blank,
+        check_sums=checks.one_of("check_sums", check_sums, CHECKS),
+        class_names=class_names,
+        progress=False,
+    )
+    job = checked_job(arguments)
     sources = checked_sources(paths)
     if on_file is not None and not callable(on_file):
         raise InputError(f"on_file must be callable, got {on_file!r}")
-    slots = plan_workers(cpus, gpus)
-    names = [f"class_{k}" for k in range(n_classes)] if class_names is None else class_names
+    workers = choose_workers(cpus, gpus, executor, None)
+    names = job.class_names or default_class_names(job.n_classes)
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
-    directory = None if out_dir is None else checks.path("out_dir", out_dir)
-    used = model if slots else resolve(model)  # once, not for each HDU
+    called = FactoryModel(model) if isinstance(model, str) else model
     if priors is not None and trained_priors is not None:
-        called = FactoryModel(used) if isinstance(used, str) else used
-        used = adjust_priors(called, trained=trained_priors, expected=priors)
-    shown = checks.flag("progress", progress)
-    run = partial(predict, used, **numbers, gpus=gpus, cpus=cpus, progress=shown)
-    recipe = Recipe(run, model_name(model), mask_format)
+        called = adjust_priors(called, trained=trained_priors, expected=priors)
+    directory = None if out_dir is None else checks.path("out_dir", out_dir)
     exposures, refused = find_exposures(sources, directory)
-    outcomes = []
-    for outcome in chain(
-        (Outcome(source, error=error) for source, error in refused.items()),
-        outcomes_of(exposures, recipe, checks.flag("overwrite", overwrite)),
-    ):
-        outcomes.append(outcome)
+    request = MapRequest(
+        run_directory(sources, directory, work_dir, exposures),
+        out_dir is not None or work_dir is not None,
+        workers,
+        checks.flag("resume", resume),
+        checks.flag("overwrite", overwrite),
+        checks.flag("progress", progress),
+    )
+    refuse_request(request, executor)
+    arguments = replace(arguments, model=called, prefetch=workers.prefetch)
+    recipe = Recipe(arguments, model_name(model), mask_format)
+    outcomes = {}
+
+    def tell(outcome: Outcome) -> None:
+        outcomes[outcome.source] = outcome
         if on_file is not None:
             on_file(outcome)
-    return outcomes
+
+    for source, error in refused.items():
+        tell(Outcome(source, error=error))
+    if exposures:
+        MapRun(recipe, fingerprint_of(job, model, mask_format), request, tell).run(exposures)
+    return [outcomes[name] for name in [*refused, *map(str, exposures)]]
 
 
-def refuse_arguments(model: Model | str, numbers: dict[str, Any]) -> None:
-    """Raise what `predict` would raise of its arguments for any image, here one of one window."""
-    checks.model(model)
-    shape = checks.positive_pair("window_shape", numbers["window_shape"])
+def checked_job(arguments: Arguments) -> Job:
+    """Return the job of an image of one window; raise what `predict` would raise of any image."""
+    checks.model(arguments.model)
+    shape = checks.positive_pair("window_shape", arguments.window_shape)
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
-        make_job(stack, arguments_of(predict, model, [], **numbers))
+        return make_job(stack, arguments)
+
+
+def default_class_names(n_classes: int) -> list[str]:
+    """Return what classes are called that have no names."""
+    return [f"class_{k}" for k in range(n_classes)]
+
+
+def run_directory(
+    sources: Sequence[str | os.PathLike[str]],
+    out_dir: Path | None,
+    work_dir: Any,
+    exposures: Sequence[Exposure],
+) -> Path:
+    """Return where a run over some paths keeps its pieces; runs over others have other places."""
+    if work_dir is not None:
+        return checks.path("work_dir", work_dir)
+    places = "\n".join(str(checks.path("paths", source).absolute()) for source in sources)
+    digest = hashlib.sha256(places.encode(errors="surrogateescape")).hexdigest()[:16]
+    first = exposures[0].output.parent if exposures else Path()
+    return (out_dir or first) / MAP_FOLDER / digest
+
+
+def refuse_request(request: MapRequest, executor: object) -> None:
+    """Raise if something is asked for that needs a place to keep pieces."""
+    for name, asked in (("resume=True", request.resume), ("executor", executor is not None)):
+        if asked and not request.is_resumable:
+            raise InputError(f"{name} needs out_dir or work_dir, where finished HDUs are kept")
+
+
+def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dict[str, Any]:
+    """Return what decides masks, as JSON values."""
+    parameters = job.parameters()
+    del parameters["image_shape"]
+    return {
+        **BUILD,
+        **parameters,
+        "model": model if isinstance(model, str) else "an object",
+        "masks": [list(map(str, card)) for card in mask_format.cards().cards],
+        "single_mask": mask_format.single,
+    }
 
 
 def checked_sources(paths: Any) -> list[str | os.PathLike[str]]:
@@ -235,16 +293,3 @@ def make_format(
         if classes is None or name in classes
     ]
     return MaskFormat(wanted, checks.flag("single_mask", single_mask))
-
-
-def outcomes_of(
-    exposures: Sequence[Exposure], recipe: Recipe, overwrite: bool
-) -> Iterator[Outcome]:
-    """Write the masks of exposures, one after the other."""
-    for exposure in exposures:
-        try:
-            write_masks(exposure, recipe, overwrite)
-        except Exception as error:  # whatever it is, other files may be well
-            yield Outcome(str(exposure), error=error)
-        else:
-            yield Outcome(str(exposure), exposure.output)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
-from morpheus_core.errors import InputError, ModelError, MorpheusWarning
+from morpheus_core.errors import InputError, ModelError, MorpheusError, MorpheusWarning
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
@@ -28,11 +28,14 @@ from morpheus_core.images.hdus import (
     open_without_map,
     quiet,
 )
+from morpheus_core.morpheus_core import results_of
+from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import ROUNDING
+from morpheus_core.preparation import Arguments
 from morpheus_core.results.exports import make_room, new_file
 from morpheus_core.results.finished import Block, FinishedRun
-from morpheus_core.results.outputs import Results, give_name, refuse_to_replace
+from morpheus_core.results.outputs import give_name
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.sky.headers import with_planes
 
@@ -48,27 +51,28 @@ class Recipe:
 
     Attributes
     ----------
-    predict : callable
-        :func:`morpheus_core.predict`, which lacks only `model_inputs` and `out_dir`.
+    arguments : Arguments
+        Of :func:`morpheus_core.predict`, but for `model_inputs` and `out_dir`.
     model : str
         The name of the model.
     mask_format : MaskFormat
         What becomes of the results.
     """
 
-    predict: Callable[..., Results]
+    arguments: Arguments
     model: str
     mask_format: MaskFormat
 
     @contextmanager
-    def run(self, image: Any, out_dir: Path) -> Iterator[FinishedRun]:
+    def run(self, image: Any, out_dir: Path, on_windows: OnSteps) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
         try:
             with warnings.catch_warnings():
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
-                hduls, _ = self.predict(model_inputs=image, out_dir=out_dir)
+                asked = replace(self.arguments, model_inputs=image, out_dir=out_dir)
+                hduls, _ = results_of(asked, on_windows)
             for hdul in hduls:
                 hdul.close()
             with FinishedRun(out_dir) as run:
@@ -77,34 +81,104 @@ class Recipe:
             shutil.rmtree(out_dir, ignore_errors=True)
 
 
-def write_masks(exposure: Exposure, recipe: Recipe, overwrite: bool) -> None:
-    """Write the masks of an exposure to a file that gets its name when it is complete.
+def write_masks(
+    exposure: Exposure,
+    indices: Sequence[int] | None,
+    recipe: Recipe,
+    folder: Path,
+    on_windows: OnSteps,
+) -> None:
+    """Write the masks of some HDUs of an exposure, each to a file of its own in a folder.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The file.
+    indices : sequence of int or None
+        The HDUs; all of which masks are made by default.
+    recipe : Recipe
+        How masks are made.
+    folder : Path
+        Where the files go.
+    on_windows : callable
+        Told how many windows were just finished.
 
     Raises
     ------
     MorpheusError
-        If the exposure cannot be read or processed, or the file exists or cannot be written.
+        If the exposure cannot be read or processed, or the files cannot be written.
+    """
+    with opened(exposure.path) as (_, hdus):
+        chosen = choose(exposure, hdus)
+        for index in planes_of(hdus, chosen) if indices is None else indices:
+            path = masks_path(folder, index)
+            path.unlink(missing_ok=True)  # of a process that was killed
+            with (
+                named(exposure, hdus[index], index),
+                recipe.run(hdus[index], folder / "run", on_windows) as run,
+                new_file(path, overwrite=False) as descriptor,
+            ):
+                cards = cards_of(hdus[index], run, recipe)
+                cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
+                extension = index != chosen[0]
+                add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
+                with writing(path):
+                    os.fsync(descriptor)
+
+
+@contextmanager
+def named(exposure: Exposure, hdu: Any, index: int) -> Iterator[None]:
+    """Let errors say of which HDU they are."""
+    try:
+        yield
+    except MorpheusError as error:
+        name = hdu.name if hdu.name not in ("", "PRIMARY", COMPRESSED_IMAGE) else index
+        version = f",{hdu.ver}" if hdu.ver != 1 and name != index else ""
+        place = f"exposure {exposure.path}[{name}{version}]"
+        raise type(error)(f"{place}: {error}") from error
+
+
+def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> None:
+    """Write a file with the HDUs of an exposure, in which masks take the place of images.
+
+    It gets its name when it is complete.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The file.
+    folders : sequence of Path
+        Where :func:`write_masks` has put its masks.
+    overwrite : bool
+        Whether a file of that name is replaced.
+
+    Raises
+    ------
+    MorpheusError
+        If the exposure cannot be read, or the file exists or cannot be written.
     """
     output = exposure.output
-    refuse_to_replace([output], [exposure.path], overwrite)
     part = output.with_name(f"{output.name}.part")
-    scratch = output.with_name(f".{output.name}.run")  # of one process, as the part is
     with opened(exposure.path) as (stored, hdus):
-        chosen = choose(exposure, hdus)
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
         with new_file(part, overwrite) as descriptor:
-            for index in chosen:
-                if is_plane(hdus[index]):
-                    with recipe.run(hdus[index], scratch) as run:
-                        cards = cards_of(hdus[index], run, recipe)
-                        cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
-                        add_masks(part, descriptor, run, recipe.mask_format, cards)
+            for index in choose(exposure, hdus):
+                masks = [masks_path(folder, index) for folder in folders]
+                made = next((path for path in masks if path.exists()), None)
+                if made is None:
+                    start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
+                    append(stored, start, stop, part, descriptor)
                 else:
-                    copy_hdu(stored, hdus[index], part, descriptor)
+                    append(made, 0, made.stat().st_size, part, descriptor)
             with writing(part):
                 os.fsync(descriptor)
     give_name(part, output, overwrite)
+
+
+def masks_path(folder: Path, index: int) -> Path:
+    """Return where the masks of an HDU are until their file is assembled."""
+    return folder / f"masks{index}"
 
 
 @contextmanager
@@ -181,9 +255,13 @@ def choose(exposure: Exposure, hdus: fits.HDUList) -> Sequence[int]:
     return [index]
 
 
-def copy_hdu(source: Path, hdu: Any, path: Path, descriptor: int) -> None:
-    """Copy an HDU byte by byte behind what a file holds, and fill up its last block."""
-    start, stop = hdu.fileinfo()["hdrLoc"], end_of(hdu)
+def planes_of(hdus: fits.HDUList, chosen: Iterable[int]) -> list[int]:
+    """Return those of some HDUs that masks are made of."""
+    return [index for index in chosen if is_plane(hdus[index])]
+
+
+def append(source: Path, start: int, stop: int, path: Path, descriptor: int) -> None:
+    """Copy bytes of whole HDUs behind what a file holds, and fill up its last block."""
     offset = os.fstat(descriptor).st_size - start
     with source.open("rb") as file, writing(path):
         os.ftruncate(descriptor, offset + stop)
@@ -204,10 +282,17 @@ def cards_of(hdu: Any, run: FinishedRun, recipe: Recipe) -> fits.Header:
 
 
 def add_masks(
-    path: Path, descriptor: int, run: FinishedRun, mask_format: MaskFormat, cards: fits.Header
+    path: Path,
+    descriptor: int,
+    run: FinishedRun,
+    mask_format: MaskFormat,
+    cards: fits.Header,
+    extension: bool,
 ) -> None:
-    """Write the masks of one image behind what a file holds, a few rows at a time."""
-    extension = os.fstat(descriptor).st_size > 0
+    """Write the masks of one image to an empty file, a few rows at a time.
+
+    They are the first HDU of the file that they will be in, or an extension.
+    """
     if not extension:
         cards.remove("INHERIT", ignore_missing=True)  # there is nothing to inherit from
     unit = ImageUnit(mask_format.shape(run.shape), mask_format.dtype, cards, extension)

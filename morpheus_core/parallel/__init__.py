@@ -1,1 +1,1 @@
-"""Running the strips of a run elsewhere: in workers that are started here, or on an executor."""
+"""Doing pieces of work elsewhere: in workers that are started here, or on an executor."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from morpheus_core.parallel.folders import Folders, write_in_place
 from morpheus_core.storage.resources import Resource
-from morpheus_core.workspace.folders import Workspace, write_in_place
 
 #: Seconds between two notes of the progress.
 PROGRESS_INTERVAL = 0.2
@@ -43,16 +43,17 @@ class Progress:
 
     Parameters
     ----------
-    workspace : Workspace
+    folders : Folders
         Where the run is.
     indices : iterable of int
-        Which pieces of it are run; none of them has finished any window yet.
+        Which pieces of it are done; none of them has finished any window yet.
     """
 
-    def __init__(self, workspace: Workspace, indices: Iterable[int]) -> None:
-        self._paths = {index: workspace.progress_path(index) for index in indices}
+    def __init__(self, folders: Folders, indices: Iterable[int]) -> None:
+        self._paths = {index: folders.progress_path(index) for index in indices}
         self._seen = dict.fromkeys(self._paths, 0)
         for path in self._paths.values():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             path.write_text(as_note(0))
 
     def news(self) -> int:

@@ -7,16 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from morpheus_core.errors import InputError, WorkerError, warn
-from morpheus_core.windows.grid import WindowGrid
 
-#: Strips per worker, so that the last ones do not keep all workers waiting for one.
-STRIPS_PER_WORKER = 4
-#: Strips for an executor that does not say how many workers it has.
-STRIPS_OF_UNKNOWN = 32
-#: Least height of a strip, in windows: the rows that two strips share are written and read once
-#: more, and are less than one window's height.
-LEAST_WINDOWS_HIGH = 4
-#: How often Dask runs a strip again that raised, beside those whose worker it has lost.
+#: Pieces per worker, so that the last ones do not keep all workers waiting for one.
+PIECES_PER_WORKER = 4
+#: Pieces for an executor that does not say how many workers it has.
+PIECES_OF_UNKNOWN = 32
+#: How often Dask does a piece again that raised, beside those whose worker it has lost.
 RETRIES = 2
 
 
@@ -46,7 +42,7 @@ class Engine:
         self._executor = executor
 
     def count_workers(self) -> int | None:
-        """Return how many strips can run at a time, if that is known."""
+        """Return how many pieces can be done at a time, if that is known."""
         # Standard executors, loky and mpi4py agree on the name.
         count = getattr(self._executor, "_max_workers", None)
         if isinstance(self._executor, ThreadPoolExecutor):
@@ -87,7 +83,7 @@ class DaskEngine(Engine):
         threads = max(self._threads, default=1)
         if threads > 1:
             warn(
-                f"Dask workers with up to {threads} threads run one strip at a time each; start "
+                f"Dask workers with up to {threads} threads do one piece at a time each; start "
                 f"more workers with threads_per_worker=1 instead"
             )
 
@@ -134,13 +130,3 @@ def engine_of(executor: Any) -> Engine:
         )
     is_dask = type(executor).__module__.partition(".")[0] == "distributed"
     return DaskEngine(executor) if is_dask else Engine(executor)
-
-
-def strips_for(engine: Engine, grid: WindowGrid) -> int:
-    """Return into how many strips to cut a grid: several per worker, if they are not too low."""
-    workers = engine.count_workers()
-    most = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
-    if workers is None:
-        return max(1, min(STRIPS_OF_UNKNOWN, most))
-    # As many for each, so that none works while all others wait.
-    return workers * max(1, min(STRIPS_PER_WORKER, most // workers))

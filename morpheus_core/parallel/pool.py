@@ -8,137 +8,197 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import BinaryIO
 
 from morpheus_core.errors import WorkerError
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
+from morpheus_core.parallel.pieces import Watch, Work
 from morpheus_core.pipeline.models import with_recipe
-from morpheus_core.workspace.folders import Workspace
 
 #: How much of a worker's log an error quotes.
 LOG_TAIL = 4000
+#: Seconds in which a worker that has ended is heard out.
+LAST_WORDS = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A process that does one piece after the other.
+
+    Attributes
+    ----------
+    process : Popen
+        The process.
+    connection : Connection
+        Takes the indices of pieces, and gives None for each that was done, or what went wrong.
+    slot : tuple of int and dict
+        Its number, and its environment variables.
+    log : Path
+        Where its output goes.
+    index : int or None
+        The piece that it does.
+    failure : str or None
+        What it said went wrong.
+    """
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    slot: tuple[int, Environment]
+    log: Path
+    index: int | None = None
+    failure: str | None = None
 
 
 class Pool:
-    """Runs pieces of a run in fresh interpreters, one each, as many at a time as there are slots.
+    """Does pieces in fresh interpreters, as many at a time as there are slots.
 
     They are not forked: that hangs after PyTorch has started threads and cannot use CUDA again.
 
     Parameters
     ----------
-    workspace : Workspace
-        Where the run is.
-    pieces : sequence of str
-        What each piece is, for errors, "window rows 0 to 9".
+    work : Work
+        Whose pieces.
     slots : sequence of dict
         Environment variables of each worker.
-    prefetch : int
-        How many batches a worker reads ahead of the model.
-    is_finished : callable
-        Says of the index of a piece whether all its rows are written.
-    module : str
-        What workers run.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        pieces: Sequence[str],
-        slots: Sequence[Environment],
-        prefetch: int,
-        is_finished: Callable[[int], bool],
-        module: str = "morpheus_core.parallel.worker",
-    ) -> None:
-        self._is_finished = is_finished
-        self._workspace, self._prefetch = workspace, prefetch
-        self._pieces, self._module = pieces, module
-        self._free = list(reversed(slots))
-        self._running: dict[int, tuple[subprocess.Popen[bytes], Environment]] = {}
-        self._ended: queue.Queue[int] = queue.Queue()
+    def __init__(self, work: Work, slots: Sequence[Environment]) -> None:
+        self._work = work
+        self._free = list(reversed(list(enumerate(slots))))
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._news: queue.SimpleQueue[tuple[Worker, bool]] = queue.SimpleQueue()
 
-    def run(
-        self, indices: Sequence[int], on_windows: Callable[[int], object], interval: float
-    ) -> None:
-        """Run pieces until all are done.
+    def run(self, indices: Iterable[int], watch: Watch, interval: float) -> None:
+        """Do pieces until all are done.
 
         Parameters
         ----------
-        indices : sequence of int
+        indices : iterable of int
             Which pieces.
-        on_windows : callable
-            Told how many windows were just finished.
+        watch : Watch
+            What is to happen here.
         interval : float
-            Seconds between two looks at the progress. A worker's end is noticed at once.
+            Seconds between two looks at the progress. The end of a piece, or of a worker, is
+            noticed at once.
 
         Raises
         ------
         WorkerError
-            As soon as one worker fails; all others are ended then.
+            As soon as one worker fails, unless the watch takes the loss; all others are ended
+            then.
         """
-        waiting = list(reversed(indices))
-        progress = Progress(self._workspace, indices)
+        waiting = list(reversed(list(indices)))
+        progress = Progress(self._work.folders, waiting)
         try:
-            while waiting or self._running:
-                while waiting and self._free:
-                    self._start(waiting.pop())
+            while waiting or self._busy:
+                while waiting and (self._idle or self._free):
+                    self._hand_out(waiting.pop())
                 with suppress(queue.Empty):
-                    self._finish(self._ended.get(timeout=min(interval, threading.TIMEOUT_MAX)))
-                on_windows(progress.news())
+                    timeout = min(interval, threading.TIMEOUT_MAX)
+                    self._hear(*self._news.get(timeout=timeout), watch)
+                watch.on_steps(progress.news())
         finally:
             self._end_all()
 
-    def _start(self, index: int) -> None:
-        slot = self._free.pop()
-        workspace = self._workspace
-        workspace.error_path(index).unlink(missing_ok=True)
-        with workspace.log_path(index).open("ab") as log:
+    def _hand_out(self, index: int) -> None:
+        """Let a worker that has nothing to do, or a fresh one, do a piece."""
+        worker = self._idle.pop() if self._idle else self._start()
+        worker.index = index
+        self._busy.add(worker)
+        with suppress(OSError):  # it has just ended, which is heard of at once
+            worker.connection.send(index)
+
+    def _start(self) -> Worker:
+        number, slot = self._free.pop()
+        log = self._work.folders.log_path(number)
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        connection, theirs = Pipe()
+        with log.open("ab") as file, theirs:
             process = start_python(
-                self._module,
-                [workspace.directory.resolve(), index, os.getpid(), self._prefetch],
+                "morpheus_core.parallel.worker",
+                [self._work.directory, theirs.fileno(), os.getpid()],
                 slot,
-                log,
+                file,
+                [theirs.fileno()],
             )
-        self._running[index] = process, slot
-        threading.Thread(target=self._wait, args=(index, process), daemon=True).start()
+        worker = Worker(process, connection, (number, slot), log)
+        with suppress(OSError):
+            connection.send(self._work)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        return worker
 
-    def _wait(self, index: int, process: subprocess.Popen[bytes]) -> None:
-        process.wait()
-        self._ended.put(index)
+    def _listen(self, worker: Worker) -> None:
+        """Tell of each piece that a worker has done, and of its end."""
 
-    def _finish(self, index: int) -> None:
-        process, slot = self._running.pop(index)
-        self._free.append(slot)
-        end_group(process)  # whatever the worker has left behind
-        if process.returncode != 0 or not self._is_finished(index):
-            raise WorkerError(self._describe(index, process.returncode))
+        def listen() -> None:
+            with suppress(EOFError, OSError):
+                while True:
+                    worker.failure = worker.connection.recv()
+                    if worker.failure is None:
+                        self._news.put((worker, False))
 
-    def _describe(self, index: int, code: int) -> str:
-        log = self._workspace.log_path(index)
-        ending = how_it_ended(code)
-        if self._workspace.error_path(index).exists():
-            reason = self._workspace.error_path(index).read_text(errors="replace").strip()
-            ending = with_recipe(f"failed: {reason}")
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        worker.process.wait()
+        listener.join(LAST_WORDS)  # what the worker has started may keep the connection open
+        self._news.put((worker, True))
+
+    def _hear(self, worker: Worker, has_ended: bool, watch: Watch) -> None:
+        """Take note of a piece that was done, or of a worker that has ended."""
+        index, worker.index = worker.index, None
+        self._busy.discard(worker)
+        if has_ended:
+            end_group(worker.process)  # whatever the worker has left behind
+            worker.connection.close()
+            self._idle = [one for one in self._idle if one is not worker]
+            self._free.append(worker.slot)
+        else:
+            self._idle.append(worker)
+        if index is None:
+            return
+        if not has_ended and self._work.is_finished(index):
+            watch.on_finished(index)
+        else:
+            watch.on_lost(index, WorkerError(self._describe(worker, index, has_ended)))
+
+    def _describe(self, worker: Worker, index: int, has_ended: bool) -> str:
+        ending = how_it_ended(worker.process.returncode if has_ended else 0)
+        if worker.failure is not None:
+            ending = with_recipe(f"failed: {worker.failure}")
         return (
-            f"the worker of {self._pieces[index]} {ending}; "
-            f"its log is {log}, and ends with\n{tail(log)}"
+            f"the worker of {self._work.name(index)} {ending}; "
+            f"its log is {worker.log}, and ends with\n{tail(worker.log)}"
         )
 
     def _end_all(self) -> None:
-        for process, _ in self._running.values():
-            end_group(process)
-        for process, _ in self._running.values():
-            process.wait()
-        self._running.clear()
+        workers = [*self._busy, *self._idle]
+        for worker in workers:
+            end_group(worker.process)
+        for worker in workers:
+            worker.process.wait()
+        self._busy.clear()
+        self._idle.clear()
 
 
 def start_python(
-    module: str, arguments: Sequence[object], slot: Environment, log: BinaryIO
+    module: str,
+    arguments: Sequence[object],
+    slot: Environment,
+    log: BinaryIO,
+    descriptors: Sequence[int],
 ) -> subprocess.Popen[bytes]:
-    """Start a module in a fresh interpreter, which finds what this process finds."""
+    """Start a module in a fresh interpreter, which finds what this process finds.
+
+    It inherits the descriptors, and what it prints goes to the log.
+    """
     path = os.pathsep.join(str(entry) or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(
         # The parent's path says all; with -P the working directory is not put first.
@@ -149,6 +209,7 @@ def start_python(
         stderr=subprocess.STDOUT,
         # Ctrl-C reaches this process alone, which then ends the workers and their children.
         start_new_session=True,
+        pass_fds=descriptors,
     )
 
 

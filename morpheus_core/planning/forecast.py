@@ -192,7 +192,7 @@ def forecast(ready: Prepared) -> Forecast:
 
 def count_workers(ready: Prepared) -> int | None:
     """Return how many processes there are beside this one; an executor may not know its own."""
-    return len(ready.slots) if ready.engine is None else ready.engine.count_workers()
+    return ready.workers.count()
 
 
 def most_windows(strips: Sequence[int], workers: int) -> int:
@@ -206,10 +206,10 @@ def most_windows(strips: Sequence[int], workers: int) -> int:
 def try_model(ready: Prepared, strip: Strip) -> Trial:
     """Try the model where the strip would run."""
     job, stack, model = ready.job, ready.stack, ready.arguments.model
-    if not ready.slots:
-        trial = try_strip(job, strip, stack, resolve(model), ready.prefetch)
+    if not ready.workers.slots:
+        trial = try_strip(job, strip, stack, resolve(model), ready.workers.prefetch)
         return replace(trial, stored_bytes=trial.prediction_bytes)  # by which it is known again
-    return try_in_worker(job, stack, model, strip, ready.slots[0], ready.prefetch)
+    return try_in_worker(job, stack, model, strip, ready.workers.slots[0], ready.workers.prefetch)
 
 
 def count_batches(job: Job, windows: NDArray[np.int64]) -> int:

@@ -1,24 +1,17 @@
-"""A trial in the process of a worker.
-
-``python -m morpheus_core.planning.worker DIR RESULT PARENT_PID PREFETCH STARTED``, started at
-that time, tries the strip that is stored in a folder and writes what it took to a file of JSON.
-"""
+"""A trial in the process of a worker."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from morpheus_core.errors import WorkerError
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.parallel.devices import Environment
-from morpheus_core.parallel.pool import end_group, how_it_ended, start_python, tail
-from morpheus_core.parallel.worker import do_and_exit, open_run, open_strip
+from morpheus_core.parallel.pieces import OnSteps, Watch, ignore
+from morpheus_core.parallel.pool import Pool
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, pickle_model
 from morpheus_core.planning.trials import Trial, try_strip
@@ -26,6 +19,36 @@ from morpheus_core.storage.whole_files import write_text
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.plan import Plan
+from morpheus_core.workspace.work import StripWork
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialWork(StripWork):
+    """The one strip of a run, which is only tried.
+
+    Attributes
+    ----------
+    started : float
+        When its process was started, in seconds of the clock.
+    """
+
+    started: float
+
+    def record_path(self, index: int) -> Path:
+        """Return where it is written what the strip took."""
+        return self.folders.folder(index) / "trial.json"
+
+    def is_finished(self, index: int) -> bool:
+        """Say whether the strip was tried."""
+        return self.record_path(index).exists()
+
+    def do(self, index: int, loaded: Model, on_steps: OnSteps) -> None:
+        """Write what the strip took, and what came before since the process was started."""
+        with self.open_strip(index) as strip:
+            start_seconds = time.time() - self.started
+            trial = try_strip(strip.job, strip.strip, strip.stack, loaded, self.prefetch)
+        found = asdict(replace(trial, start_seconds=start_seconds))
+        write_text(self.record_path(index), json.dumps(found))
 
 
 def try_in_worker(
@@ -54,43 +77,7 @@ def try_in_worker(
         if pickled is not None:
             workspace.store_model(pickled)
         stored = sum(path.stat().st_size for path in workspace.folder(0).iterdir())
-        trial = Trial(**json.loads(run(workspace, slot, prefetch)))
+        work = TrialWork(directory=directory, prefetch=prefetch, started=time.time())
+        Pool(work, [slot]).run([0], Watch(ignore), interval=1.0)
+        trial = Trial(**json.loads(work.record_path(0).read_text()))
     return replace(trial, stored_bytes=stored)
-
-
-def run(workspace: Workspace, slot: Environment, prefetch: int) -> str:
-    """Return what the worker found."""
-    result, log_path = workspace.directory / "trial.json", workspace.log_path(0)
-    with log_path.open("wb") as log:
-        arguments = [workspace.directory, result, os.getpid(), prefetch, time.time()]
-        process = start_python("morpheus_core.planning.worker", arguments, slot, log)
-    try:
-        code = process.wait()
-    finally:
-        end_group(process)
-    if code != 0 or not result.exists():
-        raise WorkerError(f"the trial {how_it_ended(code)}; its log ends with\n{tail(log_path)}")
-    return result.read_text()
-
-
-def main(directory: str, result: str, parent: str, prefetch: str, started: str) -> None:
-    """Try the strip."""
-    workspace = Workspace(Path(directory))
-    do_and_exit(
-        lambda: write_trial(workspace, Path(result), int(prefetch), float(started)),
-        workspace.error_path(0),
-        int(parent),
-    )
-
-
-def write_trial(workspace: Workspace, result: Path, prefetch: int, started: float) -> None:
-    """Write what the strip took, and what came before since this process was started."""
-    plan, model = open_run(workspace)
-    with open_strip(workspace, plan, 0) as strip:
-        start_seconds = time.time() - started
-        trial = try_strip(strip.job, strip.strip, strip.stack, model, prefetch)
-    write_text(result, json.dumps(asdict(replace(trial, start_seconds=start_seconds))))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -24,7 +24,7 @@ def dump(value: Any) -> bytes:
     import dill
 
     # Without `recurse` a function loads fine and then misses its globals when it is called.
-    with globals_by_name():
+    with globals_by_name(), scripts_by_value():
         pickled: bytes = dill.dumps(value, recurse=True)
     dill.loads(pickled)
     return pickled
@@ -48,6 +48,28 @@ def globals_by_name() -> Iterator[None]:
         yield
     finally:
         detect.globalvars = original
+
+
+@contextmanager
+def scripts_by_value() -> Iterator[None]:
+    """Let dill store what a script defines also where the script is not called ``__main__``.
+
+    It is ``__mp_main__`` in processes that multiprocessing has spawned: dill would store only that
+    name, under which other processes find nothing.
+    """
+    from dill import _dill
+
+    original = _dill._locate_function
+
+    def locate(found: Any, *arguments: Any) -> bool:
+        is_of_script = getattr(found, "__module__", None) == "__mp_main__"
+        return not is_of_script and bool(original(found, *arguments))
+
+    _dill._locate_function = locate
+    try:
+        yield
+    finally:
+        _dill._locate_function = original
 
 
 def load(pickled: bytes) -> Any:

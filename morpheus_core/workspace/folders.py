@@ -1,44 +1,30 @@
 """The folders inside of `out_dir` in which a run works: "0", "1", "2", … one per strip.
 
-Folder "0" holds what is common to all: the plan, the update map, the model, array inputs and the
-state. Every folder holds its strip's journal, seam and log. All are gone once the outputs are
-complete.
+Folder "0" holds what is common to all as well: the plan, the update map, array inputs and the
+state. Every folder holds its strip's journal and seam.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
 from morpheus_core.images.stack import ImageStack, reopen, stored_paths
+from morpheus_core.parallel.folders import LOG, REMAINS, Folders, clear, is_free
 from morpheus_core.results.outputs import Product, part_path
-from morpheus_core.storage import pickles
-from morpheus_core.storage.locks import lock
-from morpheus_core.storage.whole_files import write_secret, write_text
+from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.plan import Plan
 
-logger = logging.getLogger("morpheus_core")
-
-#: The name of a worker's log.
-LOG = "log"
 #: What can be noted of a run, as empty files.
 FACTS = ("overwrite", "ready")
-#: What a run that has ended may leave in a folder, some of it by strips that end later.
-REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam", *FACTS}
-REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
 
 
-class Workspace:
+class Workspace(Folders):
     """The folders of one run.
 
     Parameters
@@ -48,18 +34,11 @@ class Workspace:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._shared = directory / "0"
+        super().__init__(directory)
         # The plan is renamed when the strips are stitched, and is the last thing to be removed.
         self._plan_path = self._shared / "run.json"
         self._stitched_path = self._shared / "stitched.json"
         self._inputs_path = self._shared / "inputs.json"
-        self._session_path = self._shared / "session"
-        self._model_path = self._shared / "model.pkl"
-
-    def folder(self, index: int) -> Path:
-        """Return the folder of a strip."""
-        return self.directory / str(index)
 
     def journal_path(self, index: int) -> Path:
         """Return where a strip's finished rows are recorded."""
@@ -68,44 +47,6 @@ class Workspace:
     def seam_path(self, index: int) -> Path:
         """Return where a strip's part of shared rows is."""
         return self.folder(index) / "seam"
-
-    def log_path(self, index: int) -> Path:
-        """Return where a worker's output goes."""
-        return self.folder(index) / LOG
-
-    def error_path(self, index: int) -> Path:
-        """Return where a worker says what stopped it."""
-        return self.folder(index) / "error"
-
-    def progress_path(self, index: int) -> Path:
-        """Return where a worker counts its windows."""
-        return self.folder(index) / "progress"
-
-    def first_batch_path(self, index: int) -> Path:
-        """Return where the predictions of a strip's first batch are, if the model is not."""
-        return self.folder(index) / "first_batch.npy"
-
-    def open_session(self) -> str:
-        """Begin a session and return its name; strips of earlier sessions end by themselves.
-
-        Executors cannot be made to end a strip that they are running, so it looks at this.
-        """
-        session = uuid.uuid4().hex
-        self._session_path.touch(mode=0o600)
-        write_in_place(self._session_path, session)
-        return session
-
-    def close_session(self) -> None:
-        """End whatever session there was."""
-        if self._session_path.exists():
-            write_in_place(self._session_path, "0" * 32)
-
-    def session(self) -> str | None:
-        """Return the name of the session that was opened last."""
-        try:
-            return self._session_path.read_text("ascii")
-        except FileNotFoundError:
-            return None
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
@@ -201,24 +142,6 @@ class Workspace:
         """Return the files that a worker has to open."""
         return stored_paths(json.loads(self._inputs_path.read_text()))
 
-    def store_model(self, pickled: bytes) -> None:
-        """Store a pickled model."""
-        write_secret(self._model_path, pickled)
-
-    def has_model(self) -> bool:
-        """Say whether a pickled model is stored."""
-        return self._model_path.exists()
-
-    def stored_model(self) -> bytes | None:
-        """Return the pickled model, if there is one that nobody else can have written.
-
-        Raises
-        ------
-        OutputError
-            If others could have.
-        """
-        return pickles.read(self._model_path) if self.has_model() else None
-
     def mark(self, fact: str) -> None:
         """Note one of `FACTS`: replacing is allowed, all is ready to run."""
         (self._shared / fact).touch()
@@ -226,37 +149,6 @@ class Workspace:
     def is_marked(self, fact: str) -> bool:
         """Say whether a fact was noted."""
         return (self._shared / fact).exists()
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory, so that no other process begins or resumes a run in it meanwhile.
-
-        Raises
-        ------
-        OutputError
-            If another one does.
-        """
-        path = self.directory / ".morpheus_core.lock"
-        while True:
-            with path.open("a") as file:
-                self._lock_file(file)
-                if not is_same_file(path, file):
-                    continue  # the one who held it has just ended, and removed it
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-
-    def _lock_file(self, file: TextIO) -> None:
-        try:
-            lock(file.fileno())
-        except BlockingIOError as error:
-            raise OutputError(
-                f"another process is running in {self.directory}; wait for it or end it"
-            ) from error
-        except OSError:  # not every file system has locks
-            logger.info("%s cannot be locked", self.directory)
 
     def remove(self, plan: Plan, keep_logs: bool = False) -> None:
         """Remove the folders of the run, or all but the logs in them; the plan is the last."""
@@ -285,47 +177,3 @@ class Workspace:
         for product in products:
             part_path(product, self.directory).unlink(missing_ok=True)
         self.remove(plan, keep_logs)
-
-
-def is_free(folder: Path) -> bool:
-    """Say whether a folder holds nothing but what a run may leave that has ended."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= REMAINS
-
-
-def write_in_place(path: Path, text: str) -> None:
-    """Write a text over another one of the same length.
-
-    Of a file that is renamed, network file systems may show the old one for long.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, text.encode("ascii"), 0)
-    finally:
-        os.close(descriptor)
-
-
-def is_same_file(path: Path, file: TextIO) -> bool:
-    """Say whether an open file still has its name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def clear(folder: Path, kept: set[str]) -> None:
-    """Remove what a run has put in a folder, and the folder if nothing is left in it."""
-    if not folder.is_dir():
-        return
-    # What says whose folder it is goes last.
-    for path in sorted(
-        folder.iterdir(), key=lambda path: path.name in ("job.json", "catalog.json")
-    ):
-        if path.name not in kept and not path.is_dir():
-            path.unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
-from morpheus_core.version import __version__
+from morpheus_core.version import RUN_FORMAT, __version__
 from morpheus_core.windows.grid import Strip, WindowGrid
 
 
@@ -26,8 +26,8 @@ class Plan:
     ----------
     run : str
         A name that no other run has.
-    version : str
-        Of this package.
+    version, format : str and int
+        Of this package, and of what it keeps on disk.
     parameters : dict
         Arguments of :func:`morpheus_core.predict`, as JSON values.
     inputs : dict
@@ -40,6 +40,7 @@ class Plan:
 
     run: str
     version: str
+    format: int
     parameters: dict[str, Any]
     inputs: dict[str, Any]
     strips: list[Strip]
@@ -49,7 +50,15 @@ class Plan:
     def make(cls, job: Job, stack: ImageStack, strips: list[Strip], factory: str | None) -> Self:
         """Describe a new run."""
         run = uuid.uuid4().hex
-        return cls(run, __version__, job.parameters(), stack.identity(), strips, factory)
+        return cls(
+            run,
+            __version__,
+            RUN_FORMAT,
+            job.parameters(),
+            stack.identity(),
+            strips,
+            factory,
+        )
 
     def to_json(self) -> str:
         """Return the plan as text."""
@@ -90,6 +99,8 @@ class Plan:
         """Name the first thing that decides the numbers and that another plan has otherwise."""
         if self.version != asked.version:
             return f"it was begun by version {self.version}, this is {asked.version}"
+        if self.format != asked.format:
+            return f"it was begun by another build of version {self.version}"
         if self.factory != asked.factory:
             return f"model was {self.factory or 'an object'}, is {asked.factory or 'an object'}"
         for name, stored in self.parameters.items():

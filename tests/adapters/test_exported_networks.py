@@ -405,7 +405,7 @@ class TestOnnx:
     def test_workers_know_a_build_for_gpus(self, monkeypatch, provider, count):
         import onnxruntime
 
-        from morpheus_core.parallel.worker import count_gpus
+        from morpheus_core.parallel.gpus import count_gpus
 
         names = [f"{provider}ExecutionProvider"]
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)

@@ -25,8 +25,8 @@ from morpheus_core import (
     predict_catalog,
 )
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records, record_type
-from morpheus_core.catalogs.runs import shares_of
 from morpheus_core.catalogs.tables import write_table
+from morpheus_core.catalogs.work import blocks_of
 from morpheus_core.storage.locks import is_held
 
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
@@ -112,9 +112,9 @@ def test_children_do_not_keep_the_records(tmp_path):
 def test_workers_share_no_set_of_images():
     rows = np.zeros(20, [("set", np.int64)])
     rows["set"] = np.sort(np.arange(20) % 7)
-    shares = shares_of(rows, 3)
-    assert len(shares) == 3
-    sets = [{*share["set"].tolist()} for share in shares]
+    blocks = blocks_of(rows, 3)
+    assert len(blocks) == 3
+    sets = [{*block["set"].tolist()} for block in blocks]
     assert sum(map(len, sets)) == len(set.union(*sets)) == 7
 
 

@@ -27,19 +27,21 @@ from test_runs import IMAGE, NAMES, OPTIONS, Model, data_bytes, predict
 import morpheus_core as package
 from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
-from morpheus_core.parallel import strip_task
+from morpheus_core.parallel import tasks
 from morpheus_core.parallel.counters import Progress, WindowCounter
-from morpheus_core.parallel.engines import DaskEngine, engine_of, strips_for
-from morpheus_core.parallel.strip_task import (
-    KEPT_MODEL,
-    ONE_STRIP,
-    StripTask,
+from morpheus_core.parallel.engines import DaskEngine, engine_of
+from morpheus_core.parallel.tasks import (
+    LOADED,
+    ONE_PIECE,
+    Task,
     begin_anew,
     heeding,
     run_task,
 )
+from morpheus_core.preparation import strips_for
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.workspace.folders import Workspace
+from morpheus_core.workspace.work import StripWork
 
 MODEL = Model()
 #: Seconds after which what should happen in another thread or process has not.
@@ -366,14 +368,18 @@ def test_threads_share_one_model_and_take_turns(tmp_path, whole, loaded):
         predict(f"{__name__}:make_model", tmp_path, executor=executor, strips=4)
     assert data_bytes(tmp_path) == whole
     assert (loaded.loads, loaded.busiest) == (1, 1)
-    assert not KEPT_MODEL
+    assert not LOADED
 
 
 def test_a_model_is_dropped_before_the_next_one_is_loaded(monkeypatch):
-    monkeypatch.setattr(strip_task, "KEPT_MODEL", {"the last session": MODEL})
-    monkeypatch.setattr(strip_task, "load_model", lambda *arguments: dict(strip_task.KEPT_MODEL))
-    assert strip_task.kept_model(None, None, "this session") == {}
-    assert list(strip_task.KEPT_MODEL) == ["this session"]
+    monkeypatch.setattr(tasks, "LOADED", {"the last session": MODEL})
+
+    class Work:
+        def load(self, guard):
+            return dict(tasks.LOADED)
+
+    assert tasks.loaded_once(Work(), "this session") == {}
+    assert list(tasks.LOADED) == ["this session"]
 
 
 def test_a_model_that_exits_does_not_end_the_program(tmp_path):
@@ -456,7 +462,7 @@ class TestTheEnd:
 class TestStripTasks:
     def test_are_small_and_importable(self, stored):
         assert len(pickle.dumps(stored[0])) < 1000
-        assert Path(stored[0].directory).is_absolute()
+        assert Path(stored[0].work.directory).is_absolute()
 
     def test_share_one_file_of_the_model(self, stored, tmp_path):
         assert list(tmp_path.rglob("model.pkl")) == [tmp_path / "0" / "model.pkl"]
@@ -469,7 +475,9 @@ class TestStripTasks:
         assert data_bytes(tmp_path) == whole
 
     def test_say_that_out_dir_is_not_seen(self, stored, tmp_path):
-        blind = replace(stored[0], directory=str(tmp_path / "elsewhere"))
+        blind = replace(
+            stored[0], work=replace(stored[0].work, directory=str(tmp_path / "elsewhere"))
+        )
         with pytest.raises(
             WorkerError, match=r"cannot see the run in .*elsewhere; out_dir must be"
         ):
@@ -477,11 +485,11 @@ class TestStripTasks:
 
     def test_say_that_the_run_has_ended(self, stored, tmp_path):
         Workspace(tmp_path).close_session()
-        with pytest.raises(WorkerError, match="strip of a run that has ended"):
+        with pytest.raises(WorkerError, match="piece of a run that has ended"):
             run_task(stored[0])
 
     def test_say_that_the_version_differs(self, stored, monkeypatch):
-        monkeypatch.setattr("morpheus_core.parallel.strip_task.__version__", "0.1")
+        monkeypatch.setattr("morpheus_core.parallel.tasks.__version__", "0.1")
         with pytest.raises(WorkerError, match=r"has version 0\.1 of morpheus_core; the run is of"):
             run_task(stored[0])
 
@@ -504,7 +512,7 @@ class TestStripTasks:
 @contextlib.contextmanager
 def another_owner(task):
     """Hold a strip, as a worker does that was thought lost."""
-    with Workspace(Path(task.directory)).journal_path(task.index).open("a") as file:
+    with Workspace(Path(task.work.directory)).journal_path(task.index).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -523,12 +531,12 @@ class TestTurns:
             time.sleep(0.4)
         assert future.result(PATIENCE) is None
 
-    @pytest.mark.parametrize("owner", [another_owner, lambda task: ONE_STRIP])
+    @pytest.mark.parametrize("owner", [another_owner, lambda task: ONE_PIECE])
     def test_end_with_the_session(self, stored, ending, owner):
         with owner(stored[0]):
             future = ending()
             time.sleep(0.1)
-            Workspace(Path(stored[0].directory)).close_session()
+            Workspace(Path(stored[0].work.directory)).close_session()
             with pytest.raises(WorkerError, match="has ended"):
                 future.result(PATIENCE)
 
@@ -538,7 +546,7 @@ class TestTurns:
             time.sleep(0.25)
             return MODEL(batch)
 
-        monkeypatch.setattr(strip_task, "load_model", lambda *arguments: slow)
+        monkeypatch.setattr(StripWork, "load", lambda *arguments: slow)
         with pytest.raises(WorkerError, match="has ended or is resumed"):
             run_task(stored[0])
 
@@ -552,14 +560,15 @@ def predict_until_strip_1(directory):
 
 class TestBlindWorkers:
     def test_are_told_of_before_dask_runs_anything(self, client):
-        task = StripTask("/nowhere", "0", 0, 0)
+        task = Task(StripWork(directory="/nowhere", prefetch=0), "0", 0)
         with pytest.raises(WorkerError, match=r"Dask worker tcp://\S+: process \d+ on .* /nowhere"):
             DaskEngine(client).check_workers(task.hindrance)
 
     def test_end_the_run(self, tmp_path):
         class Elsewhere(ThreadPoolExecutor):
             def submit(self, function, task):
-                return super().submit(function, replace(task, directory="/elsewhere"))
+                work = replace(task.work, directory="/elsewhere")
+                return super().submit(function, replace(task, work=work))
 
         with Elsewhere(2) as executor, pytest.raises(WorkerError, match="cannot see the run in /e"):
             predict(MODEL, tmp_path, executor=executor)
@@ -591,7 +600,10 @@ def test_the_dashboard_names_rows(client, tmp_path):
 
     Listening.__module__ = "distributed.client"
     predict(MODEL, tmp_path, executor=Listening(), strips=2)
-    assert [key.rpartition("-")[0] for key in keys] == ["strip-rows-0-12", "strip-rows-13-25"]
+    assert [key.rpartition("-")[0] for key in keys] == [
+        "window-rows-0-to-12",
+        "window-rows-13-to-25",
+    ]
 
 
 def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
@@ -643,13 +655,13 @@ def test_default_strips(workers, height, strips):
             """Do nothing."""
 
     grid = WindowGrid((height, 100), (40, 40), (1, 1))
-    assert strips_for(engine_of(Executor()), grid) == strips
+    assert strips_for(engine_of(Executor()).count_workers(), grid) == strips
 
 
 def test_workers_with_threads_are_warned_of(tmp_path):
     with (
         dask_cluster(n_workers=1, threads_per_worker=3, processes=False) as client,
-        pytest.warns(MorpheusWarning, match="with up to 3 threads run one strip at a t") as warned,
+        pytest.warns(MorpheusWarning, match="with up to 3 threads do one piece at a t") as warned,
     ):
         forecast = package.plan(MODEL, IMAGE, **OPTIONS, executor=client, out_dir=tmp_path)
     assert forecast.workers == 1
@@ -723,8 +735,8 @@ def test_folders_keep_the_names_that_they_are_given(tmp_path, monkeypatch):
 
     class Noting(ThreadPoolExecutor):
         def submit(self, function, task):
-            directories.append(task.directory)
-            places = json.loads(Path(task.directory, "0", "inputs.json").read_text())
+            directories.append(task.work.directory)
+            places = json.loads(Path(task.work.directory, "0", "inputs.json").read_text())
             directories.append(str(Path(places["images"][0]["array"]).parent.parent))
             return super().submit(function, task)
 
@@ -790,22 +802,22 @@ def test_pixels_that_workers_do_not_find(tmp_path, monkeypatch):
 
 
 def test_processes_forked_from_a_busy_one_do_not_wait_for_it():
-    with ONE_STRIP, ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+    with ONE_PIECE, ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
         assert executor.submit(is_free).result(PATIENCE)
 
 
 def test_models_are_not_freed_in_forked_processes(monkeypatch):
     """Destructors of ONNX Runtime, for one, wait for threads that are not there."""
-    monkeypatch.setattr(strip_task, "KEPT_MODEL", {"a session": Model()})
-    monkeypatch.setattr(strip_task, "ONE_STRIP", ONE_STRIP)
-    kept = weakref.ref(strip_task.KEPT_MODEL["a session"])
+    monkeypatch.setattr(tasks, "LOADED", {"a session": Model()})
+    monkeypatch.setattr(tasks, "ONE_PIECE", ONE_PIECE)
+    kept = weakref.ref(tasks.LOADED["a session"])
     begin_anew()
-    assert not strip_task.KEPT_MODEL
+    assert not tasks.LOADED
     assert kept() is not None
 
 
 def is_free():
-    return strip_task.ONE_STRIP.acquire(blocking=False)
+    return tasks.ONE_PIECE.acquire(blocking=False)
 
 
 def test_dask_arrays_on_a_dask_cluster(tmp_path, whole, client):

@@ -28,7 +28,7 @@ from morpheus_core import (
     WorkerError,
     update_maps,
 )
-from morpheus_core.parallel import worker
+from morpheus_core.parallel import gpus
 from morpheus_core.parallel.devices import THREAD_VARIABLES
 from morpheus_core.workspace.folders import Workspace
 
@@ -66,13 +66,13 @@ def assert_same(parallel, serial, weighted=False):
 class HerePool:
     """Runs what a worker runs, but in this process: from stored plan, inputs and model."""
 
-    def __init__(self, workspace, strips, slots, prefetch, is_finished):
-        self.workspace, self.slots, self.prefetch = workspace, slots, prefetch
+    def __init__(self, work, slots):
+        self.work, self.slots = work, slots
 
-    def run(self, indices, on_windows, interval):
+    def run(self, indices, watch, interval):
         for index in indices:
             with mock.patch.dict(os.environ, self.slots[0]):
-                worker.run(self.workspace, index, self.prefetch)
+                self.work.do(index, self.work.load(gpus.on_one_gpu), watch.on_steps)
 
 
 class Counting:
@@ -109,7 +109,7 @@ def test_any_number_of_workers_gives_what_one_process_gives(
         for path, image in zip(paths, images, strict=True):
             fits.writeto(path, image)
         images = paths
-    with mock.patch("morpheus_core.run.Pool", HerePool):
+    with mock.patch("morpheus_core.parallel.workers.Pool", HerePool):
         parallel = predict(model, images, out_dir=directory / "out", cpus=workers, **options)
     weighted = options["update_map"] is not None and options["update_map"].dtype != bool
     assert_same(parallel, serial, weighted)
@@ -334,12 +334,12 @@ def torch_model(batch):
 )
 def test_what_frameworks_see(monkeypatch, seen, message):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    for name in worker.GPU_COUNTERS:
+    for name in gpus.GPU_COUNTERS:
         monkeypatch.delitem(sys.modules, name, raising=False)
     for name, count in seen.items():
         monkeypatch.setitem(sys.modules, name, mock.Mock())
-        monkeypatch.setitem(worker.GPU_COUNTERS, name, lambda count=count: count)
-    model = worker.OnOneGpu(two_classes)
+        monkeypatch.setitem(gpus.GPU_COUNTERS, name, lambda count=count: count)
+    model = gpus.OnOneGpu(two_classes)
     if message is None:
         model([IMAGE[np.newaxis, ..., np.newaxis]])
     else:

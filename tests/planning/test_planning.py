@@ -111,7 +111,7 @@ def test_what_a_worker_raises_is_quoted(tmp_path):
     def broken(_):
         raise RuntimeError("no weights")
 
-    with pytest.raises(WorkerError, match=r"(?s)the trial failed with exit code 1.*no weights"):
+    with pytest.raises(WorkerError, match=r"(?s)worker of window rows .* failed: .*no weights"):
         plan(broken, IMAGE, **OPTIONS, out_dir=tmp_path, cpus=2)
 
 

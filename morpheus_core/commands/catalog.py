@@ -1,0 +1,229 @@
+"""``morpheus-core catalog``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+import numpy as np
+
+from morpheus_core import checks, columns
+from morpheus_core.catalogs.prediction import predict_catalog
+from morpheus_core.catalogs.windows import CATALOG_EDGES
+from morpheus_core.commands.arguments import (
+    Pair,
+    add_verbose,
+    add_worker_arguments,
+    class_count,
+    worker_options,
+)
+from morpheus_core.commands.executors import add_executor_argument, open_executor
+from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.errors import InputError
+from morpheus_core.windows.grid import PADDINGS
+
+EXAMPLE = """examples:
+  morpheus-core catalog mosaic_g.fits mosaic_r.fits --catalog sources.csv --model net.onnx \\
+      --class-names star galaxy --window 32 --columns classes argmax --out classes.csv
+      ask about the window around each RA, DEC of the table
+
+  morpheus-core catalog 'frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2' --bands u g r i z \\
+      --catalog galaxies.fits --model photoz.pt2 --n-classes 180 --window 64 \\
+      --columns expected_value std q0.16 q0.84 --bin-centres bins.txt --out photoz.parquet
+      cut windows from the frames that each row names
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "catalog",
+        help="ask a model about each position of a catalogue, and write a table",
+        description="Cut a window around each position of a table, let a model score it, and write "
+        "the\ntable with the answers.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="FILE|TEMPLATE",
+        help="images of all rows, or names with columns of the table in braces",
+    )
+    parser.add_argument(
+        "--catalog", required=True, metavar="TABLE", help=".csv, .ecsv, .fits, .xml or .parquet"
+    )
+    add_model_arguments(parser)
+    add_position_arguments(parser)
+    add_window_arguments(parser)
+    add_table_arguments(parser)
+    add_worker_arguments(parser)
+    add_executor_argument(parser)
+    parser.add_argument(
+        "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_verbose(parser)
+    parser.set_defaults(run=run)
+
+
+def add_position_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the windows are."""
+    group = parser.add_argument_group("positions")
+    for name in ("ra", "dec", "x", "y"):
+        group.add_argument(f"--{name}", metavar="COLUMN", help=f"column of {name}, if not {name}")
+    group.add_argument(
+        "--origin",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="what x and y are at the centre of the first pixel (%(default)s)",
+    )
+    group.add_argument(
+        "--bands",
+        nargs="+",
+        default=["last"],
+        metavar="BAND",
+        help="last or first, where bands of cubes are; or what {band} of a template stands for",
+    )
+
+
+def add_window_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what the model sees."""
+    group = parser.add_argument_group("windows")
+    group.add_argument(
+        "--window",
+        type=int,
+        nargs="+",
+        action=Pair,
+        metavar="PIXELS",
+        required=True,
+        help="rows and columns of a window",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="the most windows that the model gets at once (%(default)s)",
+    )
+    group.add_argument(
+        "--edges",
+        choices=CATALOG_EDGES,
+        default="shift",
+        help="what becomes of windows that reach beyond an image (%(default)s)",
+    )
+    group.add_argument("--padding", choices=PADDINGS, help="how --edges pad continues an image")
+    group.add_argument(
+        "--aperture",
+        type=float,
+        metavar="PIXELS",
+        help="average scores of pixels up to so far from the position",
+    )
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what is written."""
+    group = parser.add_argument_group("table")
+    group.add_argument(
+        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits or .parquet"
+    )
+    group.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
+    group.add_argument("--class-names", nargs="+", metavar="NAME", help="names of the classes")
+    group.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="COLUMN",
+        help="classes, argmax, top, entropy; of bins also expected_value, std and quantiles, "
+        "as q0.16 (classes)",
+    )
+    group.add_argument(
+        "--bin-centres", metavar="FILE", help="the value of each class, as text or .npy"
+    )
+    group.add_argument("--keep", nargs="+", metavar="COLUMN", help="columns of the catalogue (all)")
+    group.add_argument(
+        "--output-dtype",
+        choices=checks.OUTPUT_DTYPES,
+        default="float32",
+        help="type of the answers (%(default)s)",
+    )
+    group.add_argument(
+        "--work-dir", metavar="DIR", help="where finished rows are kept (FILE.morpheus)"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace a table that is there")
+    group.add_argument("--resume", action="store_true", help="continue an interrupted run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Delegate to :func:`morpheus_core.predict_catalog`."""
+    bands = arguments.bands
+    n_classes = class_count(arguments.n_classes, arguments.class_names)
+    with open_executor(arguments) as executor:
+        table = predict_catalog(
+            load_model(arguments),
+            arguments.inputs,
+            arguments.catalog,
+            n_classes,
+            arguments.batch_size,
+            arguments.window,
+            arguments.out,
+            **worker_options(arguments),
+            ra=arguments.ra,
+            dec=arguments.dec,
+            x=arguments.x,
+            y=arguments.y,
+            origin=arguments.origin,
+            bands=bands[0] if bands in (["last"], ["first"]) else bands,
+            edges=arguments.edges,
+            padding=arguments.padding,
+            aperture=arguments.aperture,
+            columns=wanted_columns(arguments.columns, arguments.bin_centres),
+            class_names=arguments.class_names,
+            keep=arguments.keep,
+            output_dtype=arguments.output_dtype,
+            work_dir=arguments.work_dir,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            progress=not arguments.no_progress,
+            prefetch=arguments.prefetch,
+            executor=executor,
+        )
+    ok = int(np.count_nonzero(table["status"] == "ok"))
+    print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")
+
+
+def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | columns.Derived] | None:
+    """Return columns by their names, of which some need the centres of bins.
+
+    Raises
+    ------
+    InputError
+        If they are not given, or cannot be read.
+    """
+    if names is None:
+        return None
+    centres = None if bins is None else read_centres(bins)
+    return [column_of(name, centres) for name in names]
+
+
+def column_of(name: str, centres: Any) -> str | columns.Derived:
+    """Return a column by its name."""
+    share = re.fullmatch(r"q([0-9.]+)", name)
+    if name not in ("expected_value", "std") and share is None:
+        return name
+    if centres is None:
+        raise InputError(f"--columns {name} needs --bin-centres, the value of each class")
+    if share is not None:
+        return columns.quantiles(float(share[1]), bin_centres=centres)
+    make = columns.expected_value if name == "expected_value" else columns.std
+    return make(centres)
+
+
+def read_centres(name: str) -> Any:
+    """Return the numbers of a file."""
+    path = checks.path("bin_centres", name)
+    try:
+        return np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--bin-centres must be a file of numbers, got {name}: {error}") from error

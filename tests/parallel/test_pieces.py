@@ -1,0 +1,321 @@
+"""One contract for strips, rows of catalogues and exposures, whoever does them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from conftest import require
+
+import morpheus_core
+from morpheus_core import MorpheusError, WorkerError, map_exposures, predict, predict_catalog
+
+IMAGE = np.random.default_rng(5).normal(size=(90, 40)).astype("f4")
+TESTS = Path(__file__).parent
+#: Seconds after which what should happen in another process has not.
+PATIENCE = 60.0
+
+
+class Probe:
+    """A model that notes in which process it is loaded and called, and may end one of them.
+
+    What it notes is "load PID" and "call PID N", a line each.
+    """
+
+    def __init__(self, notes, kill_after=None, victim=None, error=None):
+        self.notes, self.kill_after, self.victim, self.error = notes, kill_after, victim, error
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.note(f"load {os.getpid()}")
+
+    def note(self, line):
+        with open(self.notes, "a") as file:  # noqa: PTH123 - one write, which is not mixed with others
+            file.write(f"{line}\n")
+
+    def __call__(self, batch):
+        if self.error is not None:
+            raise self.error
+        self.note(f"call {os.getpid()} {len(batch[0])}")
+        if self.kill_after is not None and len(self.calls()) >= self.kill_after:
+            with contextlib.suppress(FileExistsError):
+                Path(f"{self.notes}.killed").touch(exist_ok=False)
+                os.kill(self.victim or os.getpid(), signal.SIGKILL)
+        centre = batch[0].reshape(len(batch[0]), -1).mean(axis=1)
+        bright = 1 / (1 + np.exp(-centre))
+        return np.stack([bright, 1 - bright], axis=1)
+
+    def calls(self):
+        """Return (process, windows) of each call."""
+        lines = [line.split() for line in Path(self.notes).read_text().splitlines()]
+        return [(int(pid), int(count[0])) for kind, pid, *count in lines if kind == "call"]
+
+    def loads(self):
+        """Return the processes, other than this one, in which it was loaded, once for each time."""
+        lines = [line.split() for line in Path(self.notes).read_text().splitlines()]
+        loads = [int(pid) for kind, pid, *_ in lines if kind == "load"]
+        return [pid for pid in loads if pid != os.getpid()]
+
+
+class Strips:
+    """Strips of an image."""
+
+    errors_are_raised = True
+    steps = 41 * 16  # windows
+
+    def prepare(self, folder):
+        """There is nothing to be made."""
+
+    def run(self, model, folder, **where):
+        if not where.keys().isdisjoint({"cpus", "executor"}):
+            where["strips"] = 6
+        hduls, arrays = predict(
+            model, IMAGE, 2, 16, (10, 10), stride=(2, 2), aggregate_method="mean_var",
+            out_dir=folder / "out", progress=False, **where,
+        )  # fmt: skip
+        results = [np.array(array) for array in arrays]
+        for hdul in hduls:
+            hdul.close()
+        return results
+
+
+class Rows:
+    """Blocks of rows of a catalogue."""
+
+    errors_are_raised = True
+    steps = 500  # rows
+
+    def prepare(self, folder):
+        """There is nothing to be made."""
+
+    def run(self, model, folder, **where):
+        random = np.random.default_rng(7)
+        catalog = Table({"x": random.uniform(0, 39, 500), "y": random.uniform(0, 89, 500)})
+        table = predict_catalog(
+            model, IMAGE, catalog, 2, 8, (10, 10), folder / "out.fits", progress=False,
+            overwrite=True, **where,
+        )  # fmt: skip
+        return [np.array(table[name]) for name in ("class_0", "class_1", "status")]
+
+
+class Exposures:
+    """HDUs of exposures."""
+
+    errors_are_raised = False
+    steps = 3 * 4 * 41  # windows
+
+    def prepare(self, folder):
+        for number in range(3):
+            images = [fits.ImageHDU(IMAGE[:, 10 * k : 10 * k + 10] + number) for k in range(4)]
+            table = fits.BinTableHDU(Table({"a": [number]}))
+            fits.HDUList([fits.PrimaryHDU(), *images, table]).writeto(folder / f"{number}.fits")
+
+    def run(self, model, folder, **where):
+        outcomes = map_exposures(
+            model, [folder / f"{number}.fits" for number in range(3)], 2, 4, (10, 10), (2, 2),
+            thresholds=None, out_dir=folder / "out", progress=False, **where,
+        )  # fmt: skip
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+        results = []
+        for outcome in outcomes:
+            with fits.open(outcome.output, memmap=False) as hdus:
+                results += [np.array(hdu.data.tolist()) for hdu in hdus[1:]]
+        return results
+
+
+KINDS = {"strips": Strips(), "rows": Rows(), "exposures": Exposures()}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request, tmp_path):
+    kind = KINDS[request.param]
+    kind.prepare(tmp_path)
+    return kind
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ProcessPoolExecutor(2) as executor:
+        executor.submit(os.getpid).result()
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler and two workers with their nannies, each a process of its own."""
+    distributed = require("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    with require("distributed").Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+WAYS = ["here", "cpus", "processes", "dask"]
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    """Where pieces are done, as arguments."""
+    if request.param == "cpus":
+        return {"cpus": 2}
+    if request.param == "processes":
+        return {"executor": request.getfixturevalue("processes")}
+    if request.param == "dask":
+        return {"executor": request.getfixturevalue("client")}
+    return {}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What each kind of work gives in this process."""
+    results = {}
+    for kind in KINDS.values():
+        folder = tmp_path_factory.mktemp("expected")
+        kind.prepare(folder)
+        results[kind] = kind.run(Probe(folder / "notes"), folder)
+    return results
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected):
+    model = Probe(tmp_path / "notes")
+    assert_same(kind.run(model, tmp_path, **way), expected[kind])
+    assert sum(count for _, count in model.calls()) == kind.steps
+    loads = model.loads()
+    assert len(loads) == len(set(loads))
+    assert {pid for pid, _ in model.calls()} == (set(loads) if way else {os.getpid()})
+    assert len(loads) <= 2
+
+
+def test_a_model_that_raises(kind, way, tmp_path):
+    model = Probe(tmp_path / "notes", error=ValueError("no such layer"))
+    (tmp_path / "notes").touch()
+    with pytest.raises(MorpheusError, match="no such layer"):
+        kind.run(model, tmp_path, **way)
+    resumed = kind.run(Probe(tmp_path / "more"), tmp_path) if kind.errors_are_raised else None
+    assert resumed is None or len(resumed) > 1  # nothing was left in the way
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_a_killed_worker_costs_its_piece_alone(kind, way, tmp_path, expected, request):
+    model = Probe(tmp_path / "notes", kill_after=12)
+    if way == "processes":
+        executor = ProcessPoolExecutor(2)
+    where = {
+        "cpus": lambda: {"cpus": 2},
+        "processes": lambda: {"executor": executor},
+        "dask": lambda: {"executor": request.getfixturevalue("client")},
+    }[way]()
+    if way == "dask":  # the scheduler gives the piece to another worker
+        assert_same(kind.run(model, tmp_path, **where), expected[kind])
+    else:
+        with pytest.raises(WorkerError, match=r"killed by SIGKILL|worker process of the exec"):
+            kind.run(model, tmp_path, **where)
+        assert_same(kind.run(model, tmp_path, cpus=2, resume=True), expected[kind])
+    assert Path(f"{model.notes}.killed").exists()
+    done = sum(count for _, count in model.calls())
+    assert kind.steps < done <= kind.steps + (kind.steps // 3 if way != "processes" else kind.steps)
+
+
+SCRIPT = """
+import os, sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {folder!r}]
+from test_pieces import KINDS, Probe
+
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    model = Probe(folder / "notes", kill_after=12, victim=os.getpid())
+    way = {way!r}
+    if way == "processes":
+        where = {{"executor": ProcessPoolExecutor(2)}}
+    elif way == "dask":
+        from distributed import Client
+        where = {{"executor": Client({address!r})}}
+    else:
+        where = {{"cpus": 2}} if way == "cpus" else {{}}
+    KINDS[{kind!r}].run(model, folder, **where)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_parent_is_resumed_by_others(kind, way, tmp_path, expected, request):
+    address = ""
+    if way == "dask":
+        address = request.getfixturevalue("cluster").scheduler_address
+    name = next(name for name, one in KINDS.items() if one is kind)
+    script = tmp_path / "script.py"
+    script.write_text(
+        SCRIPT.format(tests=str(TESTS), folder=str(tmp_path), way=way, address=address, kind=name)
+    )
+    root = str(Path(morpheus_core.__file__).parents[1])
+    path = os.pathsep.join([root, str(TESTS.parent), str(TESTS)])
+    run = subprocess.run(
+        [sys.executable, script], env={**os.environ, "PYTHONPATH": path}, timeout=PATIENCE
+    )
+    assert run.returncode == -signal.SIGKILL
+    model = Probe(tmp_path / "more")
+    where = {} if way == "cpus" else {"cpus": 2}
+    assert_same(kind.run(model, tmp_path, resume=True, **where), expected[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["function", "Class()"])
+def test_processes_that_were_spawned_may_have_workers(tmp_path, model):
+    """As those of a pool are by default from Python 3.14 on; the model is the script's."""
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(f"""
+            import concurrent.futures, multiprocessing
+            import numpy as np
+            from morpheus_core import predict
+
+            def function(batch):
+                return np.concatenate([batch[0], -batch[0]], -1)
+
+            class Class:
+                def __call__(self, batch):
+                    return function(batch)
+
+            def run(number):
+                hduls, (_, n) = predict(
+                    {model}, np.ones((40, 40), "f4"), 2, 16, (8, 8), stride=(4, 4),
+                    out_dir=f"out{{number}}", cpus=2, progress=False,
+                )
+                return float(n.max())
+
+            if __name__ == "__main__":
+                context = multiprocessing.get_context("spawn")
+                with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+                    print("greatest n:", *pool.map(run, [0]))
+        """)
+    )
+    path = str(Path(morpheus_core.__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=PATIENCE * 3,
+    )  # fmt: skip
+    assert "greatest n: 4.0" in run.stdout, run.stderr
