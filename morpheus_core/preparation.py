@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,6 +71,7 @@ class Arguments:
     skip_blank: bool
     check_wcs: CheckWcs
     check_sums: CheckSums
+    storage_options: Mapping[str, Any] | None
     class_names: Sequence[str] | None
     output_dtype: DTypeLike
     prefetch: int | None
@@ -130,7 +131,9 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
     sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
-    with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
+    with open_inputs(
+        arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
+    ) as stack:
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)

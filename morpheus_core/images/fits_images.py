@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.images.expansion import Unpacked
 from morpheus_core.images.hdus import (
-    describe_hdu,
-    find_hdu,
-    has_rows_and_columns,
+    choose_image,
     least_end,
     open_without_map,
     quiet,
@@ -77,7 +75,10 @@ class FitsImage:
                 unpacked = unpacked or opened.enter_context(Unpacked())
                 self._stored = self._expanded(unpacked)
                 self._file = opened.enter_context(open_without_map(self._stored))
-                self._stored_index = self._choose_image(extension)
+                self._stored_index = self._index = choose_image(
+                    self._file, None if extension is None else str(extension), str(path)
+                )
+                self.name = str(path) if extension is None else f"{path}[{extension}]"
                 hdu = self._file[self._index]
                 self._describe(hdu)
                 if isinstance(hdu, fits.CompImageHDU):
@@ -96,30 +97,6 @@ class FitsImage:
             raise InputError(f"{self.path} is a directory; pass the FITS files in it")
         refuse_other_formats(self.path)
         return unpacked(self.path) or self.path
-
-    def _choose_image(self, extension: int | str | None) -> int:
-        hdus = dict(enumerate(self._file))
-        images = {i: hdu for i, hdu in hdus.items() if has_rows_and_columns(hdu)}
-        candidates = ", ".join(
-            map(describe_hdu, (images or hdus).keys(), (images or hdus).values())
-        )
-        if not images:
-            raise InputError(f"{self.path} holds no image, only {candidates}")
-        if extension is None and len(images) > 1:
-            raise InputError(
-                f"{self.path} must hold one image, got {len(images)}: {candidates}; say which in "
-                f"brackets, as in {self.path.name}[{next(iter(images))}]"
-            )
-        if extension is None:
-            self._index = next(iter(images))
-        else:
-            self._index = find_hdu(self._file, str(extension), f"{self.path}")
-        if self._index not in images:
-            raise InputError(
-                f"[{extension}] names no image of {self.path}, which holds {candidates}"
-            )
-        self.name = str(self.path) if extension is None else f"{self.path}[{extension}]"
-        return int(self._index)
 
     def _describe(self, hdu: Any) -> None:
         """Set what every image has."""

@@ -118,6 +118,30 @@ def extension_key(extension: str) -> int | str | tuple[str, int]:
     return int(extension) if extension.isdigit() else extension.strip()
 
 
+def choose_image(hdus: fits.HDUList, extension: str | None, name: str) -> int:
+    """Return the number of the image of a file that brackets name, or of its only one.
+
+    Raises
+    ------
+    InputError
+        If there is no such image, or several.
+    """
+    images = {i: hdu for i, hdu in enumerate(hdus) if has_rows_and_columns(hdu)}
+    listed = images or dict(enumerate(hdus))
+    candidates = ", ".join(map(describe_hdu, listed.keys(), listed.values()))
+    if not images:
+        raise InputError(f"{name} holds no image, only {candidates}")
+    if extension is None and len(images) > 1:
+        raise InputError(
+            f"{name} must hold one image, got {len(images)}: {candidates}; say which in "
+            f"brackets, as in {name.rpartition('/')[2]}[{next(iter(images))}]"
+        )
+    index = next(iter(images)) if extension is None else find_hdu(hdus, extension, name)
+    if index not in images:
+        raise InputError(f"[{extension}] names no image of {name}, which holds {candidates}")
+    return index
+
+
 def find_hdu(hdus: fits.HDUList, extension: str, name: str) -> int:
     """Return the number of an HDU, or -1.
 

@@ -141,8 +141,12 @@ class LazyImage:
     def identity(self) -> dict[str, Any]:
         """Return shape, dtype and a digest of a few rows.
 
-        The names of Dask's arrays would not do: what is delayed has another one in each process.
+        An image of a file is known by the file. The names of Dask's arrays would not do: what is
+        delayed has another one in each process.
         """
+        file_identity = getattr(self._source, "file_identity", None)
+        if file_identity is not None:
+            return dict(file_identity)
         digest = hashlib.sha256()
         rows = (2 * np.arange(SAMPLED_ROWS) + 1) * self.shape[0] // (2 * SAMPLED_ROWS)
         for row in rows.tolist():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,6 +25,7 @@ from morpheus_core.images.hdus import (
 )
 from morpheus_core.images.image import ArrayImage, Bands, Image, carried_mask, without_mask
 from morpheus_core.images.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy
+from morpheus_core.images.remote_images import is_address, open_remote
 from morpheus_core.images.scales import Reading, loaded_pixels
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def open_image(
     name: str,
     bands: Bands,
     reading: Reading | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Image:
     """Open one input, of whatever kind; what mask it brings along is left to :func:`own_mask`.
 
@@ -54,10 +57,15 @@ def open_image(
         The input, what errors call it, and where its bands are.
     reading : Reading, optional
         How stored numbers of FITS images are read; by default as the user opened them.
+    storage_options : mapping, optional
+        What fsspec needs to open an address.
     """
     if isinstance(source, np.ndarray):
         return ArrayImage(without_mask(source), name, bands)
     if isinstance(source, (str, os.PathLike)):
+        if is_address(os.fspath(source)):
+            address = os.fspath(source)
+            return open_remote(address, bands, reading or Reading(), storage_options)
         path, extension = split_extension(os.fspath(source))
         if path.suffix.lower() == ".asdf":
             return open_asdf(path, extension, bands)

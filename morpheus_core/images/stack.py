@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -141,6 +141,7 @@ def open_inputs(
     bands: Bands = "last",
     mask: ModelInput | None = None,
     mask_bits: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ImageStack:
     """Open images and masks as :func:`morpheus_core.predict` takes them.
 
@@ -151,10 +152,10 @@ def open_inputs(
     """
     sources = as_list(model_inputs)
     with ExitStack() as opened:
-        images = open_images(sources, bands, opened)
+        images = open_images(sources, bands, opened, storage_options)
         parts = []
         if mask is not None:
-            parts.append(open_mask(mask, mask_bits))
+            parts.append(open_mask(mask, mask_bits, storage_options))
             opened.callback(parts[0].close)
         parts += [own for source in sources for own in own_mask(source, bands)]
         if mask_bits is not None and not any(part.dtype.kind in "iu" for part in parts):
@@ -213,24 +214,31 @@ def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
     return [model_inputs]
 
 
-def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) -> list[Image]:
+def open_images(
+    sources: Sequence[ModelInput],
+    bands: Bands,
+    opened: ExitStack,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Image]:
     """Open inputs, which are closed with `opened`."""
     images = []
     for index, source in enumerate(sources):
-        images.append(open_image(source, f"model_inputs[{index}]", bands))
+        images.append(open_image(source, f"model_inputs[{index}]", bands, None, storage_options))
         opened.callback(images[-1].close)
         warn_of_other_order(images[-1], bands)
     return images
 
 
-def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
+def open_mask(
+    mask: ModelInput, mask_bits: int | None, storage_options: Mapping[str, Any] | None
+) -> Image:
     """Open what the user passed as `mask`."""
     if brings_mask(mask):
         raise InputError(
             f"a mask must not have one of its own, got {type(mask).__name__} with a mask; pass its "
             f"data alone, with the pixels filled that it marks"
         )
-    image = open_image(mask, "mask", "last", AS_FLAGS)
+    image = open_image(mask, "mask", "last", AS_FLAGS, storage_options)
     try:
         if image.shape[2] != 1:
             raise InputError(f"a mask must be (height, width), got {image.shape} for {image.name}")
