@@ -22,7 +22,7 @@ from morpheus_core.images.scales import Reading, Scale
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://.+?)(?:\[([^\[\]]+)\])?")
 #: Bytes that are read ahead of what is asked for: headers come in small pieces. As each seek costs
 #: that much, more is not better.
-READ_AHEAD = 1 << 17
+READ_AHEAD = 1 << 13
 #: What tells one version of a file from another, where a file system knows it.
 VERSION = ("ETag", "etag", "LastModified", "mtime", "created", "generation")
 
