@@ -7,24 +7,44 @@ BIN := $(VENV)/bin
 # Tests run in as many processes as there are cores, up to four.
 SPREAD := --numprocesses=auto --maxprocesses=4
 
-.PHONY: demo test test-slow test-minimal docs bench clean help
+# What `make docs` does not run.
+WITHOUT_GALLERY := $(if $(filter no,$(GALLERY)),-D plot_gallery=0 -D nb_execution_mode=off)
+# What `make mutants` changes, how many changes it tries (0: all), and which sample of them.
+FOLDER ?= windows
+SAMPLE ?= 0
+SEED ?= 1
+
+.PHONY: demo test test-slow test-minimal test-oldest docs wheel mutants bench clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-minimal  the tests without any optional package"
-	@echo "make docs          the documentation, in build/docs, with all examples run"
+	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
+	@echo "make docs          the documentation, in build/docs, with all examples run;"
+	@echo "                   GALLERY=no runs neither the gallery nor the notebook"
+	@echo "make wheel         what is handed out, in dist"
+	@echo "make mutants       which changes of code no test notices; FOLDER=windows is that of"
+	@echo "                   morpheus_core to change, SAMPLE=100 tries so many, drawn by SEED=1"
 	@echo "make bench         what predict adds to the model's own time, beside other packages"
 	@echo "make clean         remove what these made"
 
 $(VENV)/run: pyproject.toml setup.py
+	@echo "Installing morpheus_core, numba and matplotlib in $(VENV): a minute, 0.6 GB."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[fast,plot]"
 	@touch $@
 
 $(VENV)/develop: $(VENV)/run
+	@echo "Installing what tests need in $(VENV): one to five minutes, 1 GB, without PyTorch."
 	$(BIN)/python -m pip install --quiet --editable ".[fast,plot,test]"
+	@touch $@
+
+# Tests of networks skip without it.
+$(VENV)/torch: $(VENV)/develop
+	@echo "Installing PyTorch in $(VENV): 1 GB or, with CUDA, 5 GB; see Installation."
+	$(BIN)/python -m pip install --quiet "torch$(TORCH)"
 	@touch $@
 
 demo: $(VENV)/run
@@ -40,19 +60,45 @@ test-slow: $(VENV)/develop
 	$(BIN)/python -m pytest $(SPREAD) -m slow
 
 test-minimal: pyproject.toml setup.py
+	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."
 	$(PYTHON) -m venv $(VENV)-minimal
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) -m "not slow"
 
+# Old frameworks are left out: they are large. The oldest matplotlib and astropy call what warns that it is
+# deprecated: in pyparsing 3.3, and in astropy itself.
+test-oldest: pyproject.toml setup.py
+	@echo "Installing the oldest dependencies in $(VENV)-oldest: a minute, 0.8 GB."
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python .ci/oldest.py > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/constraints.txt \
+		--editable ".[fast,plot,candidates,catalog]" pytest pytest-xdist hypothesis "pyparsing<3.3"
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) -m "not slow" \
+		-W "ignore:The indent function"
+
 $(VENV)-docs/run: pyproject.toml setup.py
+	@echo "Installing Sphinx, PyTorch and the rest in $(VENV)-docs: two to ten minutes, 2 GB or,"
+	@echo "where PyTorch comes with CUDA, 6 GB; see Installation."
 	$(PYTHON) -m venv $(VENV)-docs
 	$(VENV)-docs/bin/python -m pip install --quiet --editable ".[docs]" "torch$(TORCH)"
 	@touch $@
 
 docs: $(VENV)-docs/run
 	rm -rf docs/gallery
-	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env docs build/docs
+	@echo "$(if $(WITHOUT_GALLERY),A minute,Four to ten minutes: every script of examples/ is run)."
+	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env $(WITHOUT_GALLERY) \
+		docs build/docs
 	@echo "See build/docs/index.html."
+
+wheel: $(VENV)/develop
+	$(BIN)/python -m build --outdir dist
+
+$(VENV)/mutants: $(VENV)/develop
+	$(BIN)/python -m pip install --quiet cosmic-ray==8.7.0
+	@touch $@
+
+mutants: $(VENV)/mutants
+	$(BIN)/python .ci/mutants.py $(FOLDER) --sample $(SAMPLE) --seed $(SEED)
 
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
@@ -79,5 +125,5 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-minimal $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build docs/gallery docs/api/help \
-		docs/_drawings .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-minimal $(VENV)-oldest $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build dist docs/gallery \
+		docs/api/help docs/_drawings .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,5 +18,5 @@ def require_package(package: str, extra: str, purpose: str) -> None:
     if find_spec(package) is None:
         raise MissingPackageError(
             f"{purpose} needs {package}, which is not installed: "
-            f"pip install 'morpheus-core[{extra}]'"
+            f"pip install '.[{extra}]' in the clone of morpheus_core"
         )

@@ -94,7 +94,7 @@ def predict_catalog(
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
-        .vot, .votable, or .parquet (needs pyarrow).
+        .vot, .votable, or .parquet (extra ``catalog``).
     n_classes, batch_size, window_shape
         As for `predict`. Batches are filled from several files where these have few rows.
     out : path, optional

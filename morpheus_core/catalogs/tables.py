@@ -37,6 +37,8 @@ READABLE = {
 }
 #: How names of files end besides that; astropy unpacks these.
 PACKED = (".gz", ".bz2", ".xz")
+#: Both are needed: pyarrow gives astropy the types of columns through pandas.
+PARQUET_PACKAGES = ("pyarrow", "pandas")
 WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
 
 
@@ -109,7 +111,8 @@ def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
     if end not in formats:
         raise InputError(f"{name} must end in one of {', '.join(formats)}, got {path}")
     if end == ".parquet":
-        require_package("pyarrow", "catalog", f"{name}={path}")
+        for package in PARQUET_PACKAGES:
+            require_package(package, "catalog", f"{name}={path}")
     return formats[end]
 
 

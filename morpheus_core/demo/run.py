@@ -196,7 +196,7 @@ def print_assessment(assessment: Assessment) -> None:
 def draw(directory: Path, overwrite: bool) -> None:
     """Draw the result, or say what drawing needs."""
     if find_spec("matplotlib") is None:
-        print('For a picture as well: pip install "morpheus-core[plot]"')
+        print('For a picture as well: pip install ".[plot]" in the clone of morpheus_core')
         return
     image = directory / f"{BANDS[0]}.fits"
     save_quicklook(directory / "demo.png", directory, image, overwrite=overwrite)

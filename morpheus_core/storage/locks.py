@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,34 @@ logger = logging.getLogger("morpheus_core")
 
 #: Seconds to wait for a process that is about to end.
 LOCK_PATIENCE = 60.0
+
+
+#: Which files the descriptors are of that this process has locked, as device and inode.
+LOCKED: dict[int, tuple[int, int]] = {}
+
+
+def file_of(descriptor: int) -> tuple[int, int]:
+    """Return what tells an open file from others."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def let_go() -> None:
+    """Give up the locks of the process from which this one was just forked.
+
+    It would hold them when that process is gone. The descriptors stay valid, of another file.
+    """
+    for descriptor, file in LOCKED.items():
+        with suppress(OSError):  # it is closed
+            if file_of(descriptor) == file:
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, descriptor)
+                os.close(null)
+    LOCKED.clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=let_go)
 
 
 def lock(descriptor: int) -> None:
@@ -28,12 +57,14 @@ def lock(descriptor: int) -> None:
     import fcntl  # which Windows does not have; nothing there needs a lock
 
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    LOCKED[descriptor] = file_of(descriptor)
 
 
 def unlock(descriptor: int) -> None:
-    """Give up the lock of an open file, which children of this process hold on to otherwise."""
+    """Give up the lock of an open file."""
     import fcntl
 
+    LOCKED.pop(descriptor, None)
     with suppress(OSError):  # not every file system has locks
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 

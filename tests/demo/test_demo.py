@@ -177,7 +177,7 @@ class TestRun:
     def test_without_matplotlib_says_how_to_get_it(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(run, "find_spec", lambda name: None)
         run.run_demo(tmp_path, **SMALL)
-        assert 'pip install "morpheus-core[plot]"' in capsys.readouterr().out
+        assert 'pip install ".[plot]"' in capsys.readouterr().out
         assert not (tmp_path / "demo.png").exists()
 
     def test_a_directory_that_cannot_be(self, tmp_path):

@@ -370,7 +370,9 @@ def test_an_unfinished_run(tmp_path):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setattr("morpheus_core.extras.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"pip install 'morpheus-core\[plot\]'") as error:
+    with pytest.raises(
+        MissingPackageError, match=r"pip install '\.\[plot\]' in the clone"
+    ) as error:
         quicklook([np.ones((3, 4, 2)), np.ones((3, 4))])
     assert isinstance(error.value, ImportError)
 
