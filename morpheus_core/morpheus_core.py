@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
-from morpheus_core.images.stack import ModelInput, ModelInputs
+from morpheus_core.images.sources import ModelInput
+from morpheus_core.images.stack import ModelInputs
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.models import Model, resolve
@@ -58,6 +60,8 @@ def predict(
     mask_bits: int | str | Sequence[int] | None = None,
     skip_blank: bool = False,
     check_wcs: CheckWcs = "warn",
+    check_sums: CheckSums = "warn",
+    storage_options: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
     prefetch: int | None = None,
@@ -174,6 +178,13 @@ def predict(
         run.
     check_wcs : {"warn", "error", "ignore"}
         What to do if the sky positions of two inputs disagree by more than a tenth of a pixel.
+    check_sums : {"warn", "error", "ignore"}, default "warn"
+        What to do if a FITS file of an image or mask is not what its CHECKSUM and DATASUM cards
+        were made of. Files with such cards are read once more for it, before the run; those at
+        addresses are not.
+    storage_options : dict, optional
+        What fsspec needs to open images at addresses, ``"s3://bucket/image.fits[SCI]"``: keys, or
+        an end point. With workers they are written to `out_dir`, readable by you alone.
     class_names : list of str, optional
         What classes are called in the headers of the outputs.
     output_dtype : {"float32", "float64"}
@@ -275,6 +286,8 @@ def predict(
             mask_bits=mask_bits,
             skip_blank=skip_blank,
             check_wcs=check_wcs,
+            check_sums=check_sums,
+            storage_options=storage_options,
             class_names=class_names,
             output_dtype=output_dtype,
             prefetch=prefetch,

@@ -16,13 +16,12 @@ from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
+from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.catalogs.provenance import catalog_provenance
 from morpheus_core.catalogs.runs import CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
-    Positions,
-    find_positions,
     read_catalog,
     refuse_names,
     result_table,
@@ -33,11 +32,13 @@ from morpheus_core.catalogs.work import CatalogJob
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
-from morpheus_core.images.stack import ModelInputs, as_list, open_images, warn_of_other_order
+from morpheus_core.images.sources import brings_mask, warn_of_other_order
+from morpheus_core.images.stack import ModelInputs, as_list, open_images
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.parallel.workers import choose_workers
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
+from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def predict_catalog(
     -----
     The first row of a window of n rows around the row p is ``ceil(p - n / 2)``, and so for columns:
     the convention of `astropy.nddata.Cutout2D`. A position half-way between two pixels is on the
-    lower one.
+    lower one. Positions are rounded to a millionth of a pixel before, so that the same place gives
+    the same window as `x` and `y` and as `ra` and `dec`.
 
     Examples
     --------
@@ -312,6 +314,11 @@ def find_sources(
         return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
+    for source in filter(brings_mask, inputs):
+        raise InputError(
+            f"windows are cut from images without a mask, got {type(source).__name__} with a mask; "
+            f"pass its data alone, with the pixels filled that it marks"
+        )
     images = open_images(inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
@@ -331,7 +338,9 @@ def warn_of_strange_images(
                 return
             for image in images:
                 warn_of_other_order(image, sources.layout)
-        if not on_sky:
+        if on_sky:
+            warn_of_unannounced_sip(images or ())
+        else:
             check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
 
 

@@ -22,10 +22,10 @@ from morpheus_core.catalogs.folders import (
     refuse_what_is_in_the_way,
     rows_path,
 )
+from morpheus_core.catalogs.positions import Positions
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
 from morpheus_core.catalogs.sources import Int64, StoredImage
 from morpheus_core.catalogs.statuses import Status
-from morpheus_core.catalogs.tables import Positions
 from morpheus_core.catalogs.work import (
     CatalogJob,
     CatalogWork,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -143,6 +144,18 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="warn",
         help="what to do if inputs show different sky (%(default)s)",
     )
+    images.add_argument(
+        "--check-sums",
+        choices=CHECKS,
+        default="warn",
+        help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
+    images.add_argument(
+        "--storage-options",
+        type=json.loads,
+        metavar="JSON",
+        help="what opens addresses such as s3://bucket/image.fits: '{\"anon\": true}'",
+    )
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -218,6 +231,8 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
         "check_wcs": arguments.check_wcs,
+        "check_sums": arguments.check_sums,
+        "storage_options": arguments.storage_options,
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,

@@ -20,6 +20,7 @@ from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe
 from morpheus_core.exposures.runs import MAP_FOLDER, MapRequest, MapRun, Outcome
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
@@ -31,6 +32,7 @@ from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_watch import OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
 
@@ -52,6 +54,7 @@ def map_exposures(
     nan_policy: NanPolicy = "propagate",
     on_nan: OnNan = "warn",
     skip_blank: bool = False,
+    check_sums: CheckSums = "warn",
     class_names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     trained_priors: Sequence[float] | None = None,
@@ -87,7 +90,7 @@ def map_exposures(
     out_dir : path, optional
         Where masks are written; those of a directory's files keep their place below it. By default
         beside the exposures.
-    edges, padding, nan_policy, on_nan, skip_blank, progress
+    edges, padding, nan_policy, on_nan, skip_blank, check_sums, progress
         As for `predict`.
     class_names : list of str, optional
         What the classes of the model are called; "class_0", "class_1", ... by default.
@@ -160,6 +163,7 @@ def map_exposures(
         nan_policy=nan_policy,
         on_nan=on_nan,
         skip_blank=skip_blank,
+        check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
         progress=False,
     )

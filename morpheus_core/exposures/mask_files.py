@@ -18,10 +18,10 @@ from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
-from morpheus_core.images.fits_images import (
+from morpheus_core.images.hdus import (
     NAMES,
     describe_hdu,
-    extension_key,
+    find_hdu,
     is_image,
     least_end,
     open_without_map,
@@ -245,10 +245,7 @@ def choose(exposure: Exposure, hdus: fits.HDUList) -> Sequence[int]:
         if not planes:
             raise InputError(f"it must hold an image of two dimensions, got only {candidates}")
         return range(len(hdus))
-    try:
-        index = hdus.index_of(extension_key(exposure.extension))
-    except KeyError:
-        index = -1
+    index = find_hdu(hdus, exposure.extension, str(exposure.path))
     if index not in planes:
         raise InputError(
             f"[{exposure.extension}] must be an image of two dimensions, got {candidates}"

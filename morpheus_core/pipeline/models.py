@@ -228,8 +228,8 @@ def to_numpy(answer: Any) -> NDArray[Any]:
         return np.asarray(answer.numpy())
     if hasattr(answer, "get") and hasattr(answer, "__cuda_array_interface__"):  # CuPy
         answer = answer.get()
-    if isinstance(answer, np.ma.MaskedArray):
-        answer = np.ma.filled(answer.astype(np.float64), np.nan)
+    if isinstance(answer, np.ma.MaskedArray) or hasattr(answer, "unmasked"):  # astropy's Masked
+        answer = answer.astype(np.float64).filled(np.nan)
     return np.asarray(answer)
 
 

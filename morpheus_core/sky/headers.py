@@ -20,16 +20,13 @@ from astropy.io import fits
 from morpheus_core.errors import warn
 from morpheus_core.fits.cards import Cards, quietly_mended
 from morpheus_core.images.image import Image
+from morpheus_core.sky.mending import SIP, mended, without
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 #: Cards of distortions that may be tables in other HDUs, which the outputs do not have.
 TABLES = re.compile(r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
-#: Cards of the polynomials of the SIP convention.
-SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
-#: Parameters of projections, TPV among them.
-PROJECTION = re.compile(r"PV\d+_\d+")
 #: Cards of any distortion but TPV.
 DISTORTION = re.compile(f"{SIP.pattern}|{TABLES.pattern}")
 
@@ -192,10 +189,7 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
     from astropy.wcs import WCS
 
     with quietly_mended():
-        header = without(source, TABLES) if has_tables(source) else source
-        if {"A_ORDER", "B_ORDER"} & set(header):
-            # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
-            header = without(header, PROJECTION)
+        header = mended(without(source, TABLES) if has_tables(source) else source)
         on_sky = sky_axes(header)
         if not on_sky:
             return None
@@ -215,14 +209,6 @@ def sky_axes(header: fits.Header) -> set[int]:
 
     wcs = WCS(without(header, SIP)).wcs
     return {wcs.lng + 1, wcs.lat + 1} if min(wcs.lng, wcs.lat) >= 0 else set()
-
-
-def without(header: fits.Header, cards: re.Pattern[str]) -> fits.Header:
-    """Return a header without certain cards."""
-    rest = header.copy()
-    for key in [key for key in rest if cards.fullmatch(key)]:
-        del rest[key]
-    return rest
 
 
 def has_tables(source: fits.Header) -> bool:

@@ -205,6 +205,21 @@ def test_fitsverify_finds_nothing(run_in, tmp_path, dtype):
     assert run.stdout.count("found 0 warning(s) and 0 error(s)") == len(paths) == 6, run.stdout
 
 
+def test_packing_without_loss(run_in, tmp_path):
+    """As docs/fits.rst says; plain fpack rounds floats, below zero for one."""
+    directory, _ = run_in(aggregate_method="mean_var")
+    export_planes(directory, tmp_path / "planes.fits")
+    export_masks(directory, tmp_path / "masks.fits")
+    for name, options in (("planes", ["-g2", "-q", "0"]), ("masks", [])):
+        path = tmp_path / f"{name}.fits"
+        subprocess.run([require_program("fpack"), *options, path], check=True)
+        with fits.open(path) as plain, fits.open(f"{path}.fz") as packed:
+            images = [hdu for hdu in packed if hdu.shape]
+            assert len(images) == sum(bool(hdu.shape) for hdu in plain)
+            for hdu, other in zip((hdu for hdu in plain if hdu.shape), images, strict=True):
+                np.testing.assert_array_equal(other.data, hdu.data)
+
+
 @pytest.mark.parametrize("export", [export_planes, export_masks])
 def test_existing_files_are_kept(run_in, tmp_path, export):
     directory, _ = run_in(aggregate_method="rank_vote")
