@@ -16,32 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
+from morpheus_core.catalogs.formats import read_table
 from morpheus_core.catalogs.sky_positions import Float64, parse_angles
-from morpheus_core.errors import InputError, OutputError
-from morpheus_core.extras import require_package
+from morpheus_core.errors import InputError, MorpheusError, OutputError
 from morpheus_core.results.outputs import give_name
+from morpheus_core.results.table_files import table_format
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 logger = logging.getLogger("morpheus_core")
 
-#: What astropy calls the formats that catalogues are read from, by the end of the file's name.
-READABLE = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".xml": "votable",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".parquet": "parquet",
-}
 #: What astropy calls units of pixel positions.
 PIXEL_UNITS = ("", "pix", "pixel")
-#: Both are needed: pyarrow gives astropy the types of columns through pandas.
-PARQUET_PACKAGES = ("pyarrow", "pandas")
-WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
+#: What SExtractor calls positions, the more exact first.
+PROGRAM_NAMES = [
+    (f"{first}{kind}{frame}", f"{second}{kind}{frame}")
+    for first, second, frame in (("ALPHA", "DELTA", "_J2000"), ("X", "Y", "_IMAGE"))
+    for kind in ("WIN", "PSF", "")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,37 +97,24 @@ def read_catalog(catalog: Any) -> Table:
 
 def read_file(path: Path) -> Table:
     """Read a table; whole numbers stay whole, whatever their length."""
-    from astropy.table import Table
     from astropy.utils.exceptions import AstropyWarning
 
-    file_format = format_of(path, "catalog", READABLE)
     try:
         with warnings.catch_warnings():
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
-            # Spreadsheets put an invisible character before the first column's name.
-            encoding = {"encoding": "utf-8-sig"} if path.suffix.lower() == ".csv" else {}
-            return Table.read(path, format=file_format, **encoding)
+            return read_table(path)
+    except MorpheusError:
+        raise
     except Exception as error:  # every format has classes of its own
         raise InputError(f"the catalogue {path} cannot be read: {error}") from error
-
-
-def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
-    """Return what astropy calls the format of a file."""
-    end = path.suffix.lower()
-    if end not in formats:
-        raise InputError(f"{name} must end in one of {', '.join(formats)}, got {path}")
-    if end == ".parquet":
-        for package in PARQUET_PACKAGES:
-            require_package(package, "catalog", f"{name}={path}")
-    return formats[end]
 
 
 def find_positions(
     table: Table,
     sky: tuple[str | None, str | None],
     pixels: tuple[str | None, str | None],
-    origin: Literal[0, 1],
+    origin: Literal[0, 1] | None,
 ) -> Positions:
     """Find and read the columns of positions.
 
@@ -144,9 +124,10 @@ def find_positions(
         The catalogue.
     sky, pixels : tuple of str or None
         Names of the columns, as users gave them. Where they gave none, columns called ra and dec,
-        else x and y, in capitals or not, or the only column of `SkyCoord`.
-    origin : int
-        The number of the first pixel, 0 or 1.
+        or those of SExtractor, else x and y, in capitals or not, or X_IMAGE and the like, or the
+        only column of `SkyCoord`.
+    origin : int, optional
+        The number of the first pixel, 0 or 1; by default what the columns promise.
 
     Raises
     ------
@@ -181,11 +162,17 @@ def usual_names(
 ) -> tuple[tuple[str | None, str | None], tuple[str | None, str | None]]:
     """Return what columns of sky positions, or of pixel positions, are called if nobody says so."""
     names = {name.lower() for name in table.colnames}
+    of_programs = [pair for pair in PROGRAM_NAMES if {name.lower() for name in pair} <= names]
     centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
     if {"ra", "dec"} <= names:
         return ("ra", "dec"), (None, None)
+    for pair in of_programs:
+        if not pair[0].endswith("_IMAGE"):
+            return pair, (None, None)
     if {"x", "y"} <= names:
         return (None, None), ("x", "y")
+    if of_programs:
+        return (None, None), of_programs[0]
     if len(centres) == 1:
         return (centres[0], None), (None, None)
     raise InputError(
@@ -238,8 +225,17 @@ def read_angles(column: Any, degrees_per_hour: float) -> Float64:
     return angles
 
 
-def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
+def counts_from_one(column: Any) -> bool:
+    """Say whether a column is one of SExtractor or gnuastro, which count pixels from 1."""
+    names = {name for pair in PROGRAM_NAMES for name in pair if name.endswith("_IMAGE")}
+    about = str(getattr(column, "description", "") or "")
+    return column.info.name.upper() in names or "(FITS axis" in about
+
+
+def pixels_of(columns: Any, rows: Any, origin: int | None) -> Positions:
     """Read pixel positions."""
+    if origin is None:
+        origin = int(counts_from_one(columns))
     for column in (columns, rows):
         if str(getattr(column, "unit", None) or "") not in PIXEL_UNITS:
             raise InputError(
@@ -317,14 +313,14 @@ def refuse_unwritable(table: Table, first: Table, path: Path) -> None:
 
 def failure_of(table: Table, path: Path) -> Exception | None:
     """Return why a table cannot be written where a path says, if that is so."""
-    file_format = format_of(path, "out", WRITABLE)
+    write = table_format(path, "out")
     try:
         with tempfile.TemporaryDirectory(prefix=".morpheus_core-", dir=path.parent) as directory:
             part = part_of(Path(directory) / path.name)
             part.touch()
             part.unlink()
             try:
-                table.write(part, format=file_format)
+                write(table, part)
             except Exception as error:  # every format has classes of its own
                 return error
     except OSError as error:
@@ -347,7 +343,7 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     """
     part = part_of(path)
     try:
-        table.write(part, format=format_of(path, "out", WRITABLE))
+        table_format(path, "out")(table, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())  # records of the run are removed when the table has its name
     except BaseException as error:  # every format has classes of its own
