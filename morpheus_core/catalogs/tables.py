@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import uuid
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from morpheus_core.catalogs.formats import read_table
 from morpheus_core.catalogs.sky_positions import Float64, parse_angles
 from morpheus_core.errors import InputError, MorpheusError, OutputError
 from morpheus_core.results.outputs import give_name
-from morpheus_core.results.table_files import table_format
+from morpheus_core.results.table_files import part_of, table_format
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -326,11 +325,6 @@ def failure_of(table: Table, path: Path) -> Exception | None:
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     return None
-
-
-def part_of(path: Path) -> Path:
-    """Return where a table grows: a name that is nobody else's."""
-    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
 
 
 def write_table(table: Table, path: Path, overwrite: bool) -> None:

@@ -47,8 +47,12 @@ class GrowingFile:
             os.fsync(self._descriptor)
 
 
-def refuse_export(out_dir: Path, path: Path, sources: Sequence[Path], overwrite: bool) -> None:
+def refuse_export(
+    out_dir: Path | None, path: Path, sources: Sequence[Path], overwrite: bool
+) -> None:
     """Raise if an export of the run in `out_dir`, which may be still to come, cannot be written.
+
+    A run in memory has no folder.
 
     Raises
     ------
@@ -58,11 +62,12 @@ def refuse_export(out_dir: Path, path: Path, sources: Sequence[Path], overwrite:
     """
     if path.suffix in COMPRESSED:
         raise OutputError(f"an export is not compressed; its name must not end in {path.suffix}")
-    folder, outputs = path.parent.resolve(), out_dir.resolve()
+    folder = path.parent.resolve()
+    outputs = [] if out_dir is None else [out_dir.resolve(), *out_dir.resolve().parents]
     stem = path.name.removesuffix(".part").removesuffix(".fits")
-    if folder == outputs and stem in OUTPUT_NAMES:
+    if folder in outputs[:1] and stem in OUTPUT_NAMES:
         raise OutputError(f"{path} is the name of an output of predict; choose another one")
-    if not folder.is_dir() and folder not in (outputs, *outputs.parents):
+    if not folder.is_dir() and folder not in outputs:
         raise OutputError(f"{path} cannot be made: there is no folder {path.parent}")
     refuse_to_replace([path], sources, overwrite)
 

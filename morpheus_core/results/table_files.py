@@ -6,7 +6,8 @@ that may occur, bytes of one sign in booleans, and ``nan`` in CSV, which makes t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ from morpheus_core.extras import require_package
 if TYPE_CHECKING:
     from astropy.table import Table
 
+Writer = Callable[["Table", Path], None]
 
-def table_format(path: Path, name: str) -> Callable[[Table, Path], None]:
+
+def table_format(path: Path, name: str, writers: Mapping[str, Writer] | None = None) -> Writer:
     """Return what writes a table where a path says; `name` is what errors call it.
+
+    `writers` are those of :data:`WRITERS` unless there are more.
 
     Raises
     ------
@@ -30,12 +35,17 @@ def table_format(path: Path, name: str) -> Callable[[Table, Path], None]:
     MissingPackageError
         If the format needs a package that is not installed.
     """
-    end = path.suffix.lower()
-    if end not in WRITERS:
-        raise InputError(f"{name} must end in one of {', '.join(WRITERS)}, got {path}")
+    end, writers = path.suffix.lower(), writers or WRITERS
+    if end not in writers:
+        raise InputError(f"{name} must end in one of {', '.join(writers)}, got {path}")
     if end == ".parquet":
         require_package("pyarrow", "catalog", f"{name}={path}")
-    return WRITERS[end]
+    return writers[end]
+
+
+def part_of(path: Path) -> Path:
+    """Return where a table grows: a name that is nobody else's."""
+    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
 
 
 def missing(column: Any) -> NDArray[np.bool_]:
@@ -140,7 +150,7 @@ def write_votable(table: Table, path: Path) -> None:
 
 
 #: What writes each format, by the end of the file's name.
-WRITERS: dict[str, Callable[[Table, Path], None]] = {
+WRITERS: dict[str, Writer] = {
     ".csv": write_csv,
     ".ecsv": write_ecsv,
     ".fits": write_fits,
