@@ -14,12 +14,13 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-.PHONY: demo test test-slow test-minimal test-oldest docs wheel mutants bench clean help
+.PHONY: demo test test-slow test-programs test-minimal test-oldest docs wheel mutants bench clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make test-programs  what other programs make of our files: SExtractor, gnuastro, STILTS ..."
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -54,16 +55,20 @@ test: $(VENV)/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not programs"
 
 test-slow: $(VENV)/develop
 	$(BIN)/python -m pytest $(SPREAD) -m slow
+
+test-programs: $(VENV)/develop
+	$(BIN)/python -m pytest $(SPREAD) -m programs
 
 test-minimal: pyproject.toml setup.py
 	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."
 	$(PYTHON) -m venv $(VENV)-minimal
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
-	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) -m "not slow"
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) \
+		-m "not slow and not programs"
 
 # Old frameworks are left out: they are large. The oldest matplotlib and astropy call what warns that it is
 # deprecated: in pyparsing 3.3, and in astropy itself.
@@ -73,8 +78,8 @@ test-oldest: pyproject.toml setup.py
 	$(VENV)-oldest/bin/python .ci/oldest.py > $(VENV)-oldest/constraints.txt
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/constraints.txt \
 		--editable ".[fast,plot,candidates,catalog]" pytest pytest-xdist hypothesis "pyparsing<3.3"
-	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) -m "not slow" \
-		-W "ignore:The indent function"
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) \
+		-m "not slow and not programs" -W "ignore:The indent function"
 
 $(VENV)-docs/run: pyproject.toml setup.py
 	@echo "Installing Sphinx, PyTorch and the rest in $(VENV)-docs: two to ten minutes, 2 GB or,"

@@ -65,7 +65,12 @@ def read_table(path: Path) -> Table:
         options = {"hdu": hdu}
     elif kind == "votable" and b'ID="Source_List"' in beginning_of(path):
         options = {"table_id": "Source_List"}  # beside which SExtractor puts tables of its own
-    return Table.read(path, format=kind, **options)
+    table = Table.read(path, format=kind, **options)
+    for number, name in enumerate(table.colnames, start=1):
+        # What gnuastro says of columns, and astropy leaves where it is.
+        if f"TCOMM{number}" in table.meta and table[name].info.description is None:
+            table[name].info.description = str(table.meta[f"TCOMM{number}"])
+    return table
 
 
 def format_of(path: Path) -> str:

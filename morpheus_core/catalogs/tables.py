@@ -96,10 +96,13 @@ def read_catalog(catalog: Any) -> Table:
 
 def read_file(path: Path) -> Table:
     """Read a table; whole numbers stay whole, whatever their length."""
+    from astropy.units import UnitsWarning
     from astropy.utils.exceptions import AstropyWarning
 
     try:
         with warnings.catch_warnings():
+            # Of "counter" and whatever else programs count in; those of positions are looked at.
+            warnings.simplefilter("ignore", UnitsWarning)
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
             return read_table(path)

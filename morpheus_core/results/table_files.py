@@ -7,6 +7,7 @@ that may occur, bytes of one sign in booleans, and ``nan`` in CSV, which makes t
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,19 +83,40 @@ def write_ecsv(table: Table, path: Path) -> None:
 def write_fits(table: Table, path: Path) -> None:
     """Write a binary table: what is missing is TNULL, a value that does not occur."""
     from astropy.table import Column, MaskedColumn
+    from astropy.units import UnitsWarning
 
     table = table.copy(copy_data=False)
     for name in table.colnames:
         column = table[name]
         if not isinstance(column, Column):
             continue
-        masked = bool(np.ma.getmaskarray(np.ma.asarray(column)).any())
-        if column.dtype.str == "|i1" or (masked and column.dtype.kind == "b"):
-            # FITS has no bytes with a sign, and no missing booleans that astropy can write.
-            table.replace_column(name, column.astype(np.int16))
+        if fits_type(column) != column.dtype:
+            table.replace_column(name, column.astype(fits_type(column)))
         if isinstance(table[name], MaskedColumn):
             table[name].fill_value = fill_value(table[name])
-    table.write(path, format="fits")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitsWarning)  # such as "counter", which users had before
+        table.write(path, format="fits")
+
+
+def fits_type(column: Any) -> np.dtype[Any]:
+    """Return a type of FITS that holds a column.
+
+    FITS has no bytes with a sign. Of unsigned numbers astropy writes a TNULL that other programs
+    take for that of another number, and missing booleans it does not write at all.
+    """
+    kind: np.dtype[Any] = column.dtype
+    if kind == np.int8:
+        return np.dtype(np.int16)
+    if kind.kind not in "bu" or kind == np.uint8 or not missing(column).any():
+        return kind
+    if kind == np.uint64 and np.ma.compressed(column).max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"the column {column.info.name} has numbers above 2**63 and missing ones, for which "
+            f"FITS has no type"
+        )
+    larger = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(kind.str[1:], np.int16)
+    return np.dtype(larger)
 
 
 def fill_value(column: Any) -> Any:

@@ -109,6 +109,26 @@ def test_nulls_of_bytes(tmp_path, present):
     assert Table.read(tmp_path / "table.fits")["value"].tolist() == [*present, None]
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+def test_missing_numbers_without_a_sign(tmp_path, kind):
+    """Whose TNULL is of the stored value: an offset away from the value."""
+    half = min(2 ** (8 * np.dtype(kind).itemsize - 1), LARGEST)
+    table = Table({"value": np.ma.array(np.array([half, 5, 0], kind), mask=[0, 0, 1])})
+    WRITERS[".fits"](table, tmp_path / "table.fits")
+    assert Table.read(tmp_path / "table.fits")["value"].tolist() == [half, 5, None]
+    header = fits.getheader(tmp_path / "table.fits", 1)
+    assert ("TZERO1" in header, header["TNULL1"] < 0) == (False, True)
+
+
+def test_numbers_that_fits_cannot_hold(tmp_path):
+    values = np.array([2**64 - 1, 5], np.uint64)
+    WRITERS[".fits"](Table({"value": values}), tmp_path / "whole.fits")
+    assert Table.read(tmp_path / "whole.fits")["value"].tolist() == [2**64 - 1, 5]
+    table = Table({"value": np.ma.array(values, mask=[False, True])})
+    with pytest.raises(ValueError, match=r"above 2\*\*63 and missing ones"):
+        WRITERS[".fits"](table, tmp_path / "table.fits")
+
+
 def test_parquet_of_other_programs(tmp_path):
     pandas = require("pandas")
     require("pyarrow")
@@ -170,11 +190,17 @@ def ldac(path, images=1):
     fits.HDUList(hdus).writeto(path)
 
 
-@pytest.fixture(params=["head.cat", "ldac.cat", "ldac.fits", "gnuastro.txt"])
+@pytest.fixture(params=["head.cat", "ldac.cat", "ldac.fits", "gnuastro.txt", "gnuastro.fits"])
 def catalogue(request, tmp_path):
     path = tmp_path / request.param
     if "ldac" in path.name:
         ldac(path)
+    elif path.name == "gnuastro.fits":
+        (tmp_path / "gnuastro.txt").write_text(GNUASTRO)
+        table = read_catalog(tmp_path / "gnuastro.txt")
+        WRITERS[".fits"](table, path)
+        for number, name in enumerate(table.colnames, start=1):
+            fits.setval(path, f"TCOMM{number}", value=table[name].description, ext=1)
     else:
         path.write_text(GNUASTRO if path.suffix == ".txt" else ASCII_HEAD)
     return path
@@ -185,7 +211,7 @@ def test_catalogues_of_other_programs(catalogue):
     on_sky = find_positions(table, *ANY, None)
     assert on_sky.on_sky
     np.testing.assert_allclose(on_sky.first, [53.0998023, 53.0990486])
-    names = ("X", "Y") if catalogue.suffix == ".txt" else ("X_IMAGE", "Y_IMAGE")
+    names = ("X", "Y") if "gnuastro" in catalogue.name else ("X_IMAGE", "Y_IMAGE")
     pixels = find_positions(table, (None, None), names, None)
     np.testing.assert_allclose([pixels.first, pixels.second], [[30, 70], [20, 50]])
     as_said = find_positions(table, (None, None), names, 0)
