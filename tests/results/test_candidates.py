@@ -317,7 +317,7 @@ def test_an_unfinished_run(run, tmp_path):
 
 def test_without_scipy(monkeypatch):
     monkeypatch.setattr("morpheus_core.extras.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"'morpheus-core\[candidates\]'"):
+    with pytest.raises(MissingPackageError, match=r"'\.\[candidates\]'"):
         find_candidates(in_memory(np.ones(SHAPE)), "class_0", 0.5)
 
 
