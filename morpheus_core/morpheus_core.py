@@ -213,7 +213,8 @@ def predict(
         One array per aggregate method, then n. Mean and variance: (H, W, n_classes, 2); votes:
         (H, W, n_classes), adding up to one; n: (H, W), the number of predictions of each pixel, or
         the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files,
-        and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes.
+        and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes, and what
+        ``fitsio.write`` writes right (1.3.0 to 1.4.2 change a pixel in 256 of big-endian arrays).
 
     Raises
     ------

@@ -29,6 +29,13 @@ ANGLE_UNITS = {
     **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), "arcsec"),
 }
 
+#: What SExtractor calls positions, the more exact first.
+PROGRAM_NAMES = [
+    (f"{first}{kind}{frame}", f"{second}{kind}{frame}")
+    for first, second, frame in (("ALPHA", "DELTA", "_J2000"), ("X", "Y", "_IMAGE"))
+    for kind in ("WIN", "PSF", "")
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Positions:
@@ -62,7 +69,7 @@ def find_positions(
     table: Table,
     sky: tuple[str | None, str | None],
     pixels: tuple[str | None, str | None],
-    origin: Literal[0, 1],
+    origin: Literal[0, 1] | None,
 ) -> Positions:
     """Find and read the columns of positions.
 
@@ -72,9 +79,10 @@ def find_positions(
         The catalogue.
     sky, pixels : tuple of str or None
         Names of the columns, as users gave them. Where they gave none, columns called ra and dec,
-        else x and y, in capitals or not, or the only column of `SkyCoord`.
-    origin : int
-        The number of the first pixel, 0 or 1.
+        or those of SExtractor, else x and y, in capitals or not, or X_IMAGE and the like, or the
+        only column of `SkyCoord`.
+    origin : int, optional
+        The number of the first pixel, 0 or 1; by default what the columns promise.
 
     Raises
     ------
@@ -109,11 +117,17 @@ def usual_names(
 ) -> tuple[tuple[str | None, str | None], tuple[str | None, str | None]]:
     """Return what columns of sky positions, or of pixel positions, are called if nobody says so."""
     names = {name.lower() for name in table.colnames}
+    of_programs = [pair for pair in PROGRAM_NAMES if {name.lower() for name in pair} <= names]
     centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
     if {"ra", "dec"} <= names:
         return ("ra", "dec"), (None, None)
+    for pair in of_programs:
+        if not pair[0].endswith("_IMAGE"):
+            return pair, (None, None)
     if {"x", "y"} <= names:
         return (None, None), ("x", "y")
+    if of_programs:
+        return (None, None), of_programs[0]
     if len(centres) == 1:
         return (centres[0], None), (None, None)
     raise InputError(
@@ -166,8 +180,17 @@ def read_angles(column: Any, degrees_per_hour: float) -> Float64:
     return angles
 
 
-def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
+def counts_from_one(column: Any) -> bool:
+    """Say whether a column is one of SExtractor or gnuastro, which count pixels from 1."""
+    names = {name for pair in PROGRAM_NAMES for name in pair if name.endswith("_IMAGE")}
+    about = str(getattr(column, "description", "") or "")
+    return column.info.name.upper() in names or "(FITS axis" in about
+
+
+def pixels_of(columns: Any, rows: Any, origin: int | None) -> Positions:
     """Read pixel positions."""
+    if origin is None:
+        origin = int(counts_from_one(columns))
     for column in (columns, rows):
         if unit_text(column) not in PIXEL_UNITS:
             raise InputError(

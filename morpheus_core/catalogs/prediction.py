@@ -60,7 +60,7 @@ def predict_catalog(
     dec: str | None = None,
     x: str | None = None,
     y: str | None = None,
-    origin: Literal[0, 1] = 0,
+    origin: Literal[0, 1] | None = None,
     bands: Bands | Sequence[str] = "last",
     edges: CatalogEdges = "shift",
     padding: Padding | None = None,
@@ -95,11 +95,13 @@ def predict_catalog(
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
-        .vot, .votable, or .parquet (extra ``catalog``).
+        .vot, .votable, or .parquet (extra ``catalog``); .cat, .ldac and .txt are catalogues of
+        SExtractor (any type but ASCII) and of gnuastro.
     n_classes, batch_size, window_shape
         As for `predict`. Batches are filled from several files where these have few rows.
     out : path, optional
-        Write the table there, when it is complete: .csv, .ecsv, .fits or .parquet.
+        Write the table there, when it is complete: .csv, .ecsv, .fits, .parquet, .xml,
+        .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in FITS.
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
@@ -109,10 +111,12 @@ def predict_catalog(
         declinations in degrees. `ra` alone may be a column of SkyCoord, of any frame.
     x, y : str, optional
         Columns of pixel positions: column and row of the image, pixel centres being whole numbers.
-        If no column is named, those called ra and dec are taken, else x and y, in capitals or not,
-        else the only column of SkyCoord.
-    origin : {0, 1}
-        What `x` and `y` are at the centre of the first pixel; FITS and SExtractor say 1.
+        If no column is named, those called ra and dec are taken, else ALPHAWIN_J2000 and the like
+        of SExtractor, else x and y, in capitals or not, else XWIN_IMAGE and the like, else the only
+        column of SkyCoord.
+    origin : {0, 1}, optional
+        What `x` and `y` are at the centre of the first pixel. By default 0, but 1 for columns of
+        SExtractor (X_IMAGE, XWIN_IMAGE, XPSF_IMAGE) and of gnuastro.
     bands : {"last", "first"} or list of str
         As for `predict`; or what ``{band}`` stands for in a template, which gives one input per
         band.
@@ -212,7 +216,7 @@ def predict_catalog(
         model, n_classes, window_shape, aperture, columns, class_names, output_dtype
     )
     table = read_catalog(catalog)
-    if origin not in (0, 1):
+    if origin not in (0, 1, None):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
     positions = find_positions(table, (ra, dec), (x, y), origin)
     cut = make_cut(positions, predictor.window_shape, batch_size, edges, padding)

@@ -1,45 +1,26 @@
-"""Catalogues as users have them → an astropy Table; tables → files."""
+"""Catalogues as users have them → an astropy Table and positions; tables → files."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import uuid
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.utils.data import get_readable_fileobj
 from numpy.typing import NDArray
 
 from morpheus_core import checks
+from morpheus_core.catalogs.formats import read_table
 from morpheus_core.catalogs.positions import is_text
-from morpheus_core.errors import InputError, OutputError
-from morpheus_core.extras import require_package
+from morpheus_core.errors import InputError, MorpheusError, OutputError
 from morpheus_core.results.outputs import give_name
+from morpheus_core.results.table_files import part_of, table_format
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-#: What astropy calls the formats that catalogues are read from, by the end of the file's name.
-READABLE = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".xml": "votable",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".parquet": "parquet",
-}
-#: How names of files end besides that; astropy unpacks these.
-PACKED = (".gz", ".bz2", ".xz")
-#: Both are needed: pyarrow gives astropy the types of columns through pandas.
-PARQUET_PACKAGES = ("pyarrow", "pandas")
-WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
 
 
 def read_catalog(catalog: Any) -> Table:
@@ -74,46 +55,20 @@ def read_catalog(catalog: Any) -> Table:
 
 def read_file(path: Path) -> Table:
     """Read a table; whole numbers stay whole, whatever their length."""
-    from astropy.table import Table
+    from astropy.units import UnitsWarning
     from astropy.utils.exceptions import AstropyWarning
 
-    packed = path.suffix.lower() in PACKED
-    unpacked = path.with_suffix("") if packed else path
-    file_format = format_of(unpacked, "catalog", READABLE)
-    options = csv_options(path) if file_format == "ascii.csv" else {}
     try:
         with warnings.catch_warnings():
+            # Of "counter" and whatever else programs count in; those of positions are looked at.
+            warnings.simplefilter("ignore", UnitsWarning)
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
-            return Table.read(path, format=file_format, **options)
+            return read_table(path)
+    except MorpheusError:
+        raise
     except Exception as error:  # every format has classes of its own
         raise InputError(f"the catalogue {path} cannot be read: {error}") from error
-
-
-def csv_options(path: Path) -> dict[str, Any]:
-    """Return how astropy is to read text as archives write it."""
-    options: dict[str, Any] = {
-        # Spreadsheets put an invisible character before the first column's name.
-        "encoding": "utf-8-sig",
-        # What stands for no value: nothing, and the word that Gaia and SkyServer write.
-        "fill_values": [("", "0"), ("null", "0")],
-    }
-    with suppress(Exception), get_readable_fileobj(path, encoding="utf-8-sig") as file:
-        first = file.readline().strip()
-        if first.startswith("#") and "," not in first and "," in file.readline():
-            options |= {"header_start": 1, "data_start": 2}  # a title: SkyServer's "#Table1"
-    return options
-
-
-def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
-    """Return what astropy calls the format of a file."""
-    end = path.suffix.lower()
-    if end not in formats:
-        raise InputError(f"{name} must end in one of {', '.join(formats)}, got {path}")
-    if end == ".parquet":
-        for package in PARQUET_PACKAGES:
-            require_package(package, "catalog", f"{name}={path}")
-    return formats[end]
 
 
 def refuse_names(table: Table, names: Sequence[str]) -> None:
@@ -160,24 +115,19 @@ def refuse_unwritable(table: Table, first: Table, path: Path) -> None:
 
 def failure_of(table: Table, path: Path) -> Exception | None:
     """Return why a table cannot be written where a path says, if that is so."""
-    file_format = format_of(path, "out", WRITABLE)
+    write = table_format(path, "out")
     try:
         with tempfile.TemporaryDirectory(prefix=".morpheus_core-", dir=path.parent) as directory:
             part = part_of(Path(directory) / path.name)
             part.touch()
             part.unlink()
             try:
-                table.write(part, format=file_format)
+                write(table, part)
             except Exception as error:  # every format has classes of its own
                 return error
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     return None
-
-
-def part_of(path: Path) -> Path:
-    """Return where a table grows: a name that is nobody else's."""
-    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
 
 
 def write_table(table: Table, path: Path, overwrite: bool) -> None:
@@ -190,7 +140,7 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     """
     part = part_of(path)
     try:
-        table.write(part, format=format_of(path, "out", WRITABLE))
+        table_format(path, "out")(table, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())  # records of the run are removed when the table has its name
     except BaseException as error:  # every format has classes of its own

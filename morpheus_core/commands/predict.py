@@ -17,8 +17,8 @@ from morpheus_core.results.exports import (
     checked_thresholds,
     export_masks,
     export_planes,
-    refuse_export,
 )
+from morpheus_core.results.image_files import refuse_export
 
 EXAMPLE = """examples:
   morpheus-core predict h.fits j.fits v.fits z.fits --model net.onnx --activation softmax \\

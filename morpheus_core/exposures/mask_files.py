@@ -31,8 +31,8 @@ from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.exports import make_room, new_file
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
+from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.outputs import give_name
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.sky.headers import with_planes

@@ -80,6 +80,8 @@ class ImageUnit:
             header[f"NAXIS{axis}"] = length
         if self.extension:
             header["PCOUNT"], header["GCOUNT"] = 0, 1
+        elif not self.shape:  # astropy shows this card where the file has none; others need it
+            header["EXTEND"] = (True, "images follow")
         header.extend(self.cards.cards)
         if any(len(card.image) > CARD for card in header.cards):
             header["LONGSTRN"] = ("OGIP 1.0", "some strings go on in CONTINUE cards")

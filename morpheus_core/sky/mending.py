@@ -9,9 +9,8 @@ from astropy.io import fits
 
 from morpheus_core.errors import warn
 from morpheus_core.images.image import Image
+from morpheus_core.sky.world_cards import PROJECTION, SIP
 
-#: Cards of the polynomials of the SIP convention.
-SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
 #: Orders of those polynomials; without one there are none.
 SIP_ORDERS = ("A_ORDER", "B_ORDER")
 #: Types of axes on the sky, before the name of a projection: Greisen & Calabretta 2002, section 2.
@@ -22,8 +21,6 @@ ANGLES = {
     **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), "arcmin"),
     **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds", "asec"), "arcsec"),
 }
-#: Parameters of projections, TPV among them.
-PROJECTION = re.compile(r"PV\d+_\d+")
 #: Cards that a warning names.
 MOST_CARDS = 4
 
