@@ -235,7 +235,7 @@ class RowRing:
         self._omit = omit
         self._count = np.zeros((rows, width)) if counted else None
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
-        self._spans = spans_of(update_map) if set(np.unique(update_map)) <= {0.0, 1.0} else None
+        self._spans = spans_of(update_map) if is_binary(update_map) else None
         #: The most rows that are released at once.
         self.block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
 
@@ -288,11 +288,15 @@ def without_nonfinite(fold: Fold) -> Fold:
     return Fold(fold.predictions, None, fold.weights * finite, fold.top, fold.lefts)
 
 
+def is_binary(update_map: NDArray[np.float64]) -> bool:
+    """Say whether every weight of a map is zero or one."""
+    return bool(((update_map == 0.0) | (update_map == 1.0)).all())
+
+
 def spans_of(update_map: NDArray[np.float64]) -> Int64:
     """List the runs of non-zero pixels of a map as rows of (map row, first column, stop column)."""
-    spans = []
-    for row, weights in enumerate(update_map):
-        changes = np.diff(np.concatenate([[False], weights != 0, [False]]).astype(np.int8))
-        starts, stops = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
-        spans += [(row, start, stop) for start, stop in zip(starts, stops, strict=True)]
-    return np.array(spans, dtype=np.int64).reshape(-1, 3)
+    counts = np.pad(update_map != 0, ((0, 0), (1, 1))).astype(np.int8)
+    changes = np.diff(counts, axis=1)
+    rows, starts = np.nonzero(changes == 1)
+    _, stops = np.nonzero(changes == -1)
+    return np.stack([rows, starts, stops], axis=1)
