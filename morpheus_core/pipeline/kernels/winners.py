@@ -66,11 +66,32 @@ def find_winners(
 def find_winners_of_many(
     values: Predictions, classes: int, winners: NDArray[np.int32], votes: Predictions
 ) -> None:
-    """Write the winner of each pixel, and its vote: one, or NaN."""
+    """Write the winner of each pixel, and its vote: one, or NaN.
+
+    A pixel has enough classes to work on several of them at a time: its largest value comes from
+    the largest of every eighth, then its place is looked for.
+    """
+    largest = np.empty(8, values.dtype)
     for x in range(len(winners)):
-        winner, spoiled = winner_of(values[x * classes : (x + 1) * classes])
-        winners[x] = winner
-        votes[x] = np.float32(1.0) + spoiled
+        pixel = values[x * classes : (x + 1) * classes]
+        largest[:] = pixel[:8]
+        whole = classes // 8 * 8
+        for first in range(8, whole, 8):
+            for k in range(8):
+                value = pixel[first + k]
+                largest[k] = value if value > largest[k] else largest[k]
+        best = largest[0]
+        for value in largest:
+            best = value if value > best else best
+        for k in range(whole, classes):
+            best = pixel[k] if pixel[k] > best else best
+        spoiled = np.int32(0)
+        winner = np.int32(classes)
+        for k in range(classes):
+            spoiled |= np.int32(pixel[k] - pixel[k] != 0.0)
+            winner = min(winner, np.int32(k) if pixel[k] == best else np.int32(classes))
+        winners[x] = 0 if spoiled else winner
+        votes[x] = np.float32(np.nan) if spoiled else np.float32(1.0)
 
 
 @compile_kernel
