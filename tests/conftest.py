@@ -44,6 +44,7 @@ def ways_of_folding(collects):
     """Collect predictions row by row wherever that is possible, or nowhere."""
     with (
         mock.patch("morpheus_core.pipeline.strip.COLLECTED_VALUES", 0 if collects else math.inf),
+        mock.patch("morpheus_core.pipeline.ring.COLLECTED_BATCH", 0),
         mock.patch.object(plain, "COLLECTING_PAYS", collects),
     ):
         yield

@@ -20,6 +20,10 @@ from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predic
 #: of the time, at 256/128 (640) less than half.
 COLLECTED_VALUES = 40
 
+#: And where predictions have this many values: with single windows of 64 × 64 and five classes
+#: (20,480 values) the calls for each take longer than what is saved.
+COLLECTED_BATCH = 1 << 16
+
 
 class Sums(NamedTuple):
     """The planes of consecutive output rows that no later window can touch.
@@ -117,8 +121,7 @@ class RowRing:
         self._count = np.empty((rows, width)) if counted else None
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
         self._spans = spans_of(update_map) if is_binary(update_map) else None
-        #: Whether predictions may be collected.
-        self.collects = kernels.COLLECTING_PAYS and collects and self._crop is not None
+        self._collects = kernels.COLLECTING_PAYS and collects and self._crop is not None
         #: The most rows that are released at once.
         self.block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
 
@@ -140,6 +143,10 @@ class RowRing:
     def _count_weights(self, fold: Fold) -> None:
         if self._count is not None:
             self._kernels.add_weights(self._count, fold.weights, fold.top, fold.lefts)
+
+    def collects(self, predictions: Predictions) -> bool:
+        """Say whether predictions are to be collected, or to be added window after window."""
+        return self._collects and predictions.size >= COLLECTED_BATCH
 
     def collect(
         self, predictions: Predictions, tops: Int64, lefts: Int64, stop: int
@@ -199,9 +206,11 @@ class RowRing:
 
     def _open(self, stop: int) -> None:
         """Let the planes of rows before `stop` hold nothing but what was added to them."""
+        if stop <= self._opened:
+            return
         counts = [] if self._count is None else [self._count]
         self._clear([plane for planes in self._planes for plane in planes] + counts, stop)
-        self._opened = max(self._opened, stop)
+        self._opened = stop
 
     def _clear(self, planes: Sequence[Float64], stop: int) -> None:
         """Clear rows from the first that nothing was added to, up to `stop`."""

@@ -109,7 +109,7 @@ def run_strip(
 def top_after(grid: WindowGrid, row: int, column: int) -> int:
     """Return the output row above which no window that follows this one touches anything."""
     row += column == len(grid.columns.origins) - 1
-    return int(grid.tops[min(row, len(grid.tops) - 1)])
+    return grid.finished_before(int(row))
 
 
 def batches_of(job: Job, strip: Strip, stack: ImageStack) -> Iterator[Batch]:
@@ -205,14 +205,15 @@ class Finisher:
         grid, tops = self._job.grid, self._job.grid.tops
         until = top_after(grid, rows[-1], columns[-1])
         starts = [0]
-        if rows[0] != rows[-1] and not self._collects_whole(int(tops[rows[0]])):
+        collects = self._ring.collects(predictions)
+        if rows[0] != rows[-1] and not (collects and self._collects_whole(int(tops[rows[0]]))):
             starts += (np.flatnonzero(np.diff(rows)) + 1).tolist()
         for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
             first, last = rows[start], rows[stop - 1]
             across = (stop - start) // (last + 1 - first)
             at = tops[first : last + 1], grid.lefts[columns[start : start + across]]
             self.finish(int(at[0][0]))
-            if self._ring.collects:
+            if collects:
                 after = until if stop == len(rows) else int(tops[rows[stop]])
                 self._collect(predictions[start:stop], *at, after)
             else:
@@ -221,7 +222,7 @@ class Finisher:
 
     def _collects_whole(self, top: int) -> bool:
         """Say whether several window rows from output row `top` on may be collected at once."""
-        return self._ring.collects and not self._job.counted and top >= self._wanted
+        return not self._job.counted and top >= self._wanted
 
     @property
     def _wanted(self) -> int:
