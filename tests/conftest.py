@@ -45,6 +45,7 @@ def ways_of_folding(collects):
     with (
         mock.patch("morpheus_core.pipeline.strip.COLLECTED_VALUES", 0 if collects else math.inf),
         mock.patch("morpheus_core.pipeline.ring.COLLECTED_BATCH", 0),
+        mock.patch("morpheus_core.pipeline.aggregators.RankVote.collected_row", 1),
         mock.patch.object(plain, "COLLECTING_PAYS", collects),
     ):
         yield

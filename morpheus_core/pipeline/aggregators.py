@@ -115,6 +115,8 @@ class Aggregator(ABC):
 
     #: How many (ring rows, width, classes) planes are kept.
     n_planes: int
+    #: To collect, rows of a window's predictions must have this many values; as `ring.py` says.
+    collected_row: int
     #: Names and meanings of the axes of one pixel's result.
     axes: Mapping[str, str]
 
@@ -168,6 +170,7 @@ class MeanVariance(Aggregator):
     """Mean and population variance of each class, from sums and sums of squares in float64."""
 
     n_planes = 2
+    collected_row = 1
     axes = MappingProxyType({"CLASS": "index from 0", "STATISTIC": "0 mean, 1 variance"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:
@@ -212,6 +215,10 @@ class RankVote(Aggregator):
     """Share of windows in which each class scored highest; the lowest class wins a tie."""
 
     n_planes = 1
+    # To find winners window after window reads memory in its order. In rows of 64 pixels and five
+    # classes, of 256 windows at a time, to collect takes 1.4 times as long; from 256 pixels on
+    # 0.6 of the time.
+    collected_row = 1024
     axes = MappingProxyType({"CLASS": "index from 0"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:

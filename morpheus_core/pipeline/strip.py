@@ -152,6 +152,8 @@ def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
 def open_ring(job: Job, first: int) -> RowRing:
     """Make the ring for a strip whose first output row is `first`."""
     between = job.grid.to_output(job.grid.stride[1]) * job.n_classes
+    row = job.grid.output_window_shape[1] * job.n_classes
+    long_enough = all(row >= aggregator.collected_row for aggregator in job.aggregators)
     return RowRing(
         kernels.fastest(),
         job.aggregators,
@@ -162,7 +164,7 @@ def open_ring(job: Job, first: int) -> RowRing:
         update_map=job.update_map,
         omit=job.nan_policy == "omit",
         counted=job.counted,
-        collects=between >= COLLECTED_VALUES,
+        collects=between >= COLLECTED_VALUES and long_enough,
     )
 
 
