@@ -123,64 +123,60 @@ def add_row_of_moments(
     across = len(lefts)
     flat = predictions.reshape(windows * height * width * classes)
     tall, wide = crop[1] - crop[0], crop[3] - crop[2]
-    k0 = 0
-    while k0 < len(tops) and tops[k0] + tall <= row:
-        k0 += 1
-    k1 = k0
-    while k1 < len(tops) and tops[k1] <= row:
-        k1 += 1
+    # Window rows and windows in a row that cover what is looked at are [first, stop).
+    first_row = np.searchsorted(tops, row - tall, side="right")
+    stop_row = np.searchsorted(tops, row, side="right")
     stop = start + len(total) // classes
-    b0 = 0
-    b1 = 0
+    first_left = stop_left = np.searchsorted(lefts, start - wide, side="right")
     x = start
     offsets = np.empty(4, np.int64)
     while x < stop:
-        while b0 < across and lefts[b0] + wide <= x:
-            b0 += 1
-        while b1 < across and lefts[b1] <= x:
-            b1 += 1
-        end = stop
-        if b1 < across:
-            end = min(end, lefts[b1])
-        if b0 < b1:
-            end = min(end, lefts[b0] + wide)
+        while first_left < across and lefts[first_left] + wide <= x:
+            first_left += 1
+        while stop_left < across and lefts[stop_left] <= x:
+            stop_left += 1
+        end = stop  # of the run
+        if stop_left < across:
+            end = min(end, lefts[stop_left])
+        if first_left < stop_left:
+            end = min(end, lefts[first_left] + wide)
         length = (end - x) * classes
         at = (x - start) * classes
-        t = total[at : at + length]
-        q = squares[at : at + length]
+        sums = total[at : at + length]
+        powers = squares[at : at + length]
         found = 0
-        for k in range(k0, k1):
+        for k in range(first_row, stop_row):
             i = row - tops[k] + crop[0]
-            for b in range(b0, b1):
+            for b in range(first_left, stop_left):
                 pixel = ((k * across + b) * height + i) * width + x - lefts[b] + crop[2]
                 offsets[found] = pixel * classes
                 found += 1
-                if found == 4:
-                    u = flat[offsets[0] : offsets[0] + length]
-                    v = flat[offsets[1] : offsets[1] + length]
-                    w = flat[offsets[2] : offsets[2] + length]
-                    z = flat[offsets[3] : offsets[3] + length]
+                if found == 4:  # the sums are read and written once for four predictions
+                    one = flat[offsets[0] : offsets[0] + length]
+                    two = flat[offsets[1] : offsets[1] + length]
+                    three = flat[offsets[2] : offsets[2] + length]
+                    four = flat[offsets[3] : offsets[3] + length]
                     for j in range(length):
-                        p0, p1 = np.float64(u[j]), np.float64(v[j])
-                        p2, p3 = np.float64(w[j]), np.float64(z[j])
-                        t[j] = t[j] + p0 + p1 + p2 + p3
-                        q[j] = q[j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
+                        p0, p1 = np.float64(one[j]), np.float64(two[j])
+                        p2, p3 = np.float64(three[j]), np.float64(four[j])
+                        sums[j] = sums[j] + p0 + p1 + p2 + p3
+                        powers[j] = powers[j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
                     found = 0
         if found >= 2:
-            u = flat[offsets[0] : offsets[0] + length]
-            v = flat[offsets[1] : offsets[1] + length]
+            one = flat[offsets[0] : offsets[0] + length]
+            two = flat[offsets[1] : offsets[1] + length]
             for j in range(length):
-                p0, p1 = np.float64(u[j]), np.float64(v[j])
-                t[j] = t[j] + p0 + p1
-                q[j] = q[j] + p0 * p0 + p1 * p1
+                p0, p1 = np.float64(one[j]), np.float64(two[j])
+                sums[j] = sums[j] + p0 + p1
+                powers[j] = powers[j] + p0 * p0 + p1 * p1
             offsets[0] = offsets[2]
             found -= 2
         if found == 1:
-            u = flat[offsets[0] : offsets[0] + length]
+            one = flat[offsets[0] : offsets[0] + length]
             for j in range(length):
-                p0 = np.float64(u[j])
-                t[j] += p0
-                q[j] += p0 * p0
+                p0 = np.float64(one[j])
+                sums[j] += p0
+                powers[j] += p0 * p0
         x = end
 
 
