@@ -14,7 +14,7 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-.PHONY: demo test test-slow test-programs test-minimal test-oldest docs wheel mutants bench clean help
+.PHONY: demo test test-slow test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
@@ -29,6 +29,7 @@ help:
 	@echo "make mutants       which changes of code no test notices; FOLDER=windows is that of"
 	@echo "                   morpheus_core to change, SAMPLE=100 tries so many, drawn by SEED=1"
 	@echo "make bench         what predict adds to the model's own time, beside other packages"
+	@echo "make bench-builds  the same beside another commit: BEFORE=main~1"
 	@echo "make clean         remove what these made"
 
 $(VENV)/run: pyproject.toml setup.py
@@ -131,6 +132,15 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/exposures.py
 	$(VENV)-bench/bin/python benchmarks/segments.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
+
+# What the build of another commit takes, beside this one.
+BEFORE ?= HEAD~1
+
+bench-builds: $(VENV)-bench/run
+	mkdir -p build
+	rm -rf build/before && git worktree prune && git worktree add --detach build/before $(BEFORE)
+	$(VENV)-bench/bin/python benchmarks/builds.py build/before
+	git worktree remove --force build/before
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal $(VENV)-oldest $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build dist docs/gallery \

@@ -396,7 +396,7 @@ def test_a_disk_that_fills_up_stops_the_run_so_that_it_can_go_on(tmp_path, whole
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", fills_up)
-        patch.setattr("morpheus_core.pipeline.aggregators.RowRing._BLOCK_VALUES", 1)
+        patch.setattr("morpheus_core.pipeline.ring.RowRing._BLOCK_VALUES", 1)
         with pytest.raises(OutputError, match="No space left"):
             predict(Model(), tmp_path)
     predict(Model(), tmp_path, resume=True)

@@ -222,8 +222,7 @@ def growth(job: Job, strip: Strip, windows: NDArray[np.int64], trial: Trial) -> 
     """Return the memory of sums that the trial did not get to; a whole group gets to all."""
     groups = job.grid.groups(job.batch_size, strip)
     most = max(windows_of(group, windows) for group in groups)
-    rows = job.grid.to_output(job.grid.group_height(job.batch_size, strip))
-    sums = rows * job.grid.plane_width * job.plane_bytes
+    sums = job.grid.output_window_shape[0] * job.grid.plane_width * job.plane_bytes
     return sums * max(0, most - trial.windows) // max(1, most)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import add_data_sums, write_all
-from morpheus_core.pipeline.aggregators import Sums
 from morpheus_core.pipeline.job import Job
+from morpheus_core.pipeline.ring import Sums
 from morpheus_core.pipeline.strip import results
 from morpheus_core.results.outputs import FitsOutputs
 from morpheus_core.storage.resources import Resource
