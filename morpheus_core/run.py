@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import (
     InputError,
-    ModelError,
     MorpheusError,
     OutputError,
     WorkerError,
-    warn,
 )
 from morpheus_core.fits.blocks import add_data_sums
 from morpheus_core.parallel.pieces import OnSteps, Watch
-from morpheus_core.pipeline.models import pickle_model, resolve, unpickle_model
+from morpheus_core.pipeline.models import (
+    pickle_model,
+    resolve,
+    unpickle_model,
+    warn_of_another_model,
+)
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
@@ -130,23 +133,10 @@ class Run:
             workspace.discard(plan, self._products)
             return None
         workspace.check_folders(plan)
-        self._warn_of_another_model()
+        stored = workspace.stored_model()
+        if stored is not None and not isinstance(self._model, str):
+            warn_of_another_model(self._model, stored, str(self._directory))
         return plan
-
-    def _warn_of_another_model(self) -> None:
-        """Warn if the model that was stored will run, and another one was passed."""
-        stored = self._workspace.stored_model()
-        if stored is None or isinstance(self._model, str):
-            return
-        try:
-            same = pickle_model(self._model) == stored
-        except ModelError:
-            same = False
-        if not same:
-            warn(
-                f"resume=True runs the model that was stored when the run in {self._directory} "
-                f"began; the one that is passed now is not the same, byte for byte, and is ignored"
-            )
 
     def _begin(self, pickled: bytes | None) -> Plan:
         """Make room for a new run; nothing is left if that fails."""

@@ -18,7 +18,7 @@ from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
 from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.catalogs.provenance import catalog_provenance
-from morpheus_core.catalogs.runs import CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalogs.run import CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (

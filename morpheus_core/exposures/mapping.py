@@ -19,7 +19,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe
-from morpheus_core.exposures.runs import MAP_FOLDER, MapRequest, MapRun, Outcome
+from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
@@ -190,18 +190,18 @@ def map_exposures(
     refuse_request(request, executor)
     arguments = replace(arguments, model=called, prefetch=workers.prefetch)
     recipe = Recipe(arguments, model_name(model), mask_format)
-    outcomes = {}
+    outcomes: dict[str | Exposure, Outcome] = {}
 
-    def tell(outcome: Outcome) -> None:
-        outcomes[outcome.source] = outcome
+    def tell(key: str | Exposure, outcome: Outcome) -> None:
+        outcomes[key] = outcome
         if on_file is not None:
             on_file(outcome)
 
     for source, error in refused.items():
-        tell(Outcome(source, error=error))
+        tell(source, Outcome(source, error=error))
     if exposures:
         MapRun(recipe, fingerprint_of(job, model, mask_format), request, tell).run(exposures)
-    return [outcomes[name] for name in [*refused, *map(str, exposures)]]
+    return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
 def checked_job(arguments: Arguments) -> Job:

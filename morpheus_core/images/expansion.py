@@ -33,13 +33,15 @@ SCALES = ("BSCALE", "BZERO", "BLANK")
 UNKNOWN_FORMATS = (b"\x1f\x9d", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")
 
 
-def expand(path: Path) -> Path | None:
-    """Unpack a file into the folder for temporary files.
+def expand(path: Path, folder: Path | None = None) -> Path | None:
+    """Unpack a file.
 
     Parameters
     ----------
     path : Path
         Any file; its first bytes say whether it is compressed by gzip, bzip2 or xz.
+    folder : Path, optional
+        Where to; the folder for temporary files by default.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def expand(path: Path) -> Path | None:
         raise InputError(f"{path} is compressed in a way that cannot be read here; unpack it first")
     for magic, open_compressed in FORMATS.items():
         if beginning.startswith(magic):
-            return unpack(path, open_compressed)
+            return unpack(path, open_compressed, folder)
     return None
 
 
@@ -98,9 +100,9 @@ class Unpacked(Resource):
         self.keep(())
 
 
-def unpack(path: Path, open_compressed: Callable[[Path], Any]) -> Path:
+def unpack(path: Path, open_compressed: Callable[[Path], Any], folder: Path | None) -> Path:
     """Unpack a compressed file into a temporary one."""
-    with scratch_file(str(path)) as scratch, open_compressed(path) as source:
+    with scratch_file(str(path), folder=folder) as scratch, open_compressed(path) as source:
         shutil.copyfileobj(source, scratch, 1 << 20)
     return Path(scratch.name)
 
@@ -131,10 +133,12 @@ def unpack_tiles(hdu: Any, name: str) -> Path:
 
 
 @contextmanager
-def scratch_file(name: str, suffix: str = ".fits") -> Iterator[IO[bytes]]:
+def scratch_file(
+    name: str, suffix: str = ".fits", folder: Path | None = None
+) -> Iterator[IO[bytes]]:
     """Open a temporary file to unpack something into, which is removed if that fails."""
     with tempfile.NamedTemporaryFile(
-        prefix="morpheus_core-", suffix=suffix, delete=False
+        prefix="morpheus_core-", suffix=suffix, dir=folder, delete=False
     ) as scratch:
         target = Path(scratch.name)
         logger.info("unpacking %s to %s", name, target)

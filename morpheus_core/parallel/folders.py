@@ -10,13 +10,13 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.storage import pickles
-from morpheus_core.storage.locks import lock
+from morpheus_core.storage.locks import lock, unlock
 from morpheus_core.storage.whole_files import write_secret
 
 logger = logging.getLogger("morpheus_core")
@@ -27,7 +27,11 @@ LOG = "log"
 REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam"}
 REMAINS |= {"overwrite", "ready"}  # of images
 REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
-REMAINS |= {"map.tmp", "piece.tmp"}  # of exposures
+REMAINS |= {"map.tmp", "piece.tmp", "record"}  # of exposures
+
+
+#: What says whose folder it is.
+OF_WHOM = ("job.json", "catalog.json", "map.json", "piece.json")
 
 
 class Folders:
@@ -115,11 +119,13 @@ class Folders:
             with path.open("a") as file:
                 self._lock_file(file)
                 if not is_same_file(path, file):
+                    unlock(file.fileno())
                     continue  # the one who held it has just ended, and removed it
                 try:
                     yield
                 finally:
                     path.unlink(missing_ok=True)
+                    unlock(file.fileno())
                 return
 
     def _lock_file(self, file: TextIO) -> None:
@@ -135,7 +141,7 @@ class Folders:
 
 @contextmanager
 def held(folders: Folders) -> Iterator[None]:
-    """Make the directory of a run and hold it; it is removed at the end if nothing is in it.
+    """Hold the directory of a run; if it had to be made, an empty one is removed at the end.
 
     Raises
     ------
@@ -143,17 +149,21 @@ def held(folders: Folders) -> Iterator[None]:
         If another process holds it, or it cannot be made.
     """
     directory = folders.directory
+    was_there = directory.exists()
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with folders.lock():
+        with ExitStack() as stack:
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                stack.enter_context(folders.lock())
+            except OSError as error:
+                if isinstance(error, MorpheusError):
+                    raise
+                raise OutputError(f"cannot write to {directory}: {error}") from error
             yield
-    except OSError as error:
-        if isinstance(error, MorpheusError):
-            raise
-        raise OutputError(f"cannot write to {directory}: {error}") from error
     finally:
-        with suppress(OSError):  # something is in it
-            directory.rmdir()
+        if not was_there:
+            with suppress(OSError):  # something is in it
+                directory.rmdir()
 
 
 def is_free(folder: Path) -> bool:
@@ -191,9 +201,7 @@ def clear(folder: Path, kept: set[str]) -> None:
     if not folder.is_dir():
         return
     # What says whose folder it is goes last.
-    for path in sorted(
-        folder.iterdir(), key=lambda path: path.name in ("job.json", "catalog.json")
-    ):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name in OF_WHOM):
         if path.name not in kept and not path.is_dir():
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):

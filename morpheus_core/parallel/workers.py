@@ -15,7 +15,7 @@ from morpheus_core.parallel.engines import (
     engine_of,
 )
 from morpheus_core.parallel.pieces import Watch, Work
-from morpheus_core.parallel.pool import Pool
+from morpheus_core.parallel.processes import Processes
 from morpheus_core.parallel.submissions import Submissions
 
 
@@ -75,7 +75,7 @@ class Workers:
         if self.engine is not None:
             Submissions(self.engine, work).run(steps, watch, self.interval)
         else:
-            Pool(work, self.slots).run(steps, watch, self.interval)
+            Processes(work, self.slots).run(steps, watch, self.interval)
 
 
 def choose_workers(

@@ -14,7 +14,7 @@ from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import ImageUnit, UnitWriter, allocate, write_all, writing
 from morpheus_core.results.outputs import refuse_to_replace
 from morpheus_core.results.products import OUTPUT_NAMES
-from morpheus_core.storage.locks import lock
+from morpheus_core.storage.locks import lock, unlock
 
 #: Endings of compressed files.
 COMPRESSED = (".gz", ".bz2", ".xz", ".fz", ".Z")
@@ -95,6 +95,7 @@ def new_file(path: Path, overwrite: bool) -> Iterator[int]:
         path.unlink()
         raise
     finally:
+        unlock(descriptor)
         os.close(descriptor)
 
 
@@ -103,6 +104,7 @@ def remove_unlocked(path: Path) -> None:
     with suppress(OSError), path.open("rb+") as file:
         lock(file.fileno())
         path.unlink()
+        unlock(file.fileno())
 
 
 def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[UnitWriter]:

@@ -601,8 +601,8 @@ def test_the_dashboard_names_rows(client, tmp_path):
     Listening.__module__ = "distributed.client"
     predict(MODEL, tmp_path, executor=Listening(), strips=2)
     assert [key.rpartition("-")[0] for key in keys] == [
-        "window-rows-0-to-12",
-        "window-rows-13-to-25",
+        "window-rows-0-to-12-0",
+        "window-rows-13-to-25-1",
     ]
 
 
@@ -613,26 +613,29 @@ def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
     assert not path.exists()
     workspace = Workspace(tmp_path)
     workspace.folder(0).mkdir()
-    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
+    news = []
+    progress, path = Progress(workspace, news.append, 0), workspace.progress_path(0)
+    progress.begin(0)
     inode = path.stat().st_ino
     with WindowCounter(path) as count:
         count(3)
         count(4)
-    assert progress.news() == 7
+    progress.look([0])
+    assert news == [7]
     assert path.stat().st_ino == inode
 
 
 def test_progress_counts_a_lost_strip_once(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.folder(0).mkdir()
-    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
     news = []
+    progress, path = Progress(workspace, news.append, 0), workspace.progress_path(0)
     for count in ("10", "25", "5", "20", "30"):
         path.write_text(count)
-        news.append(progress.news())
-    assert news == [10, 15, 0, 0, 5]
-    assert progress.reaches(0, 40) == 10
-    assert progress.news() == 0
+        progress.look_now_and_then([0])
+    progress.reaches(0, 40)
+    progress.look([0])
+    assert news == [10, 15, 0, 0, 5, 10, 0]
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,6 @@ class CatalogRun:
             self._run_here(self._job, self._rows, on_records, len(self._rows))
             return
         folders = Folders(self._request.directory)
-        folders.close_session()  # of an executor that may still be at it
         self._begin(folders)
         self._finish(folders)
         for records in self._read(folders):
@@ -138,6 +137,7 @@ class CatalogRun:
         resumed = path.exists() and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
+            folders.close_session()  # of an executor that may still be at it
             refuse_other_run(path, fingerprint)
             self._keep_what_counts(folders)
             return
