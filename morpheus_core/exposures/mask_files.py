@@ -35,6 +35,7 @@ from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.outputs import give_name
 from morpheus_core.results.provenance import ascii_text
+from morpheus_core.results.verification import refuse_differences
 from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
@@ -160,6 +161,7 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> No
     with opened(exposure.path) as (stored, hdus):
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
+        computed = []
         with new_file(part, overwrite) as descriptor:
             for index in choose(exposure, hdus):
                 masks = [masks_path(folder, index) for folder in folders]
@@ -168,9 +170,11 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> No
                     start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
                     append(stored, start, stop, part, descriptor)
                 else:
+                    computed.append(os.fstat(descriptor).st_size)
                     append(made, 0, made.stat().st_size, part, descriptor)
             with writing(part):
                 os.fsync(descriptor)
+            refuse_differences(part, computed)
     give_name(part, output, overwrite)
 
 

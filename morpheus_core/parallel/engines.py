@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from morpheus_core.errors import InputError, WorkerError, warn
@@ -12,6 +12,8 @@ from morpheus_core.errors import InputError, WorkerError, warn
 PIECES_PER_WORKER = 4
 #: Pieces for an executor that does not say how many workers it has.
 PIECES_OF_UNKNOWN = 32
+#: How addresses of Dask's schedulers begin that only this machine can reach.
+HERE = ("inproc://", "tcp://127.0.0.1:", "tls://127.0.0.1:")
 #: How often Dask does a piece again that raised, beside those whose worker it has lost.
 RETRIES = 2
 
@@ -40,6 +42,15 @@ class Engine:
 
     def __init__(self, executor: Any) -> None:
         self._executor = executor
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all its workers are sure to be on this machine."""
+        classes = type(self._executor).__mro__
+        # loky has processes of this machine, in a class of its own.
+        return isinstance(self._executor, (ProcessPoolExecutor, ThreadPoolExecutor)) or any(
+            "loky" in kind.__module__.split(".") for kind in classes
+        )
 
     def count_workers(self) -> int | None:
         """Return how many pieces can be done at a time, if that is known."""
@@ -95,6 +106,11 @@ class DaskEngine(Engine):
             raise InputError(
                 f"executor must be connected to its scheduler: {type(error).__name__}: {error}"
             ) from error
+
+    @property
+    def is_here(self) -> bool:
+        """Whether nobody from outside can reach the scheduler."""
+        return str(self._client.scheduler.address).startswith(HERE)
 
     def count_workers(self) -> int | None:
         """Return how many worker processes there are; a cluster may have none so far."""

@@ -18,11 +18,9 @@ from morpheus_core.parallel.pieces import Watch, Work
 from morpheus_core.parallel.tasks import Task, forget, run_task
 from morpheus_core.pipeline.models import with_recipe
 from morpheus_core.storage.locks import LOCK_PATIENCE, wait_until_free
+from morpheus_core.storage.names import PROMPT, comes_true
 
 logger = logging.getLogger("morpheus_core")
-
-#: Seconds that need no explanation.
-PROMPT = 2.0
 
 
 class Submissions:
@@ -110,10 +108,18 @@ class Submissions:
             lost.__cause__ = error
             watch.on_lost(index, lost)
             return
-        if self._work.is_finished(index):
+        if self._is_finished(index):
             watch.on_finished(index)
         else:
             watch.on_lost(index, WorkerError(f"{place} ended before they were finished"))
+
+    def _is_finished(self, index: int) -> bool:
+        """Say whether a piece is finished, of which another machine may know before this one."""
+        work = self._work
+        if self._engine.is_here:
+            return work.is_finished(index)
+        folder = work.folders.folder(index)
+        return comes_true(lambda: work.is_finished(index), f"the end of {work.name(index)}", folder)
 
     def _end_all(self) -> None:
         """End what is still running, and wait for that: nothing may write to the run after it."""

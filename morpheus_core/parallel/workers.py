@@ -43,6 +43,11 @@ class Workers:
     def __bool__(self) -> bool:
         return bool(self.slots) or self.engine is not None
 
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether some may be on other machines."""
+        return self.engine is not None and not self.engine.is_here
+
     def count(self) -> int | None:
         """Return how many processes there are beside this one, if that is known."""
         return len(self.slots) if self.engine is None else self.engine.count_workers()

@@ -313,7 +313,7 @@ def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch
         raise OSError(28, "No space left on device")
 
     with ThreadPoolExecutor(2) as executor:
-        monkeypatch.setattr("morpheus_core.run.stitch", fail)
+        monkeypatch.setattr("morpheus_core.workspace.completion.stitch", fail)
         with pytest.raises(OutputError, match="No space left"):
             predict(MODEL, tmp_path, executor=executor, strips=3)
         monkeypatch.undo()
