@@ -100,8 +100,7 @@ class Workspace(Folders):
             places += f" and {len(found) - FEW} more" if len(found) > FEW else ""
             raise OutputError(
                 f"a new run needs the place of {places}, which may be of a run that is going on or "
-                f"was interrupted; pass resume=True to continue that one, or remove them, or pass "
-                f"another out_dir"
+                f"was interrupted; pass resume=True to continue that one, or pass another out_dir"
             )
 
     def create(self, plan: Plan, update_map: NDArray[np.float64], overwrite: bool) -> None:
