@@ -128,7 +128,9 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
     interrupt(tmp_path, 100)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(OutputError, match=r"place of .*n\.fits\.part and 1 more, .*resume=True"):
+        with pytest.raises(
+            OutputError, match=r"place of .*n\.fits\.part and 1 more, .*resume=True"
+        ):
             predict(Model(), tmp_path, **options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
