@@ -68,6 +68,7 @@ def predict(
     executor: Any = None,
     strips: int | None = None,
     rows_apart: bool | None = None,
+    patience: float | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -210,6 +211,10 @@ def predict(
         where `out_dir` is on a file system that other machines may have (anything but a local
         disk), or workers of `executor` may be on other machines. False needs a file system that
         keeps bytes of several machines apart.
+    patience : float, optional
+        Seconds for which a cluster of Dask may have no workers before that is a WorkerError; what
+        is finished is kept. By default the call waits for them, and says so. Other executors do not
+        tell whether they have workers.
 
     Returns
     -------
@@ -302,6 +307,7 @@ def predict(
             executor=executor,
             strips=strips,
             rows_apart=rows_apart,
+            patience=patience,
         )
     )
 

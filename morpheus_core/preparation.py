@@ -81,6 +81,7 @@ class Arguments:
     executor: Any
     strips: int | None
     rows_apart: bool | None
+    patience: float | None
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -131,7 +132,12 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         checks.flag("rows_apart", arguments.rows_apart)
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
     workers = choose_workers(
-        arguments.cpus, arguments.gpus, arguments.executor, arguments.prefetch, interval
+        arguments.cpus,
+        arguments.gpus,
+        arguments.executor,
+        arguments.prefetch,
+        interval,
+        arguments.patience,
     )
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)

@@ -199,6 +199,12 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
     )
     parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="give up when the cluster has had no workers for so long",
+    )
+    parser.add_argument(
         "--rows-apart",
         action=argparse.BooleanOptionalAction,
         help="let strips keep rows in files of their own until all are finished (default: where\n"
@@ -244,6 +250,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "prefetch": arguments.prefetch,
         "strips": arguments.strips,
         "rows_apart": arguments.rows_apart,
+        "patience": arguments.patience,
     }
 
 

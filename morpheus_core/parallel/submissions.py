@@ -12,6 +12,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
+from morpheus_core.parallel.absence import Absence
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
 from morpheus_core.parallel.pieces import Watch, Work
@@ -21,6 +22,9 @@ from morpheus_core.storage.locks import LOCK_PATIENCE, wait_until_free
 from morpheus_core.storage.names import PROMPT, comes_true
 
 logger = logging.getLogger("morpheus_core")
+
+#: The longest time between two looks at whether there are workers, in seconds.
+LOOK = 5.0
 
 
 class Submissions:
@@ -32,10 +36,13 @@ class Submissions:
         Where they are done.
     work : Work
         Whose pieces; all workers see its folders.
+    patience : float or None
+        Seconds for which there may be no workers.
     """
 
-    def __init__(self, engine: Engine, work: Work) -> None:
+    def __init__(self, engine: Engine, work: Work, patience: float | None = None) -> None:
         self._engine, self._work = engine, work
+        self._absence = Absence(engine, patience)
         self._futures: dict[int, Submitted] = {}
         self._waiting: set[int] = set()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -66,8 +73,9 @@ class Submissions:
                 self._submit(session, list(steps))
             while self._waiting:
                 try:
-                    index = self._next_end(interval)
+                    index = self._next_end(min(interval, LOOK))
                 except queue.Empty:
+                    self._absence.look(len(self._waiting))
                     watch.on_steps(progress.news())
                 else:
                     self._finish(index, watch)
@@ -103,7 +111,7 @@ class Submissions:
             failure = f"a worker process of the executor died: {error}"
             raise WorkerError(with_recipe(failure)) from error
         except Exception as error:
-            failure = f"{place} failed: {type(error).__name__}: {error}"
+            failure = f"{place} failed: {self._engine.explain(error)}"
             lost = WorkerError(with_recipe(failure))
             lost.__cause__ = error
             watch.on_lost(index, lost)
