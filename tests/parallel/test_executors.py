@@ -555,7 +555,7 @@ def predict_until_strip_1(directory):
     """Begin a run of four strips, the first of which is finished."""
     model = Model(fail_after=80)
     with pytest.raises(package.ModelError, match="stopped here"):
-        predict(model, directory, strips=4)
+        predict(model, directory, strips=4, rows_apart=True)
 
 
 class TestBlindWorkers:
