@@ -14,13 +14,18 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-.PHONY: demo test test-slow test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
+# Boots a kernel's NFS server and two clients, see its README; needs root.
+TWO_MACHINES ?= ../shared/tools/two-machines
+STRIPS := $(TWO_MACHINES)/predict-strips $(CURDIR)/$(BIN)/python
+
+.PHONY: demo test test-slow test-clusters test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-programs  what programs and packages of others make of our files, and we of theirs"
+	@echo "make test-clusters runs on two machines that share a folder by NFS, for minutes"
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -64,6 +69,12 @@ test-slow: $(VENV)/develop
 test-programs: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --editable ".[programs]"
 	$(BIN)/python -m pytest $(SPREAD) -m programs
+
+test-clusters: $(VENV)/develop
+	$(TWO_MACHINES)/run --nfs 3 --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 4.2 --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 3 --coarse-times --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 3 --timeout 300 $(subst strips ,strips --same-folder ,$(STRIPS)) 5 $(CURDIR)
 
 test-minimal: pyproject.toml setup.py
 	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."

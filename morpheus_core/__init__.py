@@ -19,11 +19,13 @@ from morpheus_core.results.candidate_files import export_candidates
 from morpheus_core.results.candidates import find_candidates
 from morpheus_core.results.exports import export_masks, export_planes
 from morpheus_core.results.segments import export_segments, merge_candidates
+from morpheus_core.results.verification import Difference, verify
 from morpheus_core.sky.region_masks import region_mask
 from morpheus_core.version import __version__
 
 __all__ = [
     "AGGREGATION_METHODS",
+    "Difference",
     "Forecast",
     "InputError",
     "MissingPackageError",
@@ -48,4 +50,5 @@ __all__ = [
     "quicklook",
     "region_mask",
     "update_maps",
+    "verify",
 ]

@@ -67,6 +67,8 @@ def predict(
     prefetch: int | None = None,
     executor: Any = None,
     strips: int | None = None,
+    rows_apart: bool | None = None,
+    patience: float | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -203,6 +205,16 @@ def predict(
         Into how many strips the image is cut; no worker has more than one at a time. By default
         one per process of `cpus` or `gpus`, and several per worker of `executor`. Needs `out_dir`.
         A run that is resumed keeps those that it began with.
+    rows_apart : bool, optional
+        Whether each strip writes its rows to files of its own, from which they are copied when all
+        strips are finished, so that no file of the run is written by two machines. By default so
+        where `out_dir` is on a file system that other machines may have (anything but a local
+        disk), or workers of `executor` may be on other machines. False needs a file system that
+        keeps bytes of several machines apart.
+    patience : float, optional
+        Seconds for which a cluster of Dask may have no workers before that is a WorkerError; what
+        is finished is kept. By default the call waits for them, and says so. Other executors do not
+        tell whether they have workers.
 
     Returns
     -------
@@ -294,6 +306,8 @@ def predict(
             prefetch=prefetch,
             executor=executor,
             strips=strips,
+            rows_apart=rows_apart,
+            patience=patience,
         )
     )
 

@@ -80,6 +80,8 @@ class Arguments:
     prefetch: int | None
     executor: Any
     strips: int | None
+    rows_apart: bool | None
+    patience: float | None
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -126,9 +128,16 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     arguments = replace(arguments, model=as_model(arguments.model))
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
+    if arguments.rows_apart is not None:
+        checks.flag("rows_apart", arguments.rows_apart)
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
     workers = choose_workers(
-        arguments.cpus, arguments.gpus, arguments.executor, arguments.prefetch, interval
+        arguments.cpus,
+        arguments.gpus,
+        arguments.executor,
+        arguments.prefetch,
+        interval,
+        arguments.patience,
     )
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)

@@ -199,6 +199,18 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
     )
     parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="give up when the cluster has had no workers for so long",
+    )
+    parser.add_argument(
+        "--rows-apart",
+        action=argparse.BooleanOptionalAction,
+        help="let strips keep rows in files of their own until all are finished (default: where\n"
+        "other machines may write to --out-dir)",
+    )
+    parser.add_argument(
         "--parallel-check-interval",
         type=float,
         default=1.0,
@@ -237,6 +249,8 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,
         "strips": arguments.strips,
+        "rows_apart": arguments.rows_apart,
+        "patience": arguments.patience,
     }
 
 

@@ -34,6 +34,7 @@ from morpheus_core.preparation import Arguments
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
+from morpheus_core.results.verification import refuse_differences
 from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
@@ -161,16 +162,19 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Pa
     with opened(exposure.path) as (stored, hdus):
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
+        computed = []
         with new_file(part, overwrite) as descriptor:
             for index in choose(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
+                    computed.append(os.fstat(descriptor).st_size)
                     append(masks, 0, masks.stat().st_size, part, descriptor)
                 else:
                     start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
                     append(stored, start, stop, part, descriptor)
             with writing(part):
                 os.fsync(descriptor)
+            refuse_differences(part, computed)
     return part
 
 

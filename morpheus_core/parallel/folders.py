@@ -17,6 +17,7 @@ from typing import TextIO
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.storage import pickles
 from morpheus_core.storage.locks import lock, unlock
+from morpheus_core.storage.names import LOOK, look_anew
 from morpheus_core.storage.whole_files import write_secret
 
 logger = logging.getLogger("morpheus_core")
@@ -24,12 +25,12 @@ logger = logging.getLogger("morpheus_core")
 #: The name of a worker's log.
 LOG = "log"
 #: What a run that has ended may leave in a folder, some of it by pieces that end later.
-REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam"}
+REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal"}
 REMAINS |= {"overwrite", "ready"}  # of images
 REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
 REMAINS |= {"map.tmp", "piece.tmp", "record"}  # of exposures
-
-
+#: How names of such files begin that each attempt has of its own, and those that NFS keeps.
+REMAINS_OF_ATTEMPTS = ("journal.", "seam.", "rows.", f"{LOOK}.", ".nfs")
 #: What says whose folder it is.
 OF_WHOM = ("job.json", "catalog.json", "map.json", "piece.json")
 
@@ -168,7 +169,12 @@ def held(folders: Folders) -> Iterator[None]:
 
 def is_free(folder: Path) -> bool:
     """Say whether a folder holds nothing but what a run may leave that has ended."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= REMAINS
+    return folder.is_dir() and all(is_remainder(path.name) for path in folder.iterdir())
+
+
+def is_remainder(name: str) -> bool:
+    """Say whether a file may be what a run has left that has ended."""
+    return name in REMAINS or name.startswith(REMAINS_OF_ATTEMPTS)
 
 
 def write_in_place(path: Path, text: str) -> None:
@@ -200,9 +206,11 @@ def clear(folder: Path, kept: set[str]) -> None:
     """Remove what a run has put in a folder, and the folder if nothing is left in it."""
     if not folder.is_dir():
         return
+    look_anew(folder)
     # What says whose folder it is goes last.
     for path in sorted(folder.iterdir(), key=lambda path: path.name in OF_WHOM):
         if path.name not in kept and not path.is_dir():
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
-        folder.rmdir()
+        with suppress(OSError):  # a piece that ends late has just made a file
+            folder.rmdir()

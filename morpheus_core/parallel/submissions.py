@@ -12,17 +12,19 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
+from morpheus_core.parallel.absence import Absence
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.engines import Engine, Submitted
 from morpheus_core.parallel.pieces import NotLoadedError, Watch, Work
 from morpheus_core.parallel.tasks import Task, forget, run_task
 from morpheus_core.pipeline.models import with_recipe
 from morpheus_core.storage.locks import LOCK_PATIENCE, wait_until_free
+from morpheus_core.storage.names import PROMPT, comes_true
 
 logger = logging.getLogger("morpheus_core")
 
-#: Seconds that need no explanation.
-PROMPT = 2.0
+#: The longest time between two looks at whether there are workers, in seconds.
+LOOK = 5.0
 
 
 class Submissions:
@@ -34,10 +36,13 @@ class Submissions:
         Where they are done.
     work : Work
         Whose pieces; all workers see its folders.
+    patience : float or None
+        Seconds for which there may be no workers.
     """
 
-    def __init__(self, engine: Engine, work: Work) -> None:
+    def __init__(self, engine: Engine, work: Work, patience: float | None = None) -> None:
         self._engine, self._work = engine, work
+        self._absence = Absence(engine, patience)
         self._futures: dict[int, Submitted] = {}
         self._waiting: set[int] = set()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -69,8 +74,9 @@ class Submissions:
                 self._submit(session, list(steps))
             while self._waiting:
                 try:
-                    index = self._next_end(interval)
+                    index = self._next_end(min(interval, LOOK))
                 except queue.Empty:
+                    self._absence.look(len(self._waiting))
                     progress.look_now_and_then(self._waiting)
                 else:
                     self._finish(index, watch)
@@ -109,15 +115,23 @@ class Submissions:
         except NotLoadedError as error:
             raise WorkerError(with_recipe(f"{place} failed: {error}")) from error
         except Exception as error:
-            failure = f"{place} failed: {type(error).__name__}: {error}"
+            failure = f"{place} failed: {self._engine.explain(error)}"
             lost = WorkerError(with_recipe(failure))
             lost.__cause__ = error
             watch.on_lost(index, lost)
             return
-        if self._work.is_finished(index):
+        if self._is_finished(index):
             watch.on_finished(index)
         else:
             watch.on_lost(index, WorkerError(f"{place} ended before it was finished"))
+
+    def _is_finished(self, index: int) -> bool:
+        """Say whether a piece is finished, of which another machine may know before this one."""
+        work = self._work
+        if self._engine.is_here:
+            return work.is_finished(index)
+        folder = work.folders.folder(index)
+        return comes_true(lambda: work.is_finished(index), f"the end of {work.name(index)}", folder)
 
     def _end_all(self) -> None:
         """End what is still running, and wait for that: nothing may write to the run after it."""

@@ -17,6 +17,7 @@ from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import NotLoadedError, Work
 from morpheus_core.storage.locks import is_held
+from morpheus_core.storage.names import look_anew
 from morpheus_core.version import __version__
 
 #: One piece at a time in each process: there is one model, and it may return the same memory
@@ -63,6 +64,8 @@ class Task:
         """Say why the piece cannot be done here, if that is so."""
         here = f"process {os.getpid()} on {socket.gethostname()}"
         directory = self.work.directory
+        # Of another run that was here, this machine may remember the files by these names.
+        look_anew(self.work.folders.folder(0))
         session = self.work.folders.session()
         if session is None:
             return (

@@ -29,7 +29,7 @@ GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Seque
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
-    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|CLASS\d+"
+    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|ROWSUM\d+|CLASS\d+"
 )
 #: Mean and variance have an axis more than votes.
 DIMENSIONS = {4: AGGREGATION_METHODS.MEAN_VAR, 3: AGGREGATION_METHODS.RANK_VOTE}

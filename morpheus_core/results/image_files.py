@@ -14,6 +14,7 @@ from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import ImageUnit, UnitWriter, allocate, write_all, writing
 from morpheus_core.results.outputs import refuse_to_replace
 from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.verification import refuse_differences
 from morpheus_core.storage.locks import lock, unlock
 
 #: Endings of compressed files.
@@ -40,11 +41,18 @@ class GrowingFile:
         self._sums[place] += self._writers[place].write(first, pixels)
 
     def seal(self) -> None:
-        """Enter checksums, and wait until all is on disk."""
+        """Enter checksums, wait until all is on disk, and read it back.
+
+        Raises
+        ------
+        OutputError
+            If it reads back otherwise than it was written.
+        """
         for writer, data_sum in zip(self._writers, self._sums, strict=True):
             writer.seal(data_sum)
         with writing(self._path):
             os.fsync(self._descriptor)
+        refuse_differences(self._path, [writer.start for writer in self._writers])
 
 
 def refuse_export(

@@ -313,7 +313,7 @@ def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch
         raise OSError(28, "No space left on device")
 
     with ThreadPoolExecutor(2) as executor:
-        monkeypatch.setattr("morpheus_core.run.stitch", fail)
+        monkeypatch.setattr("morpheus_core.workspace.completion.stitch", fail)
         with pytest.raises(OutputError, match="No space left"):
             predict(MODEL, tmp_path, executor=executor, strips=3)
         monkeypatch.undo()
@@ -555,7 +555,7 @@ def predict_until_strip_1(directory):
     """Begin a run of four strips, the first of which is finished."""
     model = Model(fail_after=80)
     with pytest.raises(package.ModelError, match="stopped here"):
-        predict(model, directory, strips=4)
+        predict(model, directory, strips=4, rows_apart=True)
 
 
 class TestBlindWorkers:

@@ -37,7 +37,7 @@ def blocks(first, rows):
 def write_rows(outputs):
     """Write all rows out of order, and return the data sums."""
     sums = [outputs.write(first, blocks(first, rows)) for first, rows in [(4, 6), (0, 3), (3, 1)]]
-    return None if sums[0] is None else np.sum(sums, axis=0).tolist()
+    return None if sums[0] is None else np.sum(sums, axis=0)[:, np.newaxis].tolist()
 
 
 def write_files(directory, overwrite=False):
