@@ -11,12 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import (
-    InputError,
-    MorpheusError,
-    OutputError,
-    WorkerError,
-)
+from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError, warn
 from morpheus_core.parallel.pieces import OnSteps, Watch
 from morpheus_core.pipeline.models import (
     pickle_model,

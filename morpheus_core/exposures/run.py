@@ -133,9 +133,9 @@ class MapRun:
         finally:
             place = self._request.directory
             if place.parent.name == MAP_FOLDER:
-                with suppress(OSError):  # this run can be continued, or others are beside it
-                    place.rmdir()
-                    place.parent.rmdir()
+                for folder in (place, place.parent):
+                    with suppress(OSError):  # it is gone, or something is in it
+                        folder.rmdir()
 
     @property
     def _ended_path(self) -> Path:
