@@ -20,8 +20,8 @@ from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
-from morpheus_core.parallel.engines import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
-from morpheus_core.parallel.workers import Workers, choose_workers
+from morpheus_core.parallel.choice import Workers, choose_workers
+from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model

@@ -24,7 +24,7 @@ from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
-from morpheus_core.parallel.workers import choose_workers
+from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
