@@ -68,7 +68,12 @@ def test_seams_that_are_apart_stay_apart():
     grid = WindowGrid((12, 1), (3, 1), (2, 1))
     thirds = [Strip(0, 2), Strip(2, 4), Strip(4, 6)]
     assert grid.seams(thirds) == [(4, 5), (8, 9)]
-    assert grid.seams([Strip(row, row + 1) for row in range(6)])[0] == (2, 3)
+
+
+def test_seams_that_meet_are_one():
+    grid = WindowGrid((23, 1), (5, 1), (2, 1))
+    strips = [Strip(0, 2), Strip(2, 6), Strip(6, 7), Strip(7, 10)]
+    assert grid.seams(strips) == [(4, 7), (12, 17)]
 
 
 @given(cut_grids(), st.integers(1, 4), st.integers(-9, 70))
