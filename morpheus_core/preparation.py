@@ -14,10 +14,12 @@ from typing import Any, ParamSpec
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
-from morpheus_core.adapters.forms import as_model
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs, open_inputs
+from morpheus_core.packages.filling import filled
+from morpheus_core.packages.package import as_model
+from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.engines import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
 from morpheus_core.parallel.workers import Workers, choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
@@ -46,9 +48,9 @@ class Arguments:
 
     model: Model | str
     model_inputs: ModelInputs
-    n_classes: int
-    batch_size: int
-    window_shape: tuple[int, int]
+    n_classes: int | None
+    batch_size: int | None
+    window_shape: tuple[int, int] | None
     dilation: float | Fraction
     stride: tuple[int, int]
     update_map: ArrayLike | None
@@ -70,6 +72,7 @@ class Arguments:
     mask_bits: int | str | Sequence[int] | None
     skip_blank: bool
     check_wcs: CheckWcs
+    check_sky: CheckSky
     class_names: Sequence[str] | None
     output_dtype: DTypeLike
     prefetch: int | None
@@ -118,7 +121,7 @@ class Prepared:
 @contextmanager
 def prepare(arguments: Arguments) -> Iterator[Prepared]:
     """Check the arguments, and open the inputs."""
-    arguments = replace(arguments, model=as_model(arguments.model))
+    arguments = with_package(arguments)
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
@@ -128,15 +131,31 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
+    sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
     with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)
         check_alignment(stack.images_and_masks, check)
+        check_sky(arguments.model, stack.images, sky_check)
         warn_of_vain_requests(job)
         products = products_of(job, origin_of(job, stack, arguments.model))
         yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
+
+
+def with_package(arguments: Arguments) -> Arguments:
+    """Return arguments with a callable for a model, and with what its package says, if it has one.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be used, or an argument is left out that no package says.
+    """
+    model = as_model(arguments.model)
+    names = ("n_classes", "batch_size", "window_shape", "class_names", "update_map")
+    told = filled(model, {name: getattr(arguments, name) for name in names})
+    return replace(arguments, model=model, **told)
 
 
 def count_strips(strips: Any, grid: WindowGrid, workers: Workers) -> int:

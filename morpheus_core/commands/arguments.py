@@ -14,6 +14,7 @@ import numpy as np
 from morpheus_core import checks, update_maps
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
+from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
 from morpheus_core.pipeline.nan_watch import ON_NAN
 from morpheus_core.sky.alignment import CHECKS
@@ -46,7 +47,7 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
         "action": Pair,
         "metavar": "PIXELS",
     }
-    group.add_argument("--window", **pair, required=True, help="rows and columns of a window")
+    group.add_argument("--window", **pair, help="rows and columns of a window")
     group.add_argument(
         "--stride",
         **pair,
@@ -56,10 +57,10 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
     group.add_argument(
         "--batch-size",
         type=int,
-        default=batch_size,
         metavar="N",
-        help="the most windows that the model gets at once (%(default)s)",
+        help=f"the most windows that the model gets at once ({batch_size})",
     )
+    parser.set_defaults(usual_batch_size=batch_size)
     group.add_argument(
         "--edges",
         choices=EDGES,
@@ -90,6 +91,16 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
     )
     group.add_argument(
         "--skip-blank", action="store_true", help="leave out windows that hold nothing but NaN"
+    )
+
+
+def add_check_sky(group: argparse._ActionsContainer) -> None:
+    """Add the option that says what images may be given to a model package."""
+    group.add_argument(
+        "--check-sky",
+        choices=SKY_CHECKS,
+        default="error",
+        help="what to do if images are not what a model package is for (%(default)s)",
     )
 
 
@@ -143,6 +154,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="warn",
         help="what to do if inputs show different sky (%(default)s)",
     )
+    add_check_sky(images)
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -218,6 +230,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
         "check_wcs": arguments.check_wcs,
+        "check_sky": arguments.check_sky,
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,
