@@ -14,13 +14,18 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-.PHONY: demo test test-slow test-programs test-minimal test-oldest docs wheel mutants bench clean help
+# Boots a kernel's NFS server and two clients, see its README; needs root.
+TWO_MACHINES ?= ../shared/tools/two-machines
+STRIPS := $(TWO_MACHINES)/predict-strips $(CURDIR)/$(BIN)/python
+
+.PHONY: demo test test-slow test-clusters test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
-	@echo "make test-programs  the tests with programs and packages of others"
+	@echo "make test-programs  what programs and packages of others make of our files, and we of theirs"
+	@echo "make test-clusters runs on two machines that share a folder by NFS, for minutes"
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -29,6 +34,7 @@ help:
 	@echo "make mutants       which changes of code no test notices; FOLDER=windows is that of"
 	@echo "                   morpheus_core to change, SAMPLE=100 tries so many, drawn by SEED=1"
 	@echo "make bench         what predict adds to the model's own time, beside other packages"
+	@echo "make bench-builds  the same beside another commit: BEFORE=main~1"
 	@echo "make clean         remove what these made"
 
 $(VENV)/run: pyproject.toml setup.py
@@ -64,11 +70,18 @@ test-programs: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --editable ".[programs]"
 	$(BIN)/python -m pytest $(SPREAD) -m programs
 
+test-clusters: $(VENV)/develop
+	$(TWO_MACHINES)/run --nfs 3 --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 4.2 --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 3 --coarse-times --timeout 600 $(STRIPS) 30 $(CURDIR)
+	$(TWO_MACHINES)/run --nfs 3 --timeout 300 $(subst strips ,strips --same-folder ,$(STRIPS)) 5 $(CURDIR)
+
 test-minimal: pyproject.toml setup.py
 	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."
 	$(PYTHON) -m venv $(VENV)-minimal
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
-	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) -m "not slow and not programs"
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) \
+		-m "not slow and not programs"
 
 # Old frameworks are left out: they are large. The oldest matplotlib and astropy call what warns that it is
 # deprecated: in pyparsing 3.3, and in astropy itself.
@@ -78,8 +91,8 @@ test-oldest: pyproject.toml setup.py
 	$(VENV)-oldest/bin/python .ci/oldest.py > $(VENV)-oldest/constraints.txt
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/constraints.txt \
 		--editable ".[fast,plot,candidates,catalog]" pytest pytest-xdist hypothesis "pyparsing<3.3"
-	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) -m "not slow and not programs" \
-		-W "ignore:The indent function"
+	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) \
+		-m "not slow and not programs" -W "ignore:The indent function"
 
 $(VENV)-docs/run: pyproject.toml setup.py
 	@echo "Installing Sphinx, PyTorch and the rest in $(VENV)-docs: two to ten minutes, 2 GB or,"
@@ -108,7 +121,7 @@ mutants: $(VENV)/mutants
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask]" \
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask,candidates]" \
 		"torch$(TORCH)" monai==1.6.1 pytorch-toolbelt==0.8.0 tiler==0.6.0
 	@touch $@
 
@@ -128,7 +141,17 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/workers.py
 	$(VENV)-bench/bin/python benchmarks/catalog.py
 	$(VENV)-bench/bin/python benchmarks/exposures.py
+	$(VENV)-bench/bin/python benchmarks/segments.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
+
+# What the build of another commit takes, beside this one.
+BEFORE ?= HEAD~1
+
+bench-builds: $(VENV)-bench/run
+	mkdir -p build
+	rm -rf build/before && git worktree prune && git worktree add --detach build/before $(BEFORE)
+	$(VENV)-bench/bin/python benchmarks/builds.py build/before
+	git worktree remove --force build/before
 
 clean:
 	rm -rf $(VENV) $(VENV)-minimal $(VENV)-oldest $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build dist docs/gallery \

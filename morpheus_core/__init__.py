@@ -15,12 +15,17 @@ from morpheus_core.exposures.mapping import map_exposures
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.pictures.quicklook import quicklook
 from morpheus_core.planning.forecast import Forecast, plan
+from morpheus_core.results.candidate_files import export_candidates
 from morpheus_core.results.candidates import find_candidates
 from morpheus_core.results.exports import export_masks, export_planes
+from morpheus_core.results.segments import export_segments, merge_candidates
+from morpheus_core.results.verification import Difference, verify
+from morpheus_core.sky.region_masks import region_mask
 from morpheus_core.version import __version__
 
 __all__ = [
     "AGGREGATION_METHODS",
+    "Difference",
     "Forecast",
     "InputError",
     "MissingPackageError",
@@ -32,14 +37,19 @@ __all__ = [
     "__version__",
     "adapters",
     "columns",
+    "export_candidates",
     "export_masks",
     "export_planes",
+    "export_segments",
     "find_candidates",
     "map_exposures",
+    "merge_candidates",
     "packages",
     "plan",
     "predict",
     "predict_catalog",
     "quicklook",
+    "region_mask",
     "update_maps",
+    "verify",
 ]

@@ -6,6 +6,7 @@ import inspect
 import math
 import operator
 import os
+import re
 import reprlib
 from collections.abc import Sequence
 from fractions import Fraction
@@ -22,6 +23,7 @@ Choice = TypeVar("Choice", bound=str)
 
 #: Dilations are fractions of whole numbers up to this one.
 LARGEST_DENOMINATOR = 10_000
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 OUTPUT_DTYPES = ("float32", "float64")
 #: "CLASS999" is the longest keyword there can be.
 MOST_CLASS_NAMES = 1000
@@ -111,6 +113,11 @@ def path(name: str, value: Any) -> Path:
     """Return a path."""
     if not isinstance(value, (str, os.PathLike)):
         raise InputError(f"{name} must be a path, got {reprlib.repr(value)}")
+    if ADDRESS.match(os.fspath(value)):
+        raise InputError(
+            f"{name} must be a path on this machine, got the address {os.fspath(value)}; copy what "
+            f"is there, or what comes out, by a program of its own"
+        )
     # A model may change the working directory. Of "~nobody" pathlib would raise.
     return Path(os.path.expanduser(value)).absolute()  # noqa: PTH111
 

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Container, Sequence
 
-from morpheus_core.commands import catalog, demo, package, predict, view
+from morpheus_core.commands import catalog, demo, objects, package, predict, verify, view
 from morpheus_core.commands import map as map_command
 from morpheus_core.errors import MorpheusError
 from morpheus_core.version import __version__
@@ -21,6 +21,8 @@ EXAMPLE = """examples:
       classify every pixel of an image of yours
   morpheus-core view results --image image.fits
       draw that
+  morpheus-core objects results labels.fits --class-name lens --threshold 0.9
+      label the objects of a class
 
 exit codes: 0; 1 for an error, which is explained; 2 for wrong usage; 130 after Ctrl-C
 """
@@ -86,6 +88,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (demo, predict, catalog, map_command, view, package):
+    for command in (demo, predict, catalog, map_command, objects, view, verify, package):
         command.add(commands)
     return parser

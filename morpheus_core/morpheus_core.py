@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
-from morpheus_core.images.stack import ModelInput, ModelInputs
+from morpheus_core.images.sources import ModelInput
+from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.sky_check import CheckSky
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
@@ -60,11 +62,15 @@ def predict(
     skip_blank: bool = False,
     check_wcs: CheckWcs = "warn",
     check_sky: CheckSky = "error",
+    check_sums: CheckSums = "warn",
+    storage_options: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
     prefetch: int | None = None,
     executor: Any = None,
     strips: int | None = None,
+    rows_apart: bool | None = None,
+    patience: float | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -182,6 +188,13 @@ def predict(
     check_sky : {"error", "warn", "ignore"}
         What to do if the inputs have another number of bands, pixel scale, filter or unit than a
         model package was made for, as far as their headers say. Other models know of no sky.
+    check_sums : {"warn", "error", "ignore"}, default "warn"
+        What to do if a FITS file of an image or mask is not what its CHECKSUM and DATASUM cards
+        were made of. Files with such cards are read once more for it, before the run; those at
+        addresses are not.
+    storage_options : dict, optional
+        What fsspec needs to open images at addresses, ``"s3://bucket/image.fits[SCI]"``: keys, or
+        an end point. With workers they are written to `out_dir`, readable by you alone.
     class_names : list of str, optional
         What classes are called in the headers of the outputs.
     output_dtype : {"float32", "float64"}
@@ -200,6 +213,16 @@ def predict(
         Into how many strips the image is cut; no worker has more than one at a time. By default
         one per process of `cpus` or `gpus`, and several per worker of `executor`. Needs `out_dir`.
         A run that is resumed keeps those that it began with.
+    rows_apart : bool, optional
+        Whether each strip writes its rows to files of its own, from which they are copied when all
+        strips are finished, so that no file of the run is written by two machines. By default so
+        where `out_dir` is on a file system that other machines may have (anything but a local
+        disk), or workers of `executor` may be on other machines. False needs a file system that
+        keeps bytes of several machines apart.
+    patience : float, optional
+        Seconds for which a cluster of Dask may have no workers before that is a WorkerError; what
+        is finished is kept. By default the call waits for them, and says so. Other executors do not
+        tell whether they have workers.
 
     Returns
     -------
@@ -210,7 +233,8 @@ def predict(
         One array per aggregate method, then n. Mean and variance: (H, W, n_classes, 2); votes:
         (H, W, n_classes), adding up to one; n: (H, W), the number of predictions of each pixel, or
         the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files,
-        and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes.
+        and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes, and what
+        ``fitsio.write`` writes right (1.3.0 to 1.4.2 change a pixel in 256 of big-endian arrays).
 
     Raises
     ------
@@ -284,11 +308,15 @@ def predict(
             skip_blank=skip_blank,
             check_wcs=check_wcs,
             check_sky=check_sky,
+            check_sums=check_sums,
+            storage_options=storage_options,
             class_names=class_names,
             output_dtype=output_dtype,
             prefetch=prefetch,
             executor=executor,
             strips=strips,
+            rows_apart=rows_apart,
+            patience=patience,
         )
     )
 

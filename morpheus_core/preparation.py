@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError, OutputError, warn
+from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
-from morpheus_core.images.stack import ImageStack, ModelInput, ModelInputs, open_inputs
+from morpheus_core.images.sources import ModelInput
+from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
 from morpheus_core.packages.filling import filled
 from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
-from morpheus_core.parallel.engines import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
-from morpheus_core.parallel.workers import Workers, choose_workers
+from morpheus_core.parallel.choice import Workers, choose_workers
+from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
@@ -29,6 +31,7 @@ from morpheus_core.pipeline.nan_watch import ON_NAN, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
+from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 
 P = ParamSpec("P")
@@ -73,11 +76,15 @@ class Arguments:
     skip_blank: bool
     check_wcs: CheckWcs
     check_sky: CheckSky
+    check_sums: CheckSums
+    storage_options: Mapping[str, Any] | None
     class_names: Sequence[str] | None
     output_dtype: DTypeLike
     prefetch: int | None
     executor: Any
     strips: int | None
+    rows_apart: bool | None
+    patience: float | None
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -124,19 +131,31 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     arguments = with_package(arguments)
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
+    if arguments.rows_apart is not None:
+        checks.flag("rows_apart", arguments.rows_apart)
     interval = checks.positive_number("parallel_check_interval", arguments.parallel_check_interval)
     workers = choose_workers(
-        arguments.cpus, arguments.gpus, arguments.executor, arguments.prefetch, interval
+        arguments.cpus,
+        arguments.gpus,
+        arguments.executor,
+        arguments.prefetch,
+        interval,
+        arguments.patience,
     )
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
     sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
+    sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
-    with open_inputs(arguments.model_inputs, layout, arguments.mask, bits) as stack:
+    with open_inputs(
+        arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
+    ) as stack:
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)
+        check_sums(stack.images_and_masks, sums)
+        warn_of_unannounced_sip(stack.images)
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
         warn_of_vain_requests(job)

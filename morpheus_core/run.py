@@ -11,34 +11,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import (
-    InputError,
-    ModelError,
-    MorpheusError,
-    OutputError,
-    WorkerError,
-    warn,
-)
-from morpheus_core.fits.blocks import add_data_sums
+from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError, warn
 from morpheus_core.parallel.pieces import OnSteps, Watch
-from morpheus_core.pipeline.models import pickle_model, resolve, unpickle_model
+from morpheus_core.pipeline.models import (
+    pickle_model,
+    resolve,
+    unpickle_model,
+    warn_of_another_model,
+)
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
 from morpheus_core.results.outputs import (
-    FitsOutputs,
     Results,
     allocate_files,
     open_results,
     output_path,
     publish,
+    refuse_a_small_disk,
     refuse_to_replace,
 )
 from morpheus_core.results.products import OUTPUT_NAMES
-from morpheus_core.workspace.folders import Workspace
+from morpheus_core.storage.file_systems import is_shared, kind_of
+from morpheus_core.workspace.completion import Completion, forget_strips
+from morpheus_core.workspace.folders import FEW, Workspace
 from morpheus_core.workspace.journal import read_journal
 from morpheus_core.workspace.plan import Plan
-from morpheus_core.workspace.stitch import SeamFile, stitch
 from morpheus_core.workspace.strip import StoredStrip, windows_left
 from morpheus_core.workspace.work import StripWork
 
@@ -117,7 +115,7 @@ class Run:
         if not workspace.holds_a_run():
             return None
         plan = workspace.load()
-        asked = Plan.make(self._job, self._stack, plan.strips, self._factory)
+        asked = Plan.make(self._job, self._stack, plan.strips, self._factory, plan.apart)
         difference = plan.difference(asked)
         if difference:
             raise InputError(
@@ -129,24 +127,17 @@ class Run:
         if not workspace.is_marked("ready"):
             workspace.discard(plan, self._products)
             return None
-        workspace.check_folders(plan)
-        self._warn_of_another_model()
-        return plan
-
-    def _warn_of_another_model(self) -> None:
-        """Warn if the model that was stored will run, and another one was passed."""
-        stored = self._workspace.stored_model()
-        if stored is None or isinstance(self._model, str):
-            return
-        try:
-            same = pickle_model(self._model) == stored
-        except ModelError:
-            same = False
-        if not same:
-            warn(
-                f"resume=True runs the model that was stored when the run in {self._directory} "
-                f"began; the one that is passed now is not the same, byte for byte, and is ignored"
+        if self._apart and not plan.apart:
+            raise InputError(
+                f"the strips of the run in {self._directory} write into its outputs, which several "
+                f"machines must not do; resume it with cpus= or gpus= on the machine where it "
+                f"began, or begin a new run in another out_dir"
             )
+        workspace.check_folders(plan)
+        stored = workspace.stored_model()
+        if stored is not None and not isinstance(self._model, str):
+            warn_of_another_model(self._model, stored, str(self._directory))
+        return plan
 
     def _begin(self, pickled: bytes | None) -> Plan:
         """Make room for a new run; nothing is left if that fails."""
@@ -165,10 +156,13 @@ class Run:
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)
         if len(strips) < n_strips:
             logger.info("the image can be cut into %d strips, not %d", len(strips), n_strips)
-        plan = Plan.make(job, self._stack, strips, self._factory)
+        plan = Plan.make(job, self._stack, strips, self._factory, self._apart)
         try:
             workspace.create(plan, job.update_map, overwrite)
-            allocate_files(products, self._directory, plan.run)
+            if plan.apart:
+                refuse_a_small_disk(products, self._directory)
+            else:
+                allocate_files(products, self._directory, plan.run)
             if pickled is not None:
                 workspace.store_model(pickled)
             workspace.mark("ready")
@@ -176,6 +170,20 @@ class Run:
             workspace.discard(plan, products)
             raise
         return plan
+
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether strips are to keep their rows in files of their own until all are complete."""
+        asked, directory = self._arguments.rows_apart, self._directory
+        if asked is not None:
+            return asked
+        apart = self._ready.workers.may_be_elsewhere or is_shared(directory)
+        if apart:
+            kind = kind_of(directory)
+            logger.info(
+                "strips keep their rows in files of their own: %s is on %s", directory, kind
+            )
+        return apart
 
     def _compute(self, plan: Plan) -> None:
         """Run what is left of every strip."""
@@ -210,7 +218,7 @@ class Run:
         return count_windows(self._job, self._stack)
 
     def _windows_left(self, plan: Plan, index: int) -> int:
-        entry = read_journal(self._workspace.journal_path(index))
+        entry = read_journal(self._workspace.journal_path(index), plan.run)
         return windows_left(self._job, plan.strips[index], entry, self._windows)
 
     def _run_in_workers(self, plan: Plan, left: dict[int, int], on_windows: OnSteps) -> None:
@@ -233,20 +241,17 @@ class Run:
         """Run strips in this process, one after the other."""
         pickled = self._workspace.stored_model()
         model = resolve(self._model) if pickled is None else unpickle_model(pickled)
-        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
-            for index in indices:
-                self._open_strip(plan, index).run(
-                    model, outputs, on_windows, self._ready.workers.prefetch
-                )
+        for index in indices:
+            strip = self._open_strip(plan, index)
+            strip.run(model, on_windows, self._ready.workers.prefetch)
 
     def _open_strip(self, plan: Plan, index: int) -> StoredStrip:
-        strip = plan.strips[index]
-        return StoredStrip(self._workspace, index, self._job, strip, self._stack)
+        return StoredStrip(self._workspace, plan, index, self._job, self._stack)
 
     def _clean_up(self, plan: Plan, error: BaseException) -> None:
         """Leave nothing of a run that has finished no row, and say what is left of any other."""
         paths = [self._workspace.journal_path(index) for index in range(len(plan.strips))]
-        if any(read_journal(path) for path in paths):
+        if any(read_journal(path, plan.run) for path in paths):
             error.add_note(
                 f"What is finished is kept in {self._directory}: resume=True continues from there."
             )
@@ -255,19 +260,27 @@ class Run:
             self._workspace.discard(plan, self._products, keep_logs)
 
     def _complete(self, plan: Plan) -> None:
-        """Stitch the strips and enter the checksums: the files are whole then."""
-        data_sums = [0] * len(self._products)
-        for index in range(len(plan.strips)):
-            entry = read_journal(self._workspace.journal_path(index))
-            assert entry is not None, "every strip is finished"
-            data_sums = add_data_sums(data_sums, entry.data_sums)
+        """Fill the outputs: the files are whole then. Strips that are damaged are run again."""
 
-        def open_seam(index: int) -> SeamFile:
-            return SeamFile(self._workspace.seam_path(index), self._job, plan.strips[index])
+        def complete() -> list[int]:
+            return Completion(self._workspace, plan, self._job, self._products).run()
 
-        with FitsOutputs(self._products, self._directory, plan.run) as outputs:
-            stitched = stitch(self._job, plan.strips, open_seam, outputs)
-            outputs.seal(add_data_sums(data_sums, stitched))
+        damaged = complete()
+        if damaged:
+            strips = [plan.strips[index] for index in damaged[:FEW]]
+            lost = ", ".join(f"window rows {strip.start} to {strip.stop - 1}" for strip in strips)
+            forget_strips(self._workspace, plan, damaged)
+            warn(
+                f"what was written of {len(damaged)} strips does not read back as it was computed "
+                f"({lost}); they are computed again"
+            )
+            self._compute(plan)
+            damaged = complete()
+        if damaged:
+            raise OutputError(
+                f"what was written of {len(damaged)} strips does not read back as it was computed, "
+                f"twice; use another file system than that of {self._directory}"
+            )
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:

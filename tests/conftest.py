@@ -1,8 +1,11 @@
 import importlib
+import math
 import os
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +37,18 @@ def both_kernels(request, monkeypatch):
     else:
         require("numba")
     return request.param
+
+
+@contextmanager
+def ways_of_folding(collects):
+    """Collect predictions row by row wherever that is possible, or nowhere."""
+    with (
+        mock.patch("morpheus_core.pipeline.strip.COLLECTED_VALUES", 0 if collects else math.inf),
+        mock.patch("morpheus_core.pipeline.ring.COLLECTED_BATCH", 0),
+        mock.patch("morpheus_core.pipeline.aggregators.RankVote.collected_row", 1),
+        mock.patch.object(plain, "COLLECTING_PAYS", collects),
+    ):
+        yield
 
 
 def require(module):

@@ -20,6 +20,10 @@ NEEDS = {
     "quicklook": "matplotlib",
     "morpheus-core view": "matplotlib",
     "find_candidates": "scipy",
+    "export_segments": "scipy",
+    "morpheus-core objects": "scipy",
+    "deblend_sources": "skimage",
+    ".reg": "regions",
 }
 FLAGS = doctest.NORMALIZE_WHITESPACE
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from brute_force import score
+from conftest import ways_of_folding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morpheus_core import predict
-from morpheus_core.pipeline.aggregators import RowRing
+from morpheus_core.pipeline.ring import RowRing
 from morpheus_core.pipeline.slabs import SlabReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
@@ -136,13 +137,14 @@ def predict_on_disk(model, images, **options):
 )
 def test_equals_brute_force(run, small, examples):
     @settings(max_examples=examples)
-    @given(case=cases())
-    def check(case):
+    @given(case=cases(), collects=st.booleans())
+    def check(case, collects):
         read_bytes = 1 if small else SlabReader._READ_BYTES
         block_values = 1 if small else RowRing._BLOCK_VALUES
         with (
             mock.patch.object(SlabReader, "_READ_BYTES", read_bytes),
             mock.patch.object(RowRing, "_BLOCK_VALUES", block_values),
+            ways_of_folding(collects),
         ):
             compare(run, case)
 

@@ -16,7 +16,7 @@ import morpheus_core as package
 from morpheus_core import InputError, ModelError, OutputError
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.journal import read_journal
-from morpheus_core.workspace.stitch import SeamFile
+from morpheus_core.workspace.stitch import Seam
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
 OPTIONS = {
@@ -128,7 +128,9 @@ def test_what_is_left_of_a_run_is_in_the_way_of_another(tmp_path):
     interrupt(tmp_path, 100)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     for options in ({}, {"overwrite": True}):
-        with pytest.raises(OutputError, match=r"place of .*n\.fits\.part, .*/0, .*resume=True"):
+        with pytest.raises(
+            OutputError, match=r"place of .*n\.fits\.part and 1 more, .*resume=True"
+        ):
             predict(Model(), tmp_path, **options)
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
@@ -396,7 +398,7 @@ def test_a_disk_that_fills_up_stops_the_run_so_that_it_can_go_on(tmp_path, whole
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", fills_up)
-        patch.setattr("morpheus_core.pipeline.aggregators.RowRing._BLOCK_VALUES", 1)
+        patch.setattr("morpheus_core.pipeline.ring.RowRing._BLOCK_VALUES", 1)
         with pytest.raises(OutputError, match="No space left"):
             predict(Model(), tmp_path)
     predict(Model(), tmp_path, resume=True)
@@ -413,7 +415,7 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
     """One window row in each of 26 strips: five of them, 10 / 2, meet in a row."""
     opened, most = set(), [0]
 
-    class Counted(SeamFile):
+    class Counted(Seam):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             opened.add(self)
@@ -423,7 +425,7 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
             opened.remove(self)
             super().close()
 
-    monkeypatch.setattr("morpheus_core.run.SeamFile", Counted)
+    monkeypatch.setattr("morpheus_core.workspace.completion.Seam", Counted)
     predict(Model(), tmp_path, strips=26)
     assert len(most) == 27
     assert max(most) == 5
@@ -433,17 +435,19 @@ def test_more_strips_than_files_may_be_open(tmp_path, monkeypatch):
 def test_a_strip_that_fails_forces_its_rows_to_disk(tmp_path, monkeypatch):
     interrupt(tmp_path, 100)
     monkeypatch.setattr("morpheus_core.workspace.journal.boot_id", lambda: "another machine")
-    assert read_journal(Workspace(tmp_path).journal_path(0)) is not None
+    workspace = Workspace(tmp_path)
+    assert read_journal(workspace.journal_path(0), workspace.load().run) is not None
 
 
 def test_what_a_late_strip_has_left_is_not_in_the_way(tmp_path, whole):
     interrupt(tmp_path, 180, strips=2)
-    rows = Workspace(tmp_path).journal_path(0).read_text()
+    (journal,) = Workspace(tmp_path).folder(0).glob("journal.*")
+    rows = journal.read_text()
     shutil.rmtree(tmp_path)
     for index in (0, 1):
         folder = Workspace(tmp_path).folder(index)
         folder.mkdir(parents=True)
-        for name in ("session", "progress", "journal", "seam"):
+        for name in ("session", "progress", journal.name, "seam.late", "rows.late", ".nfs0"):
             (folder / name).write_text(rows)
     predict(Model(), tmp_path, strips=2)
     assert data_bytes(tmp_path) == data_bytes(whole[0])

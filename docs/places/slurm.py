@@ -61,7 +61,7 @@ def open_cluster(local: bool, jobs: int) -> SLURMCluster | LocalCluster:
         walltime="04:00:00",
         # queue="normal", account="project", interface="ib0": what your site asks for
     )
-    cluster.scale(jobs=jobs)
+    cluster.adapt(maximum_jobs=jobs)  # which replaces jobs that reach their time limit
     return cluster
 
 

@@ -20,6 +20,7 @@ from morpheus_core.catalogs.sky_positions import (
     OtherScaleError,
     SkyToPixels,
     is_on,
+    rounded,
 )
 from morpheus_core.catalogs.sources import MissingFileError
 from morpheus_core.catalogs.statuses import Status
@@ -250,8 +251,10 @@ class SetReader:
     def _positions(self, rows: NDArray[Any]) -> list[Float64]:
         """Return row and column of each position in each image, (2, rows)."""
         if self._to_pixels is not None:
-            return self._to_pixels(rows["first"], rows["second"])
-        return [np.array([rows["second"], rows["first"]])] * len(self._images)
+            found = self._to_pixels(rows["first"], rows["second"])
+        else:
+            found = [np.array([rows["second"], rows["first"]])] * len(self._images)
+        return [rounded(one) for one in found]
 
     def _windows(self, rows: Int64, positions: Sequence[Float64]) -> Iterator[RowBatch | Skipped]:
         cut = self._cut

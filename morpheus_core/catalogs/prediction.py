@@ -15,13 +15,12 @@ from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
+from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.catalogs.provenance import catalog_provenance
-from morpheus_core.catalogs.runs import CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalogs.run import CatalogRequest, CatalogRun, in_order
 from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
-    Positions,
-    find_positions,
     read_catalog,
     refuse_names,
     result_table,
@@ -32,15 +31,17 @@ from morpheus_core.catalogs.work import CatalogJob
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
-from morpheus_core.images.stack import ModelInputs, as_list, open_images, warn_of_other_order
+from morpheus_core.images.sources import brings_mask, warn_of_other_order
+from morpheus_core.images.stack import ModelInputs, as_list, open_images
 from morpheus_core.packages.filling import filled
 from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.packages.sky_check import check_sky as check_sky_of
+from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
-from morpheus_core.parallel.workers import choose_workers
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
+from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def predict_catalog(
     dec: str | None = None,
     x: str | None = None,
     y: str | None = None,
-    origin: Literal[0, 1] = 0,
+    origin: Literal[0, 1] | None = None,
     bands: Bands | Sequence[str] = "last",
     edges: CatalogEdges = "shift",
     padding: Padding | None = None,
@@ -98,11 +99,13 @@ def predict_catalog(
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
-        .vot, .votable, or .parquet (extra ``catalog``).
+        .vot, .votable, or .parquet (extra ``catalog``); .cat, .ldac and .txt are catalogues of
+        SExtractor (any type but ASCII) and of gnuastro.
     n_classes, batch_size, window_shape
         As for `predict`. Batches are filled from several files where these have few rows.
     out : path, optional
-        Write the table there, when it is complete: .csv, .ecsv, .fits or .parquet.
+        Write the table there, when it is complete: .csv, .ecsv, .fits, .parquet, .xml,
+        .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in FITS.
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
@@ -112,10 +115,12 @@ def predict_catalog(
         declinations in degrees. `ra` alone may be a column of SkyCoord, of any frame.
     x, y : str, optional
         Columns of pixel positions: column and row of the image, pixel centres being whole numbers.
-        If no column is named, those called ra and dec are taken, else x and y, in capitals or not,
-        else the only column of SkyCoord.
-    origin : {0, 1}
-        What `x` and `y` are at the centre of the first pixel; FITS and SExtractor say 1.
+        If no column is named, those called ra and dec are taken, else ALPHAWIN_J2000 and the like
+        of SExtractor, else x and y, in capitals or not, else XWIN_IMAGE and the like, else the only
+        column of SkyCoord.
+    origin : {0, 1}, optional
+        What `x` and `y` are at the centre of the first pixel. By default 0, but 1 for columns of
+        SExtractor (X_IMAGE, XWIN_IMAGE, XPSF_IMAGE) and of gnuastro.
     bands : {"last", "first"} or list of str
         As for `predict`; or what ``{band}`` stands for in a template, which gives one input per
         band.
@@ -186,7 +191,8 @@ def predict_catalog(
     -----
     The first row of a window of n rows around the row p is ``ceil(p - n / 2)``, and so for columns:
     the convention of `astropy.nddata.Cutout2D`. A position half-way between two pixels is on the
-    lower one.
+    lower one. Positions are rounded to a millionth of a pixel before, so that the same place gives
+    the same window as `x` and `y` and as `ra` and `dec`.
 
     Examples
     --------
@@ -232,7 +238,7 @@ def predict_catalog(
         output_dtype,
     )
     table = read_catalog(catalog)
-    if origin not in (0, 1):
+    if origin not in (0, 1, None):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
     positions = find_positions(table, (ra, dec), (x, y), origin)
     cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
@@ -244,7 +250,9 @@ def predict_catalog(
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
         with some_images(images, sources, rows.to_run) as looked_at:
             check_sky_of(model, looked_at, sky_check)
-            if not cut.on_sky:
+            if cut.on_sky:
+                warn_of_unannounced_sip(looked_at)
+            else:
                 check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
@@ -337,6 +345,11 @@ def find_sources(
         return *name_files(templates, names, layout, table), None
     if names:
         raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
+    for source in filter(brings_mask, inputs):
+        raise InputError(
+            f"windows are cut from images without a mask, got {type(source).__name__} with a mask; "
+            f"pass its data alone, with the pixels filled that it marks"
+        )
     images = open_images(inputs, layout, opened)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 

@@ -10,7 +10,6 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +105,13 @@ def bring_together(
     """
     unfinished = paths[0].with_suffix(".tmp")
     unfinished.unlink(missing_ok=True)
-    with ExitStack() as held:
+    with RecordFile(unfinished, dtype) as file:
         for path in paths:
-            held.enter_context(RecordFile(path, dtype))
-        with RecordFile(unfinished, dtype) as file:
-            for path in paths:
-                for records in read_records(path, dtype):
+            with RecordFile(path, dtype) as found:  # one at a time: there may be many
+                for records in found.read():
                     kept = records[is_kept(records)]
                     if len(kept):
                         file.append(kept)
-        unfinished.replace(paths[0])
-        for path in paths[1:]:
-            path.unlink()
+    unfinished.replace(paths[0])
+    for path in paths[1:]:
+        path.unlink()

@@ -15,6 +15,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import quietly_mended
 from morpheus_core.images.image import Image
 from morpheus_core.sky.headers import celestial_wcs, has_tables
+from morpheus_core.sky.mending import mended
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -31,6 +32,9 @@ LONGEST_STEP = 2
 CONVERGENCE = 1e-8
 #: Pixels by which a position may be missed on the way to the image and back.
 ROUND_TRIP = 1e-3
+#: Digits of positions in pixels that are more than noise: the ways back from distortions end at
+#: CONVERGENCE, and a double of 360 degrees has 4e-7 pixels of 0.1 arcsec to a thousandth.
+NOISE_DIGITS = 6
 #: Degrees from its centre to a corner above which no circle need hold an image.
 WIDE_FIELD = 45
 #: Text of columns that stands for nothing.
@@ -146,14 +150,13 @@ class SkyToPixels:
 
 def sky_wcs(image: Image) -> WCS:
     """Return the celestial world coordinates of an image, with all its distortions."""
-    from astropy.wcs import WCS
-
     try:
         if image.header is None:
             wcs = None
-        elif image.path is not None and has_tables(image.header):  # in other HDUs of the file
-            with quietly_mended(), fits.open(image.path) as file:
-                wcs = WCS(image.header, file).celestial
+        elif image.wcs is not None:
+            wcs = image.wcs.celestial
+        elif has_tables(image.header):
+            wcs = wcs_with_tables(image)
         else:
             wcs = celestial_wcs(image.header, image.layout.fits_axes)
     except Exception as error:  # broken cards have many classes
@@ -166,6 +169,19 @@ def sky_wcs(image: Image) -> WCS:
             f"none; give x= and y= in pixels"
         )
     return wcs
+
+
+def wcs_with_tables(image: Image) -> WCS:
+    """Return world coordinates whose distortion is in other HDUs of the image's file."""
+    from astropy.wcs import WCS
+
+    if image.header is None or image.path is None:
+        raise ValueError(
+            "its distortion is in tables of the file that it came from, which are not with it; "
+            "pass the path of the file, or an HDU of the open file"
+        )
+    with quietly_mended(), fits.open(image.path) as file:
+        return WCS(mended(image.header), file).celestial
 
 
 def refuse_other_scales(images: Sequence[tuple[Image, WCS]]) -> None:
@@ -274,6 +290,14 @@ def turned(pixels: Float64, wcs: WCS, image: Image) -> Float64:
     for moved in (pixels + turn[:, np.newaxis], pixels - turn[:, np.newaxis]):
         pixels = np.where(is_on(moved, image) & ~is_on(pixels, image), moved, pixels)
     return pixels
+
+
+def rounded(positions: Float64) -> Float64:
+    """Return positions in pixels without the noise of the way from pixels to the sky and back.
+
+    It must not decide on which side of its pixel a position is.
+    """
+    return np.asarray(np.round(positions, NOISE_DIGITS))
 
 
 def is_on(positions: Float64, image: Image) -> NDArray[np.bool_]:

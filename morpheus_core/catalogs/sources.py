@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.images.expansion import Unpacked
-from morpheus_core.images.fits_images import FitsImage, split_extension
+from morpheus_core.images.fits_images import FitsImage
+from morpheus_core.images.hdus import split_extension
 from morpheus_core.images.image import ArrayImage, Bands, Image, Layout
 from morpheus_core.images.stack import reopen_image
 
@@ -40,24 +41,25 @@ class StoredImage:
     ----------
     place : dict
         For :func:`morpheus_core.images.stack.reopen_image`.
-    header, layout, path
+    header, wcs, layout, path
         Of the image: its file may say something else, and a copy on disk says nothing.
     """
 
     place: dict[str, Any]
     header: fits.Header | None
+    wcs: Any
     layout: Layout
     path: Path | None
 
     @classmethod
     def of(cls, image: Image, copy: Path) -> Self:
         """Make sure that other processes can open an image, by a copy if need be."""
-        return cls(image.store(copy), image.header, image.layout, image.path)
+        return cls(image.store(copy), image.header, image.wcs, image.layout, image.path)
 
     def open(self) -> Image:
         """Open the image."""
         image = reopen_image(self.place)
-        image.header = self.header
+        image.header, image.wcs = self.header, self.wcs
         if isinstance(image, ArrayImage):
             image.layout, image.path = self.layout, self.path
         return image
@@ -254,16 +256,26 @@ def distinct(table: Table, names: Sequence[str]) -> tuple[Int64, list[tuple[Any,
         if data.dtype.kind == "O":  # as pandas leaves it: text beside None and NaN
             missing |= np.array([value is None or value != value for value in data], bool)
             data = np.array([str(value) for value in data])
+        elif data.dtype.kind == "f":
+            missing |= np.isnan(data)
         _, values = np.unique(data, return_inverse=True)
         # Few numbers stand for the combinations so far, so products stay small.
         _, codes = np.unique(codes * (values.max(initial=0) + 1) + values, return_inverse=True)
     codes[missing] = -1
     present, first = np.unique(codes, return_index=True)
     rows = first[present >= 0]
-    columns = [[plain(value) for value in table[name][rows]] for name in names]
+    columns = [values_of(table[name][rows]) for name in names]
     set_of_row = np.searchsorted(present[present >= 0], codes)
     set_of_row[missing] = -1
     return set_of_row, list(zip(*columns, strict=True)) if columns else [()] * len(rows)
+
+
+def values_of(column: Any) -> list[Any]:
+    """Return what a column has in some rows; whole numbers that a missing one made floats."""
+    values = np.ma.getdata(column)
+    if values.dtype.kind == "f" and np.all(np.mod(values, 1) == 0):
+        return [int(value) for value in values]
+    return [plain(value) for value in column]
 
 
 def plain(value: Any) -> Any:

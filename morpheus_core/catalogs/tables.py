@@ -2,74 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
-import uuid
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.catalogs.sky_positions import Float64, parse_angles
-from morpheus_core.errors import InputError, OutputError
-from morpheus_core.extras import require_package
+from morpheus_core.catalogs.formats import read_table
+from morpheus_core.catalogs.positions import is_text
+from morpheus_core.errors import InputError, MorpheusError, OutputError
 from morpheus_core.results.outputs import give_name
+from morpheus_core.results.table_files import part_of, table_format
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-logger = logging.getLogger("morpheus_core")
-
-#: What astropy calls the formats that catalogues are read from, by the end of the file's name.
-READABLE = {
-    ".csv": "ascii.csv",
-    ".ecsv": "ascii.ecsv",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".xml": "votable",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".parquet": "parquet",
-}
-#: What astropy calls units of pixel positions.
-PIXEL_UNITS = ("", "pix", "pixel")
-#: Both are needed: pyarrow gives astropy the types of columns through pandas.
-PARQUET_PACKAGES = ("pyarrow", "pandas")
-WRITABLE = {end: READABLE[end] for end in (".csv", ".ecsv", ".fits", ".parquet")}
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """Where the rows of a catalogue are.
-
-    Attributes
-    ----------
-    on_sky : bool
-        Whether these are angles, else pixels.
-    first, second : ndarray of float64, (rows,)
-        ICRS right ascension and declination in degrees, or column and row from 0, pixel centres
-        being whole numbers. NaN where there is none, infinity where there is one that cannot be.
-    """
-
-    on_sky: bool
-    first: Float64
-    second: Float64
-
-    @property
-    def there(self) -> NDArray[np.bool_]:
-        """Whether each row has a position, (rows,)."""
-        return np.isfinite(self.first) & np.isfinite(self.second)
-
-    @property
-    def bad(self) -> NDArray[np.bool_]:
-        """Whether each row has a position that cannot be, (rows,)."""
-        return np.isinf(self.first) | np.isinf(self.second)
 
 
 def read_catalog(catalog: Any) -> Table:
@@ -104,173 +55,20 @@ def read_catalog(catalog: Any) -> Table:
 
 def read_file(path: Path) -> Table:
     """Read a table; whole numbers stay whole, whatever their length."""
-    from astropy.table import Table
+    from astropy.units import UnitsWarning
     from astropy.utils.exceptions import AstropyWarning
 
-    file_format = format_of(path, "catalog", READABLE)
     try:
         with warnings.catch_warnings():
+            # Of "counter" and whatever else programs count in; those of positions are looked at.
+            warnings.simplefilter("ignore", UnitsWarning)
             # Whole numbers of more than 64 bits become text.
             warnings.filterwarnings("ignore", "OverflowError converting", AstropyWarning)
-            # Spreadsheets put an invisible character before the first column's name.
-            encoding = {"encoding": "utf-8-sig"} if path.suffix.lower() == ".csv" else {}
-            return Table.read(path, format=file_format, **encoding)
+            return read_table(path)
+    except MorpheusError:
+        raise
     except Exception as error:  # every format has classes of its own
         raise InputError(f"the catalogue {path} cannot be read: {error}") from error
-
-
-def format_of(path: Path, name: str, formats: dict[str, str]) -> str:
-    """Return what astropy calls the format of a file."""
-    end = path.suffix.lower()
-    if end not in formats:
-        raise InputError(f"{name} must end in one of {', '.join(formats)}, got {path}")
-    if end == ".parquet":
-        for package in PARQUET_PACKAGES:
-            require_package(package, "catalog", f"{name}={path}")
-    return formats[end]
-
-
-def find_positions(
-    table: Table,
-    sky: tuple[str | None, str | None],
-    pixels: tuple[str | None, str | None],
-    origin: Literal[0, 1],
-) -> Positions:
-    """Find and read the columns of positions.
-
-    Parameters
-    ----------
-    table : Table
-        The catalogue.
-    sky, pixels : tuple of str or None
-        Names of the columns, as users gave them. Where they gave none, columns called ra and dec,
-        else x and y, in capitals or not, or the only column of `SkyCoord`.
-    origin : int
-        The number of the first pixel, 0 or 1.
-
-    Raises
-    ------
-    InputError
-        If there are no such columns, they do not hold numbers or text, or no row has a position.
-    """
-    if any(sky) and any(pixels):
-        raise InputError(f"give ra and dec, or x and y, not both, got {sky} and {pixels}")
-    if not any(sky + pixels):
-        sky, pixels = usual_names(table)
-    if any(pixels):
-        columns = [column_of(table, pixels[0] or "x"), column_of(table, pixels[1] or "y")]
-        positions = pixels_of(columns[0], columns[1], origin)
-    else:
-        columns = [column_of(table, sky[0] or "ra")]
-        if hasattr(columns[0], "icrs"):
-            positions = from_coordinates(*columns)
-        else:
-            columns.append(column_of(table, sky[1] or "dec"))
-            positions = angles_of(*columns)
-    if len(table) and not positions.there.any():
-        shown = " and ".join(f"{column[0]} for {column.info.name}" for column in columns)
-        raise InputError(
-            f"a row of the catalogue must have a position that can be read, got {shown} in the "
-            f"first"
-        )
-    return positions
-
-
-def usual_names(
-    table: Table,
-) -> tuple[tuple[str | None, str | None], tuple[str | None, str | None]]:
-    """Return what columns of sky positions, or of pixel positions, are called if nobody says so."""
-    names = {name.lower() for name in table.colnames}
-    centres = [name for name in table.colnames if hasattr(table[name], "icrs")]
-    if {"ra", "dec"} <= names:
-        return ("ra", "dec"), (None, None)
-    if {"x", "y"} <= names:
-        return (None, None), ("x", "y")
-    if len(centres) == 1:
-        return (centres[0], None), (None, None)
-    raise InputError(
-        f"a catalogue must have the columns ra and dec, or x and y, or one of SkyCoord, got "
-        f"{', '.join(table.colnames)}; say which with ra= and dec=, or x= and y="
-    )
-
-
-def column_of(table: Table, name: str) -> Any:
-    """Return the column of a name, in capitals or not, the exact one first."""
-    same = [other for other in table.colnames if other.lower() == str(name).lower()]
-    names = [name] if name in same else same
-    if len(names) != 1:
-        raise InputError(
-            f"the catalogue must have one column {name}, got {', '.join(same or table.colnames)}"
-        )
-    column = table[names[0]]
-    if column.ndim != 1:
-        raise InputError(f"{name} must be one value per row, got columns of {column.shape[1:]}")
-    return column
-
-
-def from_coordinates(coordinates: Any) -> Positions:
-    """Read a column of SkyCoord."""
-    icrs = coordinates.icrs
-    return Positions(True, numbers(icrs.ra, "deg"), numbers(icrs.dec, "deg"))
-
-
-def angles_of(longitudes: Any, latitudes: Any) -> Positions:
-    """Read right ascensions and declinations: degrees, quantities, or text."""
-    first, second = (
-        read_angles(column, per_hour) if is_text(column) else numbers(column, "deg")
-        for column, per_hour in ((longitudes, 15.0), (latitudes, 1.0))
-    )
-    second[np.abs(second) > 90] = np.inf
-    first[np.abs(first) > 360] = np.inf  # -999, and degrees that were read as hours
-    return Positions(True, first, second)
-
-
-def read_angles(column: Any, degrees_per_hour: float) -> Float64:
-    """Read a column of text, and log what cannot be read."""
-    texts = text_of(column)
-    angles = parse_angles(texts, degrees_per_hour)
-    unread = np.flatnonzero(np.isinf(angles))
-    if len(unread):
-        logger.warning(
-            "%d values of %s cannot be read as angles, %r for one",
-            len(unread), column.info.name, texts[unread[0]],
-        )  # fmt: skip
-    return angles
-
-
-def pixels_of(columns: Any, rows: Any, origin: int) -> Positions:
-    """Read pixel positions."""
-    for column in (columns, rows):
-        if str(getattr(column, "unit", None) or "") not in PIXEL_UNITS:
-            raise InputError(
-                f"positions in pixels must have no unit, or pixel, got {column.unit} for "
-                f"{column.info.name}; pass sky positions as ra= and dec="
-            )
-    return Positions(False, numbers(columns) - origin, numbers(rows) - origin)
-
-
-def is_text(column: Any) -> bool:
-    """Say whether a column holds text."""
-    return getattr(column, "dtype", np.dtype(float)).kind in "USO"
-
-
-def text_of(column: Any) -> list[str]:
-    """Return a column as text, empty where a value is missing."""
-    values = column.filled("") if np.ma.isMaskedArray(column) else column
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
-
-
-def numbers(column: Any, unit: str | None = None) -> Float64:
-    """Return a column as float64 of its own, in a unit if it has one, NaN where it has no value."""
-    try:
-        mask = getattr(column, "mask", False)
-        if unit is not None and column.unit is not None:
-            column = column.to(unit)
-        values = np.array(np.ma.getdata(getattr(column, "unmasked", column).value), float)
-    except Exception as error:  # units have classes of their own
-        raise InputError(f"the column {column.info.name} must hold numbers: {error}") from error
-    values[mask] = np.nan
-    return values
 
 
 def refuse_names(table: Table, names: Sequence[str]) -> None:
@@ -317,24 +115,19 @@ def refuse_unwritable(table: Table, first: Table, path: Path) -> None:
 
 def failure_of(table: Table, path: Path) -> Exception | None:
     """Return why a table cannot be written where a path says, if that is so."""
-    file_format = format_of(path, "out", WRITABLE)
+    write = table_format(path, "out")
     try:
         with tempfile.TemporaryDirectory(prefix=".morpheus_core-", dir=path.parent) as directory:
             part = part_of(Path(directory) / path.name)
             part.touch()
             part.unlink()
             try:
-                table.write(part, format=file_format)
+                write(table, part)
             except Exception as error:  # every format has classes of its own
                 return error
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from error
     return None
-
-
-def part_of(path: Path) -> Path:
-    """Return where a table grows: a name that is nobody else's."""
-    return path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
 
 
 def write_table(table: Table, path: Path, overwrite: bool) -> None:
@@ -347,7 +140,7 @@ def write_table(table: Table, path: Path, overwrite: bool) -> None:
     """
     part = part_of(path)
     try:
-        table.write(part, format=format_of(path, "out", WRITABLE))
+        table_format(path, "out")(table, part)
         with part.open("rb") as file:
             os.fsync(file.fileno())  # records of the run are removed when the table has its name
     except BaseException as error:  # every format has classes of its own

@@ -96,11 +96,18 @@ class CatalogWork(Work):
         return [Path(path) for path in self.inputs]
 
     def load(self, guard: Callable[[Model], Model]) -> CatalogJob:
-        """Return what was stored for all blocks."""
+        """Return what was stored for all blocks.
+
+        Raises
+        ------
+        ModelError
+            If the model is not the one that the run was begun with.
+        """
         pickled = self.folders.stored_model()
         assert pickled is not None, "it was stored before any block was begun"
         job = unpickle_model(pickled)
         assert isinstance(job, CatalogJob)
+        LoneWitness(job.predictor.model, self.folders.first_batch_path(0)).compare()
         return replace(job, predictor=replace(job.predictor, model=guard(job.predictor.model)))
 
     def do(self, index: int, loaded: CatalogJob, on_steps: OnSteps) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -155,6 +156,18 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do if inputs show different sky (%(default)s)",
     )
     add_check_sky(images)
+    images.add_argument(
+        "--check-sums",
+        choices=CHECKS,
+        default="warn",
+        help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
+    images.add_argument(
+        "--storage-options",
+        type=json.loads,
+        metavar="JSON",
+        help="what opens addresses such as s3://bucket/image.fits: '{\"anon\": true}'",
+    )
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -198,6 +211,18 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
     )
     parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="give up when the cluster has had no workers for so long",
+    )
+    parser.add_argument(
+        "--rows-apart",
+        action=argparse.BooleanOptionalAction,
+        help="let strips keep rows in files of their own until all are finished (default: where\n"
+        "other machines may write to --out-dir)",
+    )
+    parser.add_argument(
         "--parallel-check-interval",
         type=float,
         default=1.0,
@@ -231,10 +256,14 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "mask_bits": arguments.mask_bits,
         "check_wcs": arguments.check_wcs,
         "check_sky": arguments.check_sky,
+        "check_sums": arguments.check_sums,
+        "storage_options": arguments.storage_options,
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,
         "strips": arguments.strips,
+        "rows_apart": arguments.rows_apart,
+        "patience": arguments.patience,
     }
 
 

@@ -21,7 +21,7 @@ from morpheus_core.commands.models import add_model_arguments, complete, load_mo
 from morpheus_core.errors import MorpheusError
 from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import default_class_names, map_exposures
-from morpheus_core.exposures.runs import Outcome
+from morpheus_core.exposures.run import Outcome
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\

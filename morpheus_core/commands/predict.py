@@ -10,15 +10,15 @@ from morpheus_core.commands.arguments import add_predict_arguments, class_count,
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
 from morpheus_core.errors import InputError
-from morpheus_core.images.fits_images import split_extension
+from morpheus_core.images.hdus import split_extension
 from morpheus_core.morpheus_core import predict
 from morpheus_core.planning.forecast import plan
 from morpheus_core.results.exports import (
     checked_thresholds,
     export_masks,
     export_planes,
-    refuse_export,
 )
+from morpheus_core.results.image_files import refuse_export
 
 EXAMPLE = """examples:
   morpheus-core predict h.fits j.fits v.fits z.fits --model net.onnx --activation softmax \\

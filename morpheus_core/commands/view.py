@@ -35,6 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--class-names", nargs="+", metavar="NAME", help="if the outputs do not name the classes"
     )
+    parser.add_argument("--class-name", metavar="NAME", help="draw this class alone")
     parser.add_argument(
         "--max-pixels",
         type=int,
@@ -63,5 +64,6 @@ def run(arguments: argparse.Namespace) -> None:
         class_names=arguments.class_names,
         bands=arguments.bands,
         max_pixels=arguments.max_pixels,
+        class_name=arguments.class_name,
     )
     print(path)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from morpheus_core.errors import InputError
-from morpheus_core.images.fits_images import split_extension
-from morpheus_core.results.exports import COMPRESSED
+from morpheus_core.images.hdus import split_extension
+from morpheus_core.results.image_files import COMPRESSED
 
 #: Files of a directory that are taken for exposures.
 EXPOSURE_NAME = re.compile(r".+\.(fits|fit|fts)(\.fz|\.gz)?", re.IGNORECASE)

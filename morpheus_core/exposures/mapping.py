@@ -18,13 +18,14 @@ from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe
-from morpheus_core.exposures.runs import MAP_FOLDER, MapRequest, MapRun, Outcome
+from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
+from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
 from morpheus_core.packages.package import card_of
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
-from morpheus_core.parallel.workers import choose_workers
+from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
@@ -32,6 +33,7 @@ from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_watch import OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
 from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
 
@@ -53,6 +55,7 @@ def map_exposures(
     nan_policy: NanPolicy = "propagate",
     on_nan: OnNan = "warn",
     skip_blank: bool = False,
+    check_sums: CheckSums = "warn",
     class_names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     trained_priors: Sequence[float] | None = None,
@@ -89,7 +92,7 @@ def map_exposures(
     out_dir : path, optional
         Where masks are written; those of a directory's files keep their place below it. By default
         beside the exposures.
-    edges, padding, nan_policy, on_nan, skip_blank, progress
+    edges, padding, nan_policy, on_nan, skip_blank, check_sums, progress
         As for `predict`.
     class_names : list of str, optional
         What the classes of the model are called; "class_0", "class_1", ... by default.
@@ -164,6 +167,7 @@ def map_exposures(
         nan_policy=nan_policy,
         on_nan=on_nan,
         skip_blank=skip_blank,
+        check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
         check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
         progress=False,
@@ -196,18 +200,18 @@ def map_exposures(
     refuse_request(request, executor)
     arguments = replace(arguments, model=called, prefetch=workers.prefetch)
     recipe = Recipe(arguments, model_name(model), mask_format)
-    outcomes = {}
+    outcomes: dict[str | Exposure, Outcome] = {}
 
-    def tell(outcome: Outcome) -> None:
-        outcomes[outcome.source] = outcome
+    def tell(key: str | Exposure, outcome: Outcome) -> None:
+        outcomes[key] = outcome
         if on_file is not None:
             on_file(outcome)
 
     for source, error in refused.items():
-        tell(Outcome(source, error=error))
+        tell(source, Outcome(source, error=error))
     if exposures:
         MapRun(recipe, fingerprint_of(job, model, mask_format), request, tell).run(exposures)
-    return [outcomes[name] for name in [*refused, *map(str, exposures)]]
+    return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
 def checked_job(arguments: Arguments) -> Job:

@@ -18,10 +18,10 @@ from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
-from morpheus_core.images.fits_images import (
+from morpheus_core.images.hdus import (
     NAMES,
     describe_hdu,
-    extension_key,
+    find_hdu,
     is_image,
     least_end,
     open_without_map,
@@ -31,10 +31,10 @@ from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.exports import make_room, new_file
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
-from morpheus_core.results.outputs import give_name
+from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
+from morpheus_core.results.verification import refuse_differences
 from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
@@ -106,7 +106,7 @@ def write_masks(
     MorpheusError
         If the exposure cannot be read or processed, or the files cannot be written.
     """
-    with opened(exposure.path) as (_, hdus):
+    with opened(exposure.path, folder) as (_, hdus):
         chosen = choose(exposure, hdus)
         for index in planes_of(hdus, chosen) if indices is None else indices:
             path = masks_path(folder, index)
@@ -136,10 +136,8 @@ def named(exposure: Exposure, hdu: Any, index: int) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> None:
+def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Path:
     """Write a file with the HDUs of an exposure, in which masks take the place of images.
-
-    It gets its name when it is complete.
 
     Parameters
     ----------
@@ -148,30 +146,36 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> No
     folders : sequence of Path
         Where :func:`write_masks` has put its masks.
     overwrite : bool
-        Whether a file of that name is replaced.
+        Whether what a killed process has left of such a file is replaced.
+
+    Returns
+    -------
+    Path
+        The complete file, which has not got its name.
 
     Raises
     ------
     MorpheusError
-        If the exposure cannot be read, or the file exists or cannot be written.
+        If the exposure cannot be read, or the file cannot be written.
     """
-    output = exposure.output
-    part = output.with_name(f"{output.name}.part")
+    part = exposure.output.with_name(f"{exposure.output.name}.part")
     with opened(exposure.path) as (stored, hdus):
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
+        computed = []
         with new_file(part, overwrite) as descriptor:
             for index in choose(exposure, hdus):
-                masks = [masks_path(folder, index) for folder in folders]
-                made = next((path for path in masks if path.exists()), None)
-                if made is None:
+                if is_plane(hdus[index]):
+                    masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
+                    computed.append(os.fstat(descriptor).st_size)
+                    append(masks, 0, masks.stat().st_size, part, descriptor)
+                else:
                     start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
                     append(stored, start, stop, part, descriptor)
-                else:
-                    append(made, 0, made.stat().st_size, part, descriptor)
             with writing(part):
                 os.fsync(descriptor)
-    give_name(part, output, overwrite)
+            refuse_differences(part, computed)
+    return part
 
 
 def masks_path(folder: Path, index: int) -> Path:
@@ -180,8 +184,16 @@ def masks_path(folder: Path, index: int) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Path, fits.HDUList]]:
+def opened(path: Path, folder: Path | None = None) -> Iterator[tuple[Path, fits.HDUList]]:
     """Open an exposure, unpacked if need be.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    folder : Path, optional
+        Where it is unpacked; the folder for temporary files by default. A worker may be killed,
+        and only what is in the folders of a run is then removed with it.
 
     Yields
     ------
@@ -195,7 +207,7 @@ def opened(path: Path) -> Iterator[tuple[Path, fits.HDUList]]:
     """
     with ExitStack() as stack:
         try:
-            scratch = expand(path)
+            scratch = expand(path, folder)
             if scratch is not None:
                 stack.callback(scratch.unlink, missing_ok=True)
             stored = scratch or path
@@ -245,10 +257,7 @@ def choose(exposure: Exposure, hdus: fits.HDUList) -> Sequence[int]:
         if not planes:
             raise InputError(f"it must hold an image of two dimensions, got only {candidates}")
         return range(len(hdus))
-    try:
-        index = hdus.index_of(extension_key(exposure.extension))
-    except KeyError:
-        index = -1
+    index = find_hdu(hdus, exposure.extension, str(exposure.path))
     if index not in planes:
         raise InputError(
             f"[{exposure.extension}] must be an image of two dimensions, got {candidates}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 
 from morpheus_core import errors
@@ -16,13 +16,14 @@ from morpheus_core.exposures.files import Exposure
 from morpheus_core.exposures.mask_files import Recipe, choose, opened, planes_of, write_masks
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import OnSteps, Work
-from morpheus_core.pipeline.models import Model, unpickle_model
+from morpheus_core.pipeline.models import FactoryModel, Model, unpickle_model
 from morpheus_core.storage.locks import unlock, wait_for_lock
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.fingerprints import state_of
+from morpheus_core.workspace.witness import LoneWitness
 
 #: Endings of files that are unpacked before anything of them can be read.
-WHOLLY_COMPRESSED = (".gz", ".bz2", ".xz", ".Z")
+WHOLLY_COMPRESSED = (".gz", ".bz2", ".xz", ".z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +60,44 @@ def pieces_of(exposure: Exposure, whole: bool) -> list[Piece]:
     """
     state = state_of(exposure.path)
     # What is compressed as a whole would be unpacked for each of its HDUs.
-    if whole or exposure.path.suffix in WHOLLY_COMPRESSED:
+    if whole or exposure.path.suffix.lower() in WHOLLY_COMPRESSED:
         return [Piece(exposure.absolute(), None, state)]
     with opened(exposure.path) as (_, hdus):
         planes = planes_of(hdus, choose(exposure, hdus))
     return [Piece(exposure.absolute(), (index,), state) for index in planes]
 
 
-def store_pieces(folders: Folders, pieces: Sequence[Piece]) -> None:
-    """Write the list of pieces, by whose numbers processes know them."""
-    values = [
-        {
-            "path": str(piece.exposure.path),
-            "extension": piece.exposure.extension,
-            "output": str(piece.exposure.output),
-            "hdus": piece.hdus,
-            "state": piece.state,
-        }
-        for piece in pieces
-    ]
-    write_text(folders.folder(0) / "pieces.json", json.dumps(values))
+def piece_path(folders: Folders, index: int) -> Path:
+    """Return where it is written what a piece is."""
+    return folders.folder(index) / "piece.json"
+
+
+def store_piece(folders: Folders, index: int, piece: Piece) -> None:
+    """Write what a piece is."""
+    values = {
+        "path": str(piece.exposure.path),
+        "extension": piece.exposure.extension,
+        "output": str(piece.exposure.output),
+        "hdus": piece.hdus,
+        "state": piece.state,
+    }
+    write_text(piece_path(folders, index), json.dumps(values))
+
+
+def load_piece(folders: Folders, index: int) -> Piece:
+    """Read what :func:`store_piece` wrote."""
+    values = json.loads(piece_path(folders, index).read_text())
+    return Piece(
+        Exposure(Path(values["path"]), values["extension"], Path(values["output"])),
+        None if values["hdus"] is None else tuple(values["hdus"]),
+        (values["state"][0], values["state"][1]),
+    )
 
 
 def load_pieces(folders: Folders) -> list[Piece]:
-    """Read what :func:`store_pieces` wrote; paths are absolute."""
-    path = folders.folder(0) / "pieces.json"
-    return [
-        Piece(
-            Exposure(Path(value["path"]), value["extension"], Path(value["output"])),
-            None if value["hdus"] is None else tuple(value["hdus"]),
-            (value["state"][0], value["state"][1]),
-        )
-        for value in json.loads(path.read_text())
-    ]
+    """Return all pieces of a run, in the order of their numbers."""
+    numbers = takewhile(lambda index: piece_path(folders, index).exists(), count())
+    return [load_piece(folders, index) for index in numbers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +131,13 @@ class Ending:
 class ExposureWork(Work):
     """Exposures, opened from what their run has stored."""
 
-    @cached_property
-    def pieces(self) -> list[Piece]:
-        """All pieces."""
-        return load_pieces(self.folders)
+    def piece(self, index: int) -> Piece:
+        """Return a piece."""
+        return load_piece(self.folders, index)
 
     def name(self, index: int) -> str:
         """Return the file, and the HDUs if only some are meant."""
-        return str(self.pieces[index])
+        return str(self.piece(index))
 
     def record_path(self, index: int) -> Path:
         """Return the file that is locked while a piece is done."""
@@ -157,6 +162,10 @@ class ExposureWork(Work):
         except FileNotFoundError:
             return None
 
+    def has_masks(self, index: int) -> bool:
+        """Say whether the masks of a piece are there, which go into its file."""
+        return any(self.folders.folder(index).glob("masks*"))
+
     def is_finished(self, index: int) -> bool:
         """Say whether it is known what became of a piece."""
         return self.ending_path(index).exists()
@@ -166,13 +175,22 @@ class ExposureWork(Work):
         return []
 
     def load(self, guard: Callable[[Model], Model]) -> Recipe:
-        """Return how masks are made, with the model."""
+        """Return how masks are made, with the model.
+
+        Raises
+        ------
+        ModelError
+            If the run began in one process, with another model.
+        """
         pickled = self.folders.stored_model()
         assert pickled is not None, "it was stored before any piece was begun"
         recipe: Recipe = unpickle_model(pickled)
         model = recipe.arguments.model
-        assert not isinstance(model, str), "factories are models that make themselves"
-        return replace(recipe, arguments=replace(recipe.arguments, model=guard(model)))
+        model = model.model if isinstance(model, FactoryModel) else model  # made now, or never
+        assert not isinstance(model, str), "a factory is a model that makes itself"
+        LoneWitness(model, self.folders.first_batch_path(0)).compare()
+        arguments = replace(recipe.arguments, model=guard(model), prefetch=self.prefetch)
+        return replace(recipe, arguments=arguments)
 
     def do(self, index: int, loaded: Recipe, on_steps: OnSteps) -> None:
         """Write the masks of a piece, or note why there are none.
@@ -182,7 +200,7 @@ class ExposureWork(Work):
         WorkerError
             If the run has ended meanwhile.
         """
-        piece, folder = self.pieces[index], self.folders.folder(index)
+        piece, folder = self.piece(index), self.folders.folder(index)
         with locked(self.record_path(index)):
             if self.is_finished(index):
                 return

@@ -25,6 +25,9 @@ FITS_BLOCK = 2880
 #: and headers of cards of this many characters.
 CARD = 80
 
+#: Into how many ranges rows are cut at most whose data sums a header has.
+ROW_RANGES = 32
+
 BITPIX = {"u1": 8, "i2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
 
 
@@ -42,12 +45,15 @@ class ImageUnit:
         What is to be said of it, besides its shape.
     extension : bool
         Whether it follows other HDUs in its file.
+    summed : bool
+        Whether its header has the data sums of ranges of rows, besides that of all.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     cards: fits.Header = field(default_factory=fits.Header)
     extension: bool = False
+    summed: bool = False
 
     @property
     def row_bytes(self) -> int:
@@ -80,6 +86,8 @@ class ImageUnit:
             header[f"NAXIS{axis}"] = length
         if self.extension:
             header["PCOUNT"], header["GCOUNT"] = 0, 1
+        elif not self.shape:  # astropy shows this card where the file has none; others need it
+            header["EXTEND"] = (True, "images follow")
         header.extend(self.cards.cards)
         if any(len(card.image) > CARD for card in header.cards):
             header["LONGSTRN"] = ("OGIP 1.0", "some strings go on in CONTINUE cards")
@@ -87,6 +95,8 @@ class ImageUnit:
             header["RUNID"] = (run, "the run that made this file")
         now = datetime.now(UTC).isoformat(timespec="seconds").removesuffix("+00:00")
         header["DATE"] = (now, "UTC at the start of the run")
+        for index in range(len(row_ranges(self.shape[0])) if self.summed else 0):
+            header[row_sum_key(index)] = ("", "rows, and their data sum")
         header["CHECKSUM"] = ("0" * 16, "HDU checksum")
         header["DATASUM"] = ("0" * 10, "data checksum")
         return header
@@ -117,9 +127,12 @@ class UnitWriter:
         self, path: Path, descriptor: int, unit: ImageUnit, header_start: int, data_start: int
     ) -> None:
         self._path, self._descriptor = path, descriptor
-        self._row_bytes = unit.row_bytes
+        self._row_bytes, self._height = unit.row_bytes, unit.shape[0] if unit.shape else 0
+        self._summed = unit.summed
         self._big_endian = unit.dtype.newbyteorder(">")
-        self._header_start, self._data_start = header_start, data_start
+        #: Where the header begins in the file.
+        self.start = header_start
+        self._data_start = data_start
 
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return what they add to the data sum."""
@@ -132,19 +145,41 @@ class UnitWriter:
             write_all(self._descriptor, pixels.data, self._data_start + offset)
         return sum_of_words(pixels, offset)
 
-    def seal(self, data_sum: int) -> None:
-        """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0."""
+    def seal(self, data_sum: int, row_sums: Sequence[int] = ()) -> None:
+        """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0.
+
+        Parameters
+        ----------
+        data_sum : int
+            Of all data.
+        row_sums : sequence of int
+            Of each range of rows, if the unit's header is to have them.
+        """
         with self._path.open("rb") as file:
-            file.seek(self._header_start)
-            header = fits.Header.fromstring(file.read(self._data_start - self._header_start))
+            file.seek(self.start)
+            header = fits.Header.fromstring(file.read(self._data_start - self.start))
         data_sum = ones_complement_sum(data_sum)
         header["DATASUM"] = str(data_sum).rjust(10, "0")
+        for index, row_sum in enumerate(row_sums if self._summed else ()):
+            first, stop = row_ranges(self._height)[index]
+            header[row_sum_key(index)] = f"{first}-{stop - 1} {ones_complement_sum(row_sum)}"
         header["CHECKSUM"] = "0" * 16
         words = np.frombuffer(header_bytes(header), dtype=">u4")
         total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
         header["CHECKSUM"] = encode_checksum(total)
         with writing(self._path):
-            write_all(self._descriptor, header_bytes(header), self._header_start)
+            write_all(self._descriptor, header_bytes(header), self.start)
+
+
+def row_ranges(height: int) -> list[tuple[int, int]]:
+    """Return the ranges of rows, ``[first, stop)``, of which a header has data sums."""
+    count = min(ROW_RANGES, height)
+    return [(height * k // count, height * (k + 1) // count) for k in range(count)]
+
+
+def row_sum_key(index: int) -> str:
+    """Return the keyword of the data sum of a range of rows."""
+    return f"ROWSUM{index}"
 
 
 def header_bytes(header: fits.Header) -> bytes:
@@ -225,6 +260,12 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
+
+
+def same_sum(first: int, second: int) -> bool:
+    """Say whether two sums of words are the same in a FITS file; those of nothing are 0."""
+    most = 0xFFFFFFFF
+    return (ones_complement_sum(first) - ones_complement_sum(second)) % most == 0
 
 
 def add_data_sums(sums: Sequence[int], more: Sequence[int]) -> list[int]:

@@ -8,11 +8,15 @@ import logging
 import lzma
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from morpheus_core.errors import InputError
+from morpheus_core.fits.blocks import ImageUnit, header_bytes
 from morpheus_core.storage.resources import Resource
 
 logger = logging.getLogger("morpheus_core")
@@ -23,17 +27,21 @@ FORMATS: dict[bytes, Callable[[Path], Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
 }
+#: Cards that say what stored numbers stand for.
+SCALES = ("BSCALE", "BZERO", "BLANK")
 #: How files begin that are compressed otherwise: compress, zip, zstd.
 UNKNOWN_FORMATS = (b"\x1f\x9d", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")
 
 
-def expand(path: Path) -> Path | None:
-    """Unpack a file into the folder for temporary files.
+def expand(path: Path, folder: Path | None = None) -> Path | None:
+    """Unpack a file.
 
     Parameters
     ----------
     path : Path
         Any file; its first bytes say whether it is compressed by gzip, bzip2 or xz.
+    folder : Path, optional
+        Where to; the folder for temporary files by default.
 
     Returns
     -------
@@ -53,7 +61,7 @@ def expand(path: Path) -> Path | None:
         raise InputError(f"{path} is compressed in a way that cannot be read here; unpack it first")
     for magic, open_compressed in FORMATS.items():
         if beginning.startswith(magic):
-            return unpack(path, open_compressed)
+            return unpack(path, open_compressed, folder)
     return None
 
 
@@ -62,6 +70,7 @@ class Unpacked(Resource):
 
     def __init__(self) -> None:
         self._files: dict[Path, Path | None] = {}
+        self._images: dict[tuple[Path, int], Path] = {}
 
     def __call__(self, path: Path) -> Path | None:
         """Return what :func:`expand` returned when it was asked for the file first."""
@@ -69,9 +78,19 @@ class Unpacked(Resource):
             self._files[path] = expand(path)
         return self._files[path]
 
+    def tiles(self, path: Path, index: int, hdu: Any) -> Path:
+        """Return what :func:`unpack_tiles` returned when it was asked for the HDU first."""
+        if (path, index) not in self._images:
+            self._images[path, index] = unpack_tiles(hdu, f"{path}[{index}]")
+        return self._images[path, index]
+
     def keep(self, paths: Iterable[Path]) -> None:
         """Remove what was unpacked of other files than these."""
-        for path in self._files.keys() - set(paths):
+        kept = set(paths)
+        stored = {self._files.get(path) or path for path in kept}
+        for key in [key for key in self._images if key[0] not in stored]:
+            self._images.pop(key).unlink(missing_ok=True)
+        for path in self._files.keys() - kept:
             scratch = self._files.pop(path)
             if scratch is not None:
                 scratch.unlink(missing_ok=True)
@@ -81,23 +100,56 @@ class Unpacked(Resource):
         self.keep(())
 
 
-def unpack(path: Path, open_compressed: Callable[[Path], Any]) -> Path:
+def unpack(path: Path, open_compressed: Callable[[Path], Any], folder: Path | None) -> Path:
     """Unpack a compressed file into a temporary one."""
+    with scratch_file(str(path), folder=folder) as scratch, open_compressed(path) as source:
+        shutil.copyfileobj(source, scratch, 1 << 20)
+    return Path(scratch.name)
+
+
+def unpack_tiles(hdu: Any, name: str) -> Path:
+    """Unpack an image that is compressed in tiles into a FITS file that holds nothing else.
+
+    Parameters
+    ----------
+    hdu : CompImageHDU
+        Of a file that was opened without scaling: the stored numbers are copied, and the cards that
+        say what they stand for.
+    name : str
+        What errors call it.
+    """
+    unit = ImageUnit(hdu.shape, hdu.section.dtype.newbyteorder("="))
+    header = unit.header()
+    for key in SCALES:  # `Header.extend`, by which units take cards, leaves these out
+        if key in hdu.header:
+            header[key] = hdu.header[key]
+    with scratch_file(name) as scratch:
+        scratch.write(header_bytes(header))
+        for start in range(0, hdu.shape[0], hdu.tile_shape[0]):
+            stored = hdu.section[start : start + hdu.tile_shape[0]]
+            scratch.write(np.ascontiguousarray(stored, unit.dtype.newbyteorder(">")).data)
+        scratch.write(bytes(unit.padded_bytes - unit.data_bytes))
+    return Path(scratch.name)
+
+
+@contextmanager
+def scratch_file(
+    name: str, suffix: str = ".fits", folder: Path | None = None
+) -> Iterator[IO[bytes]]:
+    """Open a temporary file to unpack something into, which is removed if that fails."""
     with tempfile.NamedTemporaryFile(
-        prefix="morpheus_core-", suffix=".fits", delete=False
+        prefix="morpheus_core-", suffix=suffix, dir=folder, delete=False
     ) as scratch:
         target = Path(scratch.name)
-        logger.info("unpacking %s to %s", path, target)
+        logger.info("unpacking %s to %s", name, target)
         try:
-            with open_compressed(path) as source:
-                shutil.copyfileobj(source, scratch, 1 << 20)
+            yield scratch
         except BaseException as error:
             target.unlink()
             if not isinstance(error, Exception):
                 raise
             # What is damaged raises EOFError, OSError, zlib.error or LZMAError.
             raise InputError(
-                f"{path} is damaged, or there is no space to unpack it in {target.parent} (TMPDIR "
+                f"{name} is damaged, or there is no space to unpack it in {target.parent} (TMPDIR "
                 f"may name another folder): {error}"
             ) from error
-    return target

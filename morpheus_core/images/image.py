@@ -32,6 +32,9 @@ class Image(Protocol):
     """Where the image came with one."""
     primary: fits.Header | None
     """The header of the primary HDU of its file."""
+    wcs: Any
+    """World coordinates of which a header holds but a part, with the shared interface of astropy
+    (APE 14); None where the header tells all."""
 
     @property
     def path(self) -> Path | None:
@@ -157,10 +160,11 @@ class ArrayImage:
         primary: fits.Header | None = None,
     ) -> None:
         self.name, self.header, self.path, self.primary = name, header, path, primary
-        if isinstance(array, np.ma.MaskedArray):
+        self.wcs = None
+        if carried_mask(array) is not None:
             raise InputError(
-                f"{name} is a masked array, whose mask a model cannot see; pass array.data and "
-                f"mask=array.mask, or array.filled(value)"
+                f"{name} is a masked array, whose mask is not looked at here; pass its data alone, "
+                f"or array.filled(value)"
             )
         self.dtype = checked_dtype(array.dtype, name)
         self.layout = Layout.of(array.shape, bands, name)
@@ -191,6 +195,20 @@ class ArrayImage:
 
     def close(self) -> None:
         """Leave the user's array alone."""
+
+
+def carried_mask(array: Any) -> NDArray[np.bool_] | None:
+    """Return the mask that an array brings along: one of numpy.ma, or astropy's ``Masked``."""
+    if isinstance(array, np.ma.MaskedArray):
+        return np.ma.getmaskarray(array)
+    if isinstance(array, np.ndarray) and hasattr(array, "unmasked"):
+        return np.asarray(array.mask)  # type: ignore[attr-defined]
+    return None
+
+
+def without_mask(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the data of an array that brings a mask along."""
+    return np.asarray(np.ma.getdata(getattr(array, "unmasked", array)))
 
 
 def checked_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

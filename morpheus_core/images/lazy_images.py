@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
-from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +13,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, warn
-from morpheus_core.images.image import Bands, Layout, checked_dtype
+from morpheus_core.images.image import Bands, Layout, carried_mask, checked_dtype
+from morpheus_core.images.row_blocks import KEPT_BLOCKS, RowBlocks
 from morpheus_core.storage import pickles
 from morpheus_core.storage.whole_files import write_secret
 
@@ -23,8 +22,6 @@ from morpheus_core.storage.whole_files import write_secret
 SAMPLED_ROWS = 5
 #: Bytes in a row of chunks of which users should know.
 LARGE = 1 << 30
-#: Rows of chunks that are kept. A mask is read in two places, one not far behind the other.
-KEPT_BLOCKS = 2
 
 WAY_OUT = (
     "wrap it in a class that has shape and dtype, keeps a path, and opens the file in "
@@ -55,20 +52,11 @@ def is_lazy(source: object) -> bool:
     """Say whether something has what it takes to be a :class:`LazyArray`."""
     if isinstance(source, (np.ndarray, np.generic)):
         return False
-    return all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__"))
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Rows of an image that are in memory, (rows, width, bands), from row `first` on."""
-
-    first: int
-    rows: NDArray[Any]
-
-    @property
-    def stop(self) -> int:
-        """The row after the last."""
-        return self.first + len(self.rows)
+    # Asked of its class: arrays of a file that was closed raise whatever they like.
+    names = {*dir(type(source)), *getattr(source, "__dict__", ())}
+    return {"shape", "dtype", "__getitem__"} <= names or all(
+        hasattr(source, name) for name in ("shape", "dtype", "__getitem__")
+    )
 
 
 class LazyImage:
@@ -97,6 +85,7 @@ class LazyImage:
     path: Path | None = None
     header: fits.Header | None = None
     primary: fits.Header | None = None
+    wcs: Any = None
 
     def __init__(
         self, source: LazyArray, name: str, bands: Bands, scheduler: str | None = None
@@ -106,8 +95,7 @@ class LazyImage:
         self.shape = self.layout.shape
         self.dtype = checked_dtype(known_dtype(source, name), name)
         row_axis = len(self.layout.rows(0, 1)) - 1
-        self._edges = chunk_edges(source, row_axis, self.shape[0])
-        self._blocks: deque[Block] = deque()
+        self._blocks = RowBlocks(self._load, chunk_edges(source, row_axis, self.shape[0]))
         self._pickled: bytes | None = None
         # A mask is read by the thread that cuts windows and by the one that finalizes rows.
         self._lock = threading.Lock()
@@ -115,31 +103,12 @@ class LazyImage:
     @property
     def chunk_rows(self) -> int:
         """The most rows in a chunk, 0 where there are none."""
-        return 0 if self._edges is None else int(np.diff(self._edges).max())
+        return self._blocks.chunk_rows
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the rows, of which those in chunks that were just read are in memory."""
         with self._lock:
-            if self._edges is None:
-                return self._load(start, stop)
-            pieces = []
-            while start < stop:
-                block = self._block(start, stop, self._edges)
-                pieces.append(block.rows[start - block.first : stop - block.first])
-                start = block.stop
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-    def _block(self, start: int, stop: int, edges: NDArray[np.int64]) -> Block:
-        """Return the block that holds row `start`, and if it has to be read the ones after it."""
-        for block in self._blocks:
-            if block.first <= start < block.stop:
-                return block
-        if len(self._blocks) == KEPT_BLOCKS:
-            self._blocks.popleft()  # before there is another one
-        first = int(edges[np.searchsorted(edges, start, side="right") - 1])
-        last = int(edges[np.searchsorted(edges, stop)])
-        self._blocks.append(Block(first, self._load(first, last)))
-        return self._blocks[-1]
+            return self._blocks.read(start, stop)
 
     def _load(self, start: int, stop: int) -> NDArray[Any]:
         """Slice rows out of the source."""
@@ -155,7 +124,7 @@ class LazyImage:
                 f"{self.name}: rows {start} to {stop - 1} cannot be read: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if isinstance(stored, np.ma.MaskedArray):
+        if carried_mask(stored) is not None:
             raise InputError(
                 f"{self.name} gives masked arrays, whose mask a model cannot see; pass them "
                 f"filled, as da.ma.filled(array, value) does it, and "
@@ -172,8 +141,12 @@ class LazyImage:
     def identity(self) -> dict[str, Any]:
         """Return shape, dtype and a digest of a few rows.
 
-        The names of Dask's arrays would not do: what is delayed has another one in each process.
+        An image of a file is known by the file. The names of Dask's arrays would not do: what is
+        delayed has another one in each process.
         """
+        file_identity = getattr(self._source, "file_identity", None)
+        if file_identity is not None:
+            return dict(file_identity)
         digest = hashlib.sha256()
         rows = (2 * np.arange(SAMPLED_ROWS) + 1) * self.shape[0] // (2 * SAMPLED_ROWS)
         for row in rows.tolist():
@@ -236,9 +209,9 @@ class LazyImage:
 
 def holds_futures(source: LazyArray) -> bool:
     """Say whether chunks of a Dask array are in the memory of a cluster."""
-    if not hasattr(source, "__dask_graph__"):
-        return False
-    tasks = source.__dask_graph__().values()
+    graph = source.__dask_graph__() if hasattr(source, "__dask_graph__") else None
+    # xarray answers None where its pixels are in memory.
+    tasks = () if graph is None else graph.values()
     return any(type(task).__module__ == "distributed.client" for task in tasks)
 
 
@@ -255,7 +228,10 @@ def open_lazy(source: LazyArray, name: str, bands: Bands) -> LazyImage:
     MorpheusWarning
         If a row of chunks takes more than a gibibyte.
     """
-    image = LazyImage(source, name, bands)
+    try:
+        image = LazyImage(source, name, bands)
+    except OSError as error:  # of a file that was closed
+        raise InputError(f"{name} cannot be read: {error}; open its file again") from error
     size = image.chunk_rows * image.shape[1] * image.shape[2] * image.dtype.itemsize
     if size > LARGE:
         warn(

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError, warn
-from morpheus_core.fits.cards import OBSERVATION
-from morpheus_core.images.fits_images import (
-    FitsImage,
-    describe_hdu,
-    has_rows_and_columns,
-    is_image,
-    quiet,
-    split_extension,
-)
+from morpheus_core.errors import InputError
+from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.image import ArrayImage, Bands, Image
-from morpheus_core.images.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy, reopen_lazy
+from morpheus_core.images.lazy_images import LazyImage, reopen_lazy
 from morpheus_core.images.masks import PixelMask
+from morpheus_core.images.scales import Reading
+from morpheus_core.images.sources import (
+    ModelInput,
+    brings_mask,
+    open_image,
+    own_mask,
+    warn_of_other_order,
+)
 from morpheus_core.storage.resources import Resource
 
-if TYPE_CHECKING:
-    from astropy.nddata import NDData
-
-#: What an open FITS file consists of; tables only to be refused.
-HDU_CLASSES = (
-    fits.PrimaryHDU,
-    fits.ImageHDU,
-    fits.CompImageHDU,
-    fits.BinTableHDU,
-    fits.TableHDU,
-)
-ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
 ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
 #: What a stored image is, by the key under which its place is kept.
 PLACES = ("array", "pickle", "path")
-#: No survey has more bands than this, and no image fewer rows that is worth a sliding window.
-MOST_BANDS = 16
+
+#: How masks are read: their integers are flags, whatever BLANK says.
+AS_FLAGS = Reading(blank=False)
 
 
 class ImageStack(Resource):
@@ -154,6 +141,7 @@ def open_inputs(
     bands: Bands = "last",
     mask: ModelInput | None = None,
     mask_bits: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> ImageStack:
     """Open images and masks as :func:`morpheus_core.predict` takes them.
 
@@ -162,16 +150,19 @@ def open_inputs(
     InputError
         If there is no image, they are of different sizes, or one cannot be read.
     """
-    if mask is None and mask_bits is not None:
-        raise InputError(f"mask_bits needs a mask, got mask_bits={mask_bits} and mask=None")
     sources = as_list(model_inputs)
     with ExitStack() as opened:
-        images = open_images(sources, bands, opened)
+        images = open_images(sources, bands, opened, storage_options)
         parts = []
         if mask is not None:
-            parts.append(open_mask(mask, mask_bits))
+            parts.append(open_mask(mask, mask_bits, storage_options))
             opened.callback(parts[0].close)
         parts += [own for source in sources for own in own_mask(source, bands)]
+        if mask_bits is not None and not any(part.dtype.kind in "iu" for part in parts):
+            raise InputError(
+                f"mask_bits needs a mask of integers, got mask_bits={mask_bits} and "
+                f"{'booleans of an input' if parts else 'no mask'}"
+            )
         shape = images[0].shape[:2]
         stack = ImageStack(images, PixelMask(parts, mask_bits, shape) if parts else None)
         opened.pop_all()
@@ -210,7 +201,8 @@ def reopen_image(place: dict[str, Any]) -> Image:
     if "array" in place:
         array = np.load(place["array"], mmap_mode="r")
         return ArrayImage(array, Path(place["array"]).name, "first")
-    return FitsImage(Path(place["path"]), place["extension"], place["bands"])
+    reading = Reading(**place["reading"])
+    return FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
@@ -222,92 +214,31 @@ def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
     return [model_inputs]
 
 
-def open_images(sources: Sequence[ModelInput], bands: Bands, opened: ExitStack) -> list[Image]:
+def open_images(
+    sources: Sequence[ModelInput],
+    bands: Bands,
+    opened: ExitStack,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Image]:
     """Open inputs, which are closed with `opened`."""
     images = []
     for index, source in enumerate(sources):
-        images.append(open_image(source, f"model_inputs[{index}]", bands))
+        images.append(open_image(source, f"model_inputs[{index}]", bands, None, storage_options))
         opened.callback(images[-1].close)
         warn_of_other_order(images[-1], bands)
     return images
 
 
-def open_image(source: ModelInput, name: str, bands: Bands) -> Image:
-    """Open one input, of whatever kind."""
-    if isinstance(source, np.ndarray):
-        return ArrayImage(source, name, bands)
-    if isinstance(source, (str, os.PathLike)):
-        return FitsImage(*split_extension(os.fspath(source)), bands)
-    if isinstance(source, fits.HDUList):
-        return open_hdu(only_image(source, name), name, bands)
-    if isinstance(source, HDU_CLASSES):
-        return open_hdu(source, name, bands)
-    from astropy.nddata import NDData
-
-    if isinstance(source, NDData):
-        image = open_image(source.data, name, bands)
-        image.header = header_of(source, name)
-        return image
-    if is_lazy(source):
-        return open_lazy(source, name, bands)
-    raise InputError(
-        f"{name} must be an array, the path of a FITS file, an image HDU, an NDData, or have "
-        f"shape, dtype and slices, got {type(source).__name__}"
-    )
-
-
-def only_image(hdus: fits.HDUList, name: str) -> Any:
-    """Return the only image of an open file."""
-    images = {i: hdu for i, hdu in enumerate(hdus) if has_rows_and_columns(hdu)}
-    if len(images) != 1:
-        candidates = ", ".join(map(describe_hdu, images.keys(), images.values())) or "none"
-        raise InputError(f"{name} must hold one image, got {candidates}; pass the HDU, hdul[1]")
-    return next(iter(images.values()))
-
-
-def open_hdu(hdu: Any, name: str, bands: Bands) -> Image:
-    """Open an HDU: from its file row by row, unless its data were read or changed already."""
-    if not is_image(hdu) or not hdu.shape:
-        raise InputError(f"{name} must be an image, got an HDU that is {describe_hdu(0, hdu)[4:]}")
-    place = hdu.fileinfo()
-    path = Path(str(place["file"].name)) if place and place["file"].name else None
-    if path is None or not path.is_file():
-        return ArrayImage(hdu.data, name, bands, hdu.header)
-    with quiet(), fits.open(path, memmap=False) as file:
-        offsets = [other.fileinfo()["hdrLoc"] for other in file]
-        primary = file[0].header
-    if place["hdrLoc"] not in offsets:
-        raise InputError(f"{name} is an HDU of {path}, which has changed; open the file again")
-    index = offsets.index(place["hdrLoc"])
-    if "data" in vars(hdu):
-        return ArrayImage(hdu.data, f"{path}[{index}]", bands, hdu.header, path, primary)
-    image = FitsImage(path, index, bands)
-    image.header = hdu.header
-    return image
-
-
-def header_of(source: NDData, name: str) -> fits.Header:
-    """Return what an NDData knows of itself, with its world coordinates."""
-    header = fits.Header()
-    if isinstance(source.meta, fits.Header) and source.wcs is None:
-        header = source.meta.copy()
-    else:  # what else the cards say of the pixels may be out of date
-        for key in {"INHERIT", *OBSERVATION} & set(source.meta):
-            with suppress(ValueError):  # no value of a card
-                header[key] = source.meta[key]
-    if hasattr(source.wcs, "to_header"):
-        header.update(source.wcs.to_header(relax=True))
-    elif source.wcs is not None:
-        warn(
-            f"{name} has world coordinates that a FITS header cannot hold, "
-            f"{type(source.wcs).__name__}: they are left out"
-        )
-    return header
-
-
-def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
+def open_mask(
+    mask: ModelInput, mask_bits: int | None, storage_options: Mapping[str, Any] | None
+) -> Image:
     """Open what the user passed as `mask`."""
-    image = open_image(mask, "mask", "last")
+    if brings_mask(mask):
+        raise InputError(
+            f"a mask must not have one of its own, got {type(mask).__name__} with a mask; pass its "
+            f"data alone, with the pixels filled that it marks"
+        )
+    image = open_image(mask, "mask", "last", AS_FLAGS, storage_options)
     try:
         if image.shape[2] != 1:
             raise InputError(f"a mask must be (height, width), got {image.shape} for {image.name}")
@@ -319,30 +250,3 @@ def open_mask(mask: ModelInput, mask_bits: int | None) -> Image:
         image.close()
         raise
     return image
-
-
-def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
-    """Return the mask that an NDData brings along."""
-    from astropy.nddata import NDData
-
-    if not isinstance(source, NDData) or source.mask is None:
-        return []
-    name = "the mask of an NDData"
-    if is_lazy(source.mask):
-        return [open_lazy(source.mask, name, bands)]
-    flags = np.asarray(source.mask) != 0
-    if flags.ndim == 0:
-        flags = np.broadcast_to(flags, source.data.shape)
-    return [ArrayImage(flags, name, bands)]
-
-
-def warn_of_other_order(image: Image, bands: Bands) -> None:
-    """Warn if the axis at the other end looks like that of the bands."""
-    height, width, count = image.shape
-    other = height if bands == "last" else width
-    if other < min(count, MOST_BANDS + 1, width if bands == "last" else height):
-        way_out = "first" if bands == "last" else "last"
-        warn(
-            f"{image.name} is read as {height} rows, {width} columns and {count} bands; if that "
-            f'is not what it is, pass bands="{way_out}"'
-        )

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from morpheus_core.parallel.folders import Folders, write_in_place
+from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.storage.resources import Resource
 
 #: Seconds between two notes of the progress.
@@ -45,29 +46,46 @@ class Progress:
     ----------
     folders : Folders
         Where the run is.
-    indices : iterable of int
-        Which pieces of it are done; none of them has finished any window yet.
+    on_steps : callable or None
+        Told how many windows were just finished; nothing is looked at for nobody.
+    interval : float
+        Seconds between two looks.
     """
 
-    def __init__(self, folders: Folders, indices: Iterable[int]) -> None:
-        self._paths = {index: folders.progress_path(index) for index in indices}
-        self._seen = dict.fromkeys(self._paths, 0)
-        for path in self._paths.values():
+    def __init__(self, folders: Folders, on_steps: OnSteps | None, interval: float) -> None:
+        self._folders, self._on_steps, self._interval = folders, on_steps, interval
+        self._seen: dict[int, int] = {}
+        self._looked = time.monotonic()
+
+    def begin(self, index: int) -> None:
+        """Make the note of a piece that is given to a worker."""
+        if self._on_steps is not None:
+            path = self._folders.progress_path(index)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             path.write_text(as_note(0))
 
-    def news(self) -> int:
-        """Return how many windows were finished since the last time."""
-        return sum(self.reaches(index, read_count(path)) for index, path in self._paths.items())
+    def look_now_and_then(self, indices: Iterable[int]) -> None:
+        """Look at pieces, if the last look was some time ago."""
+        if time.monotonic() - self._looked >= self._interval:
+            self.look(indices)
+            self._looked = time.monotonic()
 
-    def reaches(self, index: int, windows: int) -> int:
-        """Note how far a piece is, and return how many windows of it are news.
+    def look(self, indices: Iterable[int]) -> None:
+        """Tell how many windows of some pieces were finished since the last time."""
+        if self._on_steps is None:
+            return
+        for index in indices:
+            self.reaches(index, read_count(self._folders.progress_path(index)))
+
+    def reaches(self, index: int, windows: int) -> None:
+        """Tell that a piece is so far.
 
         A piece that was lost and begun anew counts only once it is farther than before.
         """
-        news = max(0, windows - self._seen[index])
-        self._seen[index] += news
-        return news
+        news = max(0, windows - self._seen.get(index, 0))
+        self._seen[index] = self._seen.get(index, 0) + news
+        if self._on_steps is not None:
+            self._on_steps(news)
 
 
 def as_note(windows: int) -> str:

@@ -10,13 +10,14 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.storage import pickles
-from morpheus_core.storage.locks import lock
+from morpheus_core.storage.locks import lock, unlock
+from morpheus_core.storage.names import LOOK, look_anew
 from morpheus_core.storage.whole_files import write_secret
 
 logger = logging.getLogger("morpheus_core")
@@ -24,10 +25,14 @@ logger = logging.getLogger("morpheus_core")
 #: The name of a worker's log.
 LOG = "log"
 #: What a run that has ended may leave in a folder, some of it by pieces that end later.
-REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal", "seam"}
+REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal"}
 REMAINS |= {"overwrite", "ready"}  # of images
 REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
-REMAINS |= {"map.tmp", "piece.tmp"}  # of exposures
+REMAINS |= {"map.tmp", "piece.tmp", "record"}  # of exposures
+#: How names of such files begin that each attempt has of its own, and those that NFS keeps.
+REMAINS_OF_ATTEMPTS = ("journal.", "seam.", "rows.", f"{LOOK}.", ".nfs")
+#: What says whose folder it is.
+OF_WHOM = ("job.json", "catalog.json", "map.json", "piece.json")
 
 
 class Folders:
@@ -115,11 +120,13 @@ class Folders:
             with path.open("a") as file:
                 self._lock_file(file)
                 if not is_same_file(path, file):
+                    unlock(file.fileno())
                     continue  # the one who held it has just ended, and removed it
                 try:
                     yield
                 finally:
                     path.unlink(missing_ok=True)
+                    unlock(file.fileno())
                 return
 
     def _lock_file(self, file: TextIO) -> None:
@@ -135,7 +142,7 @@ class Folders:
 
 @contextmanager
 def held(folders: Folders) -> Iterator[None]:
-    """Make the directory of a run and hold it; it is removed at the end if nothing is in it.
+    """Hold the directory of a run; if it had to be made, an empty one is removed at the end.
 
     Raises
     ------
@@ -143,22 +150,31 @@ def held(folders: Folders) -> Iterator[None]:
         If another process holds it, or it cannot be made.
     """
     directory = folders.directory
+    was_there = directory.exists()
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with folders.lock():
+        with ExitStack() as stack:
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                stack.enter_context(folders.lock())
+            except OSError as error:
+                if isinstance(error, MorpheusError):
+                    raise
+                raise OutputError(f"cannot write to {directory}: {error}") from error
             yield
-    except OSError as error:
-        if isinstance(error, MorpheusError):
-            raise
-        raise OutputError(f"cannot write to {directory}: {error}") from error
     finally:
-        with suppress(OSError):  # something is in it
-            directory.rmdir()
+        if not was_there:
+            with suppress(OSError):  # something is in it
+                directory.rmdir()
 
 
 def is_free(folder: Path) -> bool:
     """Say whether a folder holds nothing but what a run may leave that has ended."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= REMAINS
+    return folder.is_dir() and all(is_remainder(path.name) for path in folder.iterdir())
+
+
+def is_remainder(name: str) -> bool:
+    """Say whether a file may be what a run has left that has ended."""
+    return name in REMAINS or name.startswith(REMAINS_OF_ATTEMPTS)
 
 
 def write_in_place(path: Path, text: str) -> None:
@@ -190,11 +206,11 @@ def clear(folder: Path, kept: set[str]) -> None:
     """Remove what a run has put in a folder, and the folder if nothing is left in it."""
     if not folder.is_dir():
         return
+    look_anew(folder)
     # What says whose folder it is goes last.
-    for path in sorted(
-        folder.iterdir(), key=lambda path: path.name in ("job.json", "catalog.json")
-    ):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name in OF_WHOM):
         if path.name not in kept and not path.is_dir():
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):
-        folder.rmdir()
+        with suppress(OSError):  # a piece that ends late has just made a file
+            folder.rmdir()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from morpheus_core.errors import WorkerError
 from morpheus_core.parallel.folders import Folders
@@ -76,6 +76,25 @@ class Work(ABC):
         """Do what is left of a piece, with what :meth:`load` returned."""
 
 
+class Failure(NamedTuple):
+    """What a worker says of a piece that it could not do.
+
+    Attributes
+    ----------
+    reason : str
+        What went wrong.
+    of_all : bool
+        Whether it is of no use to try others.
+    """
+
+    reason: str
+    of_all: bool
+
+
+class NotLoadedError(WorkerError):
+    """What all pieces need cannot be loaded: there is no use in trying others."""
+
+
 def ignore(_: int) -> None:
     """Do nothing about a piece that is finished."""
 
@@ -91,14 +110,14 @@ class Watch:
 
     Attributes
     ----------
-    on_steps : callable
-        Told how many windows, or rows, were just finished.
+    on_steps : callable or None
+        Told how many windows, or rows, were just finished; None if nobody wants to know.
     on_finished : callable
         Told the index of a piece that is finished.
     on_lost : callable
         Told the index of a piece whose worker failed, and the error; raises it to end the run.
     """
 
-    on_steps: OnSteps
+    on_steps: OnSteps | None
     on_finished: Callable[[int], object] = ignore
     on_lost: Callable[[int, WorkerError], object] = give_up

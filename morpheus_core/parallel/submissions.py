@@ -12,17 +12,19 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
+from morpheus_core.parallel.absence import Absence
 from morpheus_core.parallel.counters import Progress
-from morpheus_core.parallel.engines import Engine, Submitted
-from morpheus_core.parallel.pieces import Watch, Work
+from morpheus_core.parallel.executors import Engine, Submitted
+from morpheus_core.parallel.pieces import NotLoadedError, Watch, Work
 from morpheus_core.parallel.tasks import Task, forget, run_task
 from morpheus_core.pipeline.models import with_recipe
 from morpheus_core.storage.locks import LOCK_PATIENCE, wait_until_free
+from morpheus_core.storage.names import PROMPT, comes_true
 
 logger = logging.getLogger("morpheus_core")
 
-#: Seconds that need no explanation.
-PROMPT = 2.0
+#: The longest time between two looks at whether there are workers, in seconds.
+LOOK = 5.0
 
 
 class Submissions:
@@ -34,10 +36,13 @@ class Submissions:
         Where they are done.
     work : Work
         Whose pieces; all workers see its folders.
+    patience : float or None
+        Seconds for which there may be no workers.
     """
 
-    def __init__(self, engine: Engine, work: Work) -> None:
+    def __init__(self, engine: Engine, work: Work, patience: float | None = None) -> None:
         self._engine, self._work = engine, work
+        self._absence = Absence(engine, patience)
         self._futures: dict[int, Submitted] = {}
         self._waiting: set[int] = set()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -60,20 +65,22 @@ class Submissions:
             As soon as one piece fails, unless the watch takes the loss; all others are ended
             then.
         """
-        folders = self._work.folders
-        progress = Progress(folders, steps)
-        session = folders.open_session()
+        progress = Progress(self._work.folders, watch.on_steps, interval)
+        session = self._work.folders.open_session()
         try:
             with executor_errors():
+                for index in steps:
+                    progress.begin(index)
                 self._submit(session, list(steps))
             while self._waiting:
                 try:
-                    index = self._next_end(interval)
+                    index = self._next_end(min(interval, LOOK))
                 except queue.Empty:
-                    watch.on_steps(progress.news())
+                    self._absence.look(len(self._waiting))
+                    progress.look_now_and_then(self._waiting)
                 else:
                     self._finish(index, watch)
-                    watch.on_steps(progress.reaches(index, steps[index]))
+                    progress.reaches(index, steps[index])
         finally:
             self._end_all()
             forget(session)  # threads of this process share its memory
@@ -82,7 +89,8 @@ class Submissions:
         tasks = [Task(self._work, session, index) for index in indices]
         self._engine.check_workers(tasks[0].hindrance)
         for index, task in zip(indices, tasks, strict=True):
-            name = f"{dashed(self._work.name(index))}-{session}"
+            # Names may differ in signs alone, which dashboards do not show.
+            name = f"{dashed(self._work.name(index))}-{index}-{session}"
             future = self._futures[index] = self._engine.submit(run_task, task, name)
             future.add_done_callback(self._note_end(index))
             self._waiting.add(index)
@@ -91,7 +99,7 @@ class Submissions:
         return lambda future: self._ended.put(index)
 
     def _next_end(self, seconds: float) -> int:
-        """Wait for the next future that has ended, which need not be so of its strip."""
+        """Wait for the next future that has ended, which need not be so of its piece."""
         index = self._ended.get(timeout=max(0, min(seconds, threading.TIMEOUT_MAX)))
         self._waiting.discard(index)
         return index
@@ -104,16 +112,26 @@ class Submissions:
         except BrokenExecutor as error:  # which pieces get that had not begun as well
             failure = f"a worker process of the executor died: {error}"
             raise WorkerError(with_recipe(failure)) from error
+        except NotLoadedError as error:
+            raise WorkerError(with_recipe(f"{place} failed: {error}")) from error
         except Exception as error:
-            failure = f"{place} failed: {type(error).__name__}: {error}"
+            failure = f"{place} failed: {self._engine.explain(error)}"
             lost = WorkerError(with_recipe(failure))
             lost.__cause__ = error
             watch.on_lost(index, lost)
             return
-        if self._work.is_finished(index):
+        if self._is_finished(index):
             watch.on_finished(index)
         else:
-            watch.on_lost(index, WorkerError(f"{place} ended before they were finished"))
+            watch.on_lost(index, WorkerError(f"{place} ended before it was finished"))
+
+    def _is_finished(self, index: int) -> bool:
+        """Say whether a piece is finished, of which another machine may know before this one."""
+        work = self._work
+        if self._engine.is_here:
+            return work.is_finished(index)
+        folder = work.folders.folder(index)
+        return comes_true(lambda: work.is_finished(index), f"the end of {work.name(index)}", folder)
 
     def _end_all(self) -> None:
         """End what is still running, and wait for that: nothing may write to the run after it."""

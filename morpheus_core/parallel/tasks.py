@@ -15,8 +15,9 @@ from typing import Any
 from morpheus_core.errors import ModelError, WorkerError
 from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.folders import Folders
-from morpheus_core.parallel.pieces import Work
+from morpheus_core.parallel.pieces import NotLoadedError, Work
 from morpheus_core.storage.locks import is_held
+from morpheus_core.storage.names import look_anew
 from morpheus_core.version import __version__
 
 #: One piece at a time in each process: there is one model, and it may return the same memory
@@ -63,6 +64,8 @@ class Task:
         """Say why the piece cannot be done here, if that is so."""
         here = f"process {os.getpid()} on {socket.gethostname()}"
         directory = self.work.directory
+        # Of another run that was here, this machine may remember the files by these names.
+        look_anew(self.work.folders.folder(0))
         session = self.work.folders.session()
         if session is None:
             return (
@@ -127,10 +130,19 @@ def turn(record: Path, heed: Callable[[int], object]) -> Iterator[None]:
 
 
 def loaded_once(work: Work, session: str) -> Any:
-    """Return what the pieces of a session share in each process."""
+    """Return what the pieces of a session share in each process.
+
+    Raises
+    ------
+    NotLoadedError
+        If it cannot be loaded.
+    """
     if session not in LOADED:
         LOADED.clear()  # before there is another model: there may be no room for two
-        LOADED[session] = work.load(lambda model: model)
+        try:
+            LOADED[session] = work.load(lambda model: model)
+        except Exception as error:
+            raise NotLoadedError(f"{type(error).__name__}: {error}") from error
     return LOADED[session]
 
 

@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from morpheus_core.extras import leave_no_traces
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.gpus import on_one_gpu
-from morpheus_core.parallel.pieces import Work
+from morpheus_core.parallel.pieces import Failure, NotLoadedError, Work
 
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 0.5
@@ -36,26 +37,44 @@ def main(_: str, descriptor: str, parent: str) -> None:
         serve(connection)
     except BaseException as error:
         traceback.print_exc()  # into the log
+        failure = str(error) if isinstance(error, NotLoadedError) else as_text(error)
         with suppress(OSError):
-            connection.send(traceback.format_exception_only(error)[-1].strip())
+            connection.send(Failure(failure, isinstance(error, NotLoadedError)))
         code = 1
     flush()
     os._exit(code)  # whatever threads the model has left running
 
 
 def serve(connection: Connection) -> None:
-    """Do the pieces that are asked for, and answer None to each."""
+    """Do pieces: give each back when it is begun, and None when it is done."""
     work: Work = connection.recv()
     loaded = None
-    with suppress(EOFError):  # there are no more
-        while True:
-            index = connection.recv()
-            if loaded is None:
+    for index in indices(connection):
+        if loaded is None:
+            try:
                 loaded = work.load(on_one_gpu)
-            with WindowCounter(work.folders.progress_path(index)) as count:
-                work.do(index, loaded, count)
-            flush()
-            connection.send(None)
+            except Exception as error:
+                raise NotLoadedError(as_text(error)) from error
+        connection.send(index)
+        with WindowCounter(work.folders.progress_path(index)) as count:
+            work.do(index, loaded, count)
+        flush()
+        connection.send(None)
+
+
+def indices(connection: Connection) -> Iterator[int]:
+    """Yield the pieces that are asked for, until there are no more."""
+    while True:
+        try:
+            index: int = connection.recv()
+        except EOFError:
+            return
+        yield index
+
+
+def as_text(error: BaseException) -> str:
+    """Return what went wrong in a line."""
+    return traceback.format_exception_only(error)[-1].strip()
 
 
 def flush() -> None:

@@ -35,6 +35,14 @@ class Look:
         How much windows disagree; NaN where there is no result.
     n : ndarray, (rows, columns)
         Predictions.
+    flush : bool
+        Whether last windows were set flush to the border, where n is higher then.
+    class_name : str, optional
+        The class that is drawn by itself.
+    heat : ndarray, (rows, columns), optional
+        The highest share of that class among the pixels that each one stands for.
+    marks : ndarray, (2, objects)
+        Columns and rows of objects.
     """
 
     method: AGGREGATION_METHODS
@@ -43,6 +51,10 @@ class Look:
     shares: NDArray[Any]
     dispersion: NDArray[Any]
     n: NDArray[Any]
+    flush: bool
+    class_name: str | None
+    heat: NDArray[Any] | None
+    marks: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +73,14 @@ class Backdrop:
     extent: Extent
 
 
-def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
-    """Read some pixels of a result."""
+def look_at(
+    outputs: Outputs,
+    class_names: Sequence[str],
+    most: int,
+    class_name: str | None,
+    marks: NDArray[np.float64],
+) -> Look:
+    """Read some pixels of a result, and all of a class that is drawn by itself."""
     moments = AGGREGATION_METHODS.MEAN_VAR
     method = moments if moments in outputs.methods else outputs.methods[0]
     sampling = Sampling.of(outputs.shape, most)
@@ -80,7 +98,47 @@ def look_at(outputs: Outputs, class_names: Sequence[str], most: int) -> Look:
         dispersion = np.where(np.isnan(shares[..., 0]), np.nan, np.sqrt(np.maximum(variance, 0)))
     else:
         dispersion = 1 - shares.max(axis=-1)
-    return Look(method, class_names, sampling, shares, dispersion, n)
+    heat = None
+    if class_name is not None:
+        heat = heat_of(outputs, method, class_names.index(class_name), sampling)
+    return Look(
+        method,
+        class_names,
+        sampling,
+        shares,
+        dispersion,
+        n,
+        is_flush(outputs),
+        class_name,
+        heat,
+        marks,
+    )
+
+
+def is_flush(outputs: Outputs) -> bool:
+    """Say whether last windows were set flush to the border, as headers tell."""
+    header = outputs.n.header
+    if header.get("EDGES") != "cover" or header.get("PADDING", "none") != "none":
+        return False
+    dilation = Fraction(header.get("DILATION", 1))
+    window, stride = (list(map(int, header[key].split(" x "))) for key in ("WINDOW", "STRIDE"))
+    return any(
+        (length / dilation - size) % step
+        for length, size, step in zip(outputs.shape, window, stride, strict=True)
+    )
+
+
+def heat_of(
+    outputs: Outputs, method: AGGREGATION_METHODS, index: int, sampling: Sampling
+) -> NDArray[Any]:
+    """Return the highest share of a class, where a sample of pixels would miss what is rare."""
+
+    def rows(start: int, stop: int) -> NDArray[Any]:
+        result = outputs.results[method].read(start, stop)
+        block = Block(start, {method: result}, outputs.n.read(start, stop))
+        return block.probability(method, index)
+
+    return sampling.read_highest(rows)
 
 
 def dilation_of(image: Image, outputs: Outputs) -> Fraction:

@@ -36,6 +36,12 @@ TITLES = {
     AGGREGATION_METHODS.MEAN_VAR: ("Most probable class", "brighter: more probable"),
     AGGREGATION_METHODS.RANK_VOTE: ("Class with most votes", "brighter: more votes"),
 }
+SHARES = {
+    AGGREGATION_METHODS.MEAN_VAR: "mean",
+    AGGREGATION_METHODS.RANK_VOTE: "share of votes",
+}
+#: The colour map of one class by itself, and of circles around objects.
+HEAT, MARK_COLOUR = "inferno", "#56B4E9"
 DISPERSIONS = {
     AGGREGATION_METHODS.MEAN_VAR: "standard deviation",
     AGGREGATION_METHODS.RANK_VOTE: "1 − share of votes",
@@ -106,15 +112,25 @@ def draw(look: Look, backdrop: Backdrop | None, wcs: WCS | None) -> Picture:
         axes[place].set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
         if panel.has_scale:
             add_scale(figure, layout, place, drawn)
+    mark(axes[0 if backdrop is None else 1], look)
     add_legend(figure, layout, entries)
     return figure
+
+
+def mark(axes: Any, look: Look) -> None:
+    """Draw a circle around each object."""
+    style = {"s": 60, "facecolors": "none", "edgecolors": MARK_COLOUR, "linewidths": 1}
+    axes.scatter(*look.marks, **style)
 
 
 def panels_of(look: Look) -> Iterator[Panel]:
     """Yield what there is to see of a result."""
     extent = look.sampling.extent
-    colours = class_map(look.shares, look.class_names)
-    yield Panel(*TITLES[look.method], colours, extent)
+    if look.heat is None:
+        colours = class_map(look.shares, look.class_names)
+        yield Panel(*TITLES[look.method], colours, extent)
+    else:
+        yield heat_panel(look, look.heat)
     yield Panel(
         "Dispersion",
         DISPERSIONS[look.method],
@@ -128,6 +144,15 @@ def panels_of(look: Look) -> Iterator[Panel]:
     values = np.unique(look.n)
     subtitle = f"n = {values[0]:g} everywhere" if len(values) == 1 else "n of each pixel"
     yield Panel("Predictions", subtitle, n, extent, "viridis", from_zero(n), has_scale=True)
+
+
+def heat_panel(look: Look, heat: NDArray[Any]) -> Panel:
+    """Return one class by itself."""
+    step = look.sampling.step
+    subtitle = SHARES[look.method] + (f", highest of {step} × {step}" if step > 1 else "")
+    norm = Normalize(0, 1)
+    extent = look.sampling.extent
+    return Panel(f"{look.class_name}", subtitle, heat, extent, HEAT, norm, has_scale=True)
 
 
 def image_panel(backdrop: Backdrop) -> Panel:
@@ -224,15 +249,27 @@ def add_scale(figure: Figure, layout: FigureLayout, place: int, drawn: Any) -> N
 
 def legend_entries(look: Look) -> dict[str, Colours]:
     """Return the colours of the classes by name; of many classes those of most pixels."""
-    colours = class_colours(look.class_names)
     missing = np.isnan(look.shares[..., 0])
+    entries = class_entries(look, missing)
+    if look.marks.size:
+        entries["objects"] = rgb(MARK_COLOUR)
+    if missing.any():
+        entries["no result"] = rgb(MISSING_COLOUR)
+    if look.flush:
+        entries["more predictions where the last window is flush with the border"] = rgb("#FFFFFF")
+    return entries
+
+
+def class_entries(look: Look, missing: NDArray[np.bool_]) -> dict[str, Colours]:
+    """Return the colours of the classes that are drawn."""
+    if look.class_name is not None:
+        return {look.class_name: np.array(colormaps[HEAT](0.75)[:3])}
+    colours = class_colours(look.class_names)
     pixels = np.bincount(look.shares[~missing].argmax(axis=-1), minlength=len(colours))
     named = np.sort(np.argsort(-pixels, kind="stable")[:MOST_NAMES])
     entries = {look.class_names[k]: colours[k] for k in named}
     if len(named) < len(colours):
         entries[f"and {len(colours) - len(named)} more"] = rgb("#FFFFFF")
-    if missing.any():
-        entries["no result"] = rgb(MISSING_COLOUR)
     return entries
 
 

@@ -8,17 +8,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from morpheus_core import checks
-from morpheus_core.errors import OutputError
+from morpheus_core.errors import InputError, OutputError
 from morpheus_core.extras import require_package
 from morpheus_core.images.image import BANDS, Bands
-from morpheus_core.images.stack import ModelInputs, as_list, open_image
+from morpheus_core.images.sources import open_image
+from morpheus_core.images.stack import ModelInputs, as_list
 from morpheus_core.pictures.looks import backdrop_of, dilation_of, look_at
 from morpheus_core.results.finished import GivenResults, open_outputs
 from morpheus_core.results.outputs import refuse_to_replace
 from morpheus_core.sky.headers import wcs_of
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from matplotlib.figure import Figure
 
 
@@ -29,6 +34,8 @@ def quicklook(
     class_names: Sequence[str] | None = None,
     bands: Bands = "last",
     max_pixels: int = 1000,
+    class_name: str | None = None,
+    candidates: Table | None = None,
 ) -> Figure:
     """Draw a result: the image, the class of each pixel, its dispersion, and n.
 
@@ -50,6 +57,11 @@ def quicklook(
         The most rows, and the most columns, that are drawn. Of a larger result every k-th row is
         read, and every k-th pixel of it is drawn as it is, without averaging: what is smaller than
         k pixels may be missing. All panels show the same pixels.
+    class_name : str, optional
+        Draw the mean, or the share of votes, of this class alone in place of all classes. All
+        pixels are read, and the highest of each k × k is drawn, so what is rare is seen.
+    candidates : Table, optional
+        What `find_candidates` returned: a circle is drawn around each object.
 
     Returns
     -------
@@ -90,10 +102,12 @@ def quicklook(
     """
     most = checks.whole_number("max_pixels", max_pixels)
     layout = checks.one_of("bands", bands, BANDS)
+    marks = places_of(candidates)
     require_package("matplotlib", "plot", "quicklook")
     with ExitStack() as opened:
         outputs = opened.enter_context(open_outputs(results, scattered=True))
         names = checks.class_names(class_names, len(outputs.class_names)) or outputs.class_names
+        chosen = None if class_name is None else checks.one_of("class_name", class_name, names)
         wcs, backdrop = wcs_of(outputs.n.header), None
         if image is not None:
             source = open_image(as_list(image)[0], "image", layout)
@@ -101,11 +115,22 @@ def quicklook(
             dilation = dilation_of(source, outputs)
             backdrop = backdrop_of(source, dilation, most)
             wcs = wcs or wcs_of(source.header, dilation, source.layout.fits_axes)
-        look = look_at(outputs, names, most)
+        look = look_at(outputs, names, most, chosen, marks)
     # The only module that imports matplotlib.
     from morpheus_core.pictures.panels import draw
 
     return draw(look, backdrop, wcs)
+
+
+def places_of(candidates: Table | None) -> NDArray[np.float64]:
+    """Return columns and rows of objects, (2, objects)."""
+    if candidates is None:
+        return np.empty((2, 0))
+    if not {"x", "y"} <= set(getattr(candidates, "colnames", ())):
+        raise InputError(
+            f"candidates must be a table of find_candidates, got {type(candidates).__name__}"
+        )
+    return np.array([candidates["x"], candidates["y"]], np.float64)
 
 
 def save_quicklook(

@@ -60,6 +60,19 @@ class Sampling:
         # A copy, so that the rest of the row is let go.
         return np.concatenate([rows(row, row + 1)[:, columns].copy() for row in self.rows])
 
+    def read_highest(self, rows: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
+        """Read all pixels, and return the highest of what each sample stands for, (rows, columns).
+
+        `rows` returns whole rows ``[start, stop)`` of the image, (rows, width). NaN counts only
+        where there is nothing else.
+        """
+        starts, columns = (
+            np.arange(len(pixels)) * self.step for pixels in (self.rows, self.columns)
+        )
+        stops = [*starts[1:], self.shape[0]]
+        bands = (rows(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True))
+        return np.stack([np.fmax.reduceat(np.fmax.reduce(band), columns) for band in bands])
+
     def _along(self, length: int) -> range:
         return range((min(self.step, length) - 1) // 2, length, self.step)
 

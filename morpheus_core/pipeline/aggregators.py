@@ -1,23 +1,23 @@
 """Folding overlapping predictions into statistics of each pixel.
 
 An aggregator keeps additive *planes*: folding a batch is an addition, merging two strips is an
-addition, and only :meth:`Aggregator.finalize` differs. Planes live in a :class:`RowRing` that is
-as tall as the windows that can still touch a row, not as the image.
+addition, and only the last step differs. Predictions become sums in one of two ways, to the same
+bytes: :meth:`Aggregator.fold` adds window after window to the planes, :meth:`Aggregator.collect`
+goes from output row to output row.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from morpheus_core.pipeline.kernels import Float64, Int64, Kernels, Predictions, Results
+from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predictions, Results
 
 NanPolicy = Literal["propagate", "omit"]
 NAN_POLICIES: tuple[NanPolicy, ...] = ("propagate", "omit")
@@ -55,17 +55,86 @@ class Fold:
     lefts: Int64
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Predictions of windows that stand in rows and columns, and where they go.
+
+    Attributes
+    ----------
+    predictions : ndarray, shape (window rows * windows in a row, height, width, classes)
+        Native, C-contiguous float32 or float64.
+    crop : tuple of int
+        The part of each that counts, and counts alike.
+    tops : ndarray of int64, shape (window rows,)
+        Output row of that part of each window row, ascending.
+    lefts : ndarray of int64, shape (windows in a row,)
+        Plane column of that part of each window, ascending.
+    carried : int
+        Before this output row the planes hold sums of earlier windows.
+    """
+
+    predictions: Predictions
+    crop: Crop
+    tops: Int64
+    lefts: Int64
+    carried: int
+
+    @property
+    def stop(self) -> int:
+        """The output row after the last that is reached."""
+        return int(self.tops[-1]) + self.crop[1] - self.crop[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Output rows that are complete, and what their results look like.
+
+    Attributes
+    ----------
+    first : int
+        The first output row.
+    left : int
+        Plane column of the first pixel of a row.
+    n : ndarray of float64, shape (rows, width)
+        Sum of weights.
+    fill_value : float
+        The result where n is zero.
+    dtype : dtype
+        Of the results, float32 or float64.
+    """
+
+    first: int
+    left: int
+    n: Float64
+    fill_value: float
+    dtype: np.dtype[Any]
+
+
 class Aggregator(ABC):
     """One way to turn the predictions of a pixel into a result."""
 
     #: How many (ring rows, width, classes) planes are kept.
     n_planes: int
+    #: To collect, rows of a window's predictions must have this many values; as `ring.py` says.
+    collected_row: int
     #: Names and meanings of the axes of one pixel's result.
     axes: Mapping[str, str]
 
     @abstractmethod
     def fold(self, kernels: Kernels, planes: Float64, fold: Fold) -> None:
         """Add predictions to the planes, (plane, ring rows, width, classes)."""
+
+    @abstractmethod
+    def collect(
+        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
+    ) -> None:
+        """Add predictions of output rows ``[first, stop)`` to the planes."""
+
+    @abstractmethod
+    def finish(
+        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
+    ) -> Results:
+        """Return what :meth:`collect` and then :meth:`finalize` would, and leave the planes."""
 
     @abstractmethod
     def finalize(
@@ -101,6 +170,7 @@ class MeanVariance(Aggregator):
     """Mean and population variance of each class, from sums and sums of squares in float64."""
 
     n_planes = 2
+    collected_row = 1
     axes = MappingProxyType({"CLASS": "index from 0", "STATISTIC": "0 mean, 1 variance"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:
@@ -116,6 +186,21 @@ class MeanVariance(Aggregator):
         else:
             kernels.add_moments(total, squares, fold.predictions, fold.spans, *at)
 
+    def collect(
+        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
+    ) -> None:
+        """Add predictions, row by row."""
+        kernels.collect_moments(planes, *of(folded), first, stop)
+
+    def finish(
+        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
+    ) -> Results:
+        """Add predictions and divide by the count, row by row."""
+        results = np.empty((*ending.n.shape, *self.result_shape(planes.shape[-1])), ending.dtype)
+        at = (ending.first, ending.left, ending.n, ending.fill_value)
+        kernels.finish_collected_moments(planes, *of(folded), *at, results)
+        return results
+
     def finalize(
         self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
     ) -> Results:
@@ -130,6 +215,10 @@ class RankVote(Aggregator):
     """Share of windows in which each class scored highest; the lowest class wins a tie."""
 
     n_planes = 1
+    # To find winners window after window reads memory in its order. In rows of 64 pixels and five
+    # classes, of 256 windows at a time, to collect takes 1.4 times as long; from 256 pixels on
+    # 0.6 of the time.
+    collected_row = 1024
     axes = MappingProxyType({"CLASS": "index from 0"})
 
     def result_shape(self, n_classes: int) -> tuple[int, ...]:
@@ -145,6 +234,21 @@ class RankVote(Aggregator):
         else:
             kernels.add_votes(votes, fold.predictions, fold.spans, *at)
 
+    def collect(
+        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
+    ) -> None:
+        """Add predictions, row by row."""
+        kernels.collect_votes(planes, *of(folded), first, stop)
+
+    def finish(
+        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
+    ) -> Results:
+        """Add predictions and divide by the count, row by row."""
+        results = np.empty((*ending.n.shape, *self.result_shape(planes.shape[-1])), ending.dtype)
+        at = (ending.first, ending.left, ending.n, ending.fill_value)
+        kernels.finish_collected_votes(planes, *of(folded), *at, results)
+        return results
+
     def finalize(
         self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
     ) -> Results:
@@ -155,144 +259,12 @@ class RankVote(Aggregator):
         return results
 
 
+def of(folded: Collection) -> tuple[int, Predictions, Crop, Int64, Int64]:
+    """Return what kernels are told of a collection."""
+    return folded.carried, folded.predictions, folded.crop, folded.tops, folded.lefts
+
+
 AGGREGATORS: dict[AGGREGATION_METHODS, Aggregator] = {
     AGGREGATION_METHODS.MEAN_VAR: MeanVariance(),
     AGGREGATION_METHODS.RANK_VOTE: RankVote(),
 }
-
-
-class Sums(NamedTuple):
-    """The planes of consecutive output rows that no later window can touch.
-
-    Attributes
-    ----------
-    first : int
-        The first output row.
-    planes : list of ndarray, each (plane, rows, width, classes)
-        One per aggregator: views that are cleared once the next rows are asked for.
-    counted : ndarray, shape (rows, width), or None
-        Sum of weights where predictions may have been left out, so that it had to be counted.
-    """
-
-    first: int
-    planes: list[Float64]
-    counted: Float64 | None
-
-    @property
-    def stop(self) -> int:
-        """The row after the last."""
-        return self.first + len(self.planes[0][0])
-
-    @property
-    def blocks(self) -> list[Float64]:
-        """The planes of every aggregator, then the counted weights, if any."""
-        return self.planes if self.counted is None else [*self.planes, self.counted]
-
-
-class RowRing:
-    """Planes for the output rows that windows are still being added to.
-
-    Output row r lives in ring row ``r % rows``; rows are released in order and then cleared.
-
-    Parameters
-    ----------
-    kernels : Kernels
-        The inner loops.
-    aggregators : sequence of Aggregator
-        What to keep.
-    first, rows, width, n_classes : int
-        First output row, number of ring rows, plane columns and classes.
-    update_map : ndarray of float64, shape (height, width)
-        Weight of each pixel of a prediction.
-    omit : bool
-        Whether a prediction that is not finite is left out, or spoils its pixel.
-    counted : bool
-        Whether the weights of predictions are to be added up as well.
-    """
-
-    # Rows are released in blocks of about this many plane values, to bound the temporaries of
-    # finalizing without making the blocks of wide images single rows.
-    _BLOCK_VALUES = 1 << 16
-
-    def __init__(
-        self,
-        kernels: Kernels,
-        aggregators: Sequence[Aggregator],
-        *,
-        first: int,
-        rows: int,
-        width: int,
-        n_classes: int,
-        update_map: Float64,
-        omit: bool,
-        counted: bool,
-    ) -> None:
-        self._kernels = kernels
-        self._aggregators = aggregators
-        self._next = first
-        self._rows = rows
-        self._planes = [np.zeros((a.n_planes, rows, width, n_classes)) for a in aggregators]
-        self._omit = omit
-        self._count = np.zeros((rows, width)) if counted else None
-        self._weights = np.ascontiguousarray(update_map[np.newaxis])
-        self._spans = spans_of(update_map) if set(np.unique(update_map)) <= {0.0, 1.0} else None
-        #: The most rows that are released at once.
-        self.block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
-
-    def add(self, predictions: Predictions, tops: Int64, lefts: Int64) -> None:
-        """Fold a batch of predictions, (batch, height, width, classes), into every plane.
-
-        `tops` and `lefts` give the output row and the plane column of each window's first pixel;
-        windows of one window row stand together.
-        """
-        starts = [0]
-        if tops[0] != tops[-1]:  # most batches lie in one window row
-            starts += (np.flatnonzero(np.diff(tops)) + 1).tolist()
-        for start, stop in zip(starts, [*starts[1:], len(tops)], strict=True):
-            self._add_row(predictions[start:stop], int(tops[start]), lefts[start:stop])
-
-    def _add_row(self, predictions: Predictions, top: int, lefts: Int64) -> None:
-        fold = Fold(predictions, self._spans, self._weights, top, lefts)
-        if self._omit:
-            fold = without_nonfinite(fold)
-        if self._count is not None:
-            self._kernels.add_weights(self._count, fold.weights, top, lefts)
-        for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
-            aggregator.fold(self._kernels, planes, fold)
-
-    def release(self, stop: int) -> Iterator[Sums]:
-        """Yield the sums of all rows before output row `stop`, and clear them."""
-        while self._next < stop:
-            row = self._next % self._rows
-            rows = slice(row, min(row + self.block_rows, row + stop - self._next, self._rows))
-            yield Sums(
-                self._next,
-                [planes[:, rows] for planes in self._planes],
-                None if self._count is None else self._count[rows],
-            )
-            self._next += rows.stop - rows.start
-            for planes in self._planes:
-                planes[:, rows] = 0
-            if self._count is not None:
-                self._count[rows] = 0
-
-
-def without_nonfinite(fold: Fold) -> Fold:
-    """Give every pixel whose prediction is not finite in each class the weight zero."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(fold.predictions.sum()):  # so is every term: most batches end here
-            return fold
-    finite = np.isfinite(fold.predictions).all(axis=-1)
-    if finite.all():
-        return fold
-    return Fold(fold.predictions, None, fold.weights * finite, fold.top, fold.lefts)
-
-
-def spans_of(update_map: NDArray[np.float64]) -> Int64:
-    """List the runs of non-zero pixels of a map as rows of (map row, first column, stop column)."""
-    spans = []
-    for row, weights in enumerate(update_map):
-        changes = np.diff(np.concatenate([[False], weights != 0, [False]]).astype(np.int8))
-        starts, stops = np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)
-        spans += [(row, start, stop) for start, stop in zip(starts, stops, strict=True)]
-    return np.array(spans, dtype=np.int64).reshape(-1, 3)

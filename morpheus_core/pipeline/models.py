@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import ModelError
+from morpheus_core.errors import ModelError, warn
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.kernels import Predictions
 from morpheus_core.pipeline.nan_watch import NanWatch, OnNan
@@ -228,8 +228,8 @@ def to_numpy(answer: Any) -> NDArray[Any]:
         return np.asarray(answer.numpy())
     if hasattr(answer, "get") and hasattr(answer, "__cuda_array_interface__"):  # CuPy
         answer = answer.get()
-    if isinstance(answer, np.ma.MaskedArray):
-        answer = np.ma.filled(answer.astype(np.float64), np.nan)
+    if isinstance(answer, np.ma.MaskedArray) or hasattr(answer, "unmasked"):  # astropy's Masked
+        answer = answer.astype(np.float64).filled(np.nan)
     return np.asarray(answer)
 
 
@@ -347,3 +347,16 @@ def unpickle_model(pickled: bytes) -> Any:
         raise ModelError(
             f"the model cannot be loaded: {type(error).__name__}: {error}; {RECIPE}"
         ) from error
+
+
+def warn_of_another_model(model: Any, stored: bytes, directory: str) -> None:
+    """Warn if the model that was stored will run, and another one was passed."""
+    try:
+        same = pickle_model(model) == stored
+    except ModelError:
+        same = False
+    if not same:
+        warn(
+            f"resume=True runs the model that was stored when the run in {directory} "
+            f"began; the one that is passed now is not the same, byte for byte, and is ignored"
+        )

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from morpheus_core.errors import warn
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline import kernels
-from morpheus_core.pipeline.aggregators import (
-    RowRing,
-    Sums,
-)
+from morpheus_core.pipeline.aggregators import Ending
 from morpheus_core.pipeline.batches import Batch, BatchReader
 from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.kernels import Int64, Predictions
+from morpheus_core.pipeline.kernels import Float64, Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
 from morpheus_core.pipeline.overlap import Ahead, Behind
+from morpheus_core.pipeline.ring import COLLECTED_VALUES, Complete, RowRing, Sums
 from morpheus_core.pipeline.selection import OutputMask
 from morpheus_core.windows.grid import Strip, StripRows, WindowGrid
 
@@ -92,14 +90,11 @@ def run_strip(
         on_nan=job.on_nan,
     )
     # A run that goes on may begin in a gap that no window touches, above its first window.
-    ring = open_ring(job, strip, min(int(grid.tops[strip.start]), first_row))
+    ring = open_ring(job, min(int(grid.tops[strip.start]), first_row))
     finisher = Finisher(job, stack, ring, strip_rows, first_row, on_rows)
 
     def fold(rows: Int64, columns: Int64, predictions: Callable[[], Predictions]) -> None:
-        tops = grid.tops[rows]
-        finisher.finish(int(tops[0]))
-        ring.add(predictions(), tops, grid.lefts[columns])
-        finisher.finish(top_after(grid, rows[-1], columns[-1]))
+        finisher.fold(rows, columns, predictions())
 
     with Ahead(batches_of(job, strip, stack), prefetch) as batches, Behind(prefetch > 0) as behind:
         for batch in batches:
@@ -114,7 +109,7 @@ def run_strip(
 def top_after(grid: WindowGrid, row: int, column: int) -> int:
     """Return the output row above which no window that follows this one touches anything."""
     row += column == len(grid.columns.origins) - 1
-    return int(grid.tops[min(row, len(grid.tops) - 1)])
+    return grid.finished_before(int(row))
 
 
 def batches_of(job: Job, strip: Strip, stack: ImageStack) -> Iterator[Batch]:
@@ -154,23 +149,27 @@ def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
     return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
 
 
-def open_ring(job: Job, strip: Strip, first: int) -> RowRing:
+def open_ring(job: Job, first: int) -> RowRing:
     """Make the ring for a strip whose first output row is `first`."""
+    between = job.grid.to_output(job.grid.stride[1]) * job.n_classes
+    row = job.grid.output_window_shape[1] * job.n_classes
+    long_enough = all(row >= aggregator.collected_row for aggregator in job.aggregators)
     return RowRing(
         kernels.fastest(),
         job.aggregators,
         first=first,
-        rows=job.grid.to_output(job.grid.group_height(job.batch_size, strip)),
+        rows=job.grid.output_window_shape[0],
         width=job.grid.plane_width,
         n_classes=job.n_classes,
         update_map=job.update_map,
         omit=job.nan_policy == "omit",
         counted=job.counted,
+        collects=between >= COLLECTED_VALUES and long_enough,
     )
 
 
 class Finisher:
-    """Takes rows from the ring that no later window touches, and finalizes what is not shared.
+    """Folds into the ring, takes rows that no later window touches, finalizes what is not shared.
 
     Parameters
     ----------
@@ -203,6 +202,56 @@ class Finisher:
         if stack.mask is not None:
             self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
 
+    def fold(self, rows: Int64, columns: Int64, predictions: Predictions) -> None:
+        """Fold predictions of windows, and hand over what they complete."""
+        grid, tops = self._job.grid, self._job.grid.tops
+        until = top_after(grid, rows[-1], columns[-1])
+        starts = [0]
+        collects = self._ring.collects(predictions)
+        if rows[0] != rows[-1] and not (collects and self._collects_whole(int(tops[rows[0]]))):
+            starts += (np.flatnonzero(np.diff(rows)) + 1).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            first, last = rows[start], rows[stop - 1]
+            across = (stop - start) // (last + 1 - first)
+            at = tops[first : last + 1], grid.lefts[columns[start : start + across]]
+            self.finish(int(at[0][0]))
+            if collects:
+                after = until if stop == len(rows) else int(tops[rows[stop]])
+                self._collect(predictions[start:stop], *at, after)
+            else:
+                self._ring.add(predictions[start:stop], *at)
+        self.finish(until)
+
+    def _collects_whole(self, top: int) -> bool:
+        """Say whether several window rows from output row `top` on may be collected at once."""
+        return not self._job.counted and top >= self._wanted
+
+    @property
+    def _wanted(self) -> int:
+        """The first output row that may be finished while it is collected."""
+        return max(self._strip_rows.own_start, self._first_row, 0)
+
+    def _collect(self, predictions: Predictions, tops: Int64, lefts: Int64, until: int) -> None:
+        """Collect predictions, and hand over the rows of the strip alone that are complete."""
+        job = self._job
+        stop = min(until, self._strip_rows.own_stop, job.grid.output_shape[0])
+        if tops[0] < self._wanted:
+            stop = int(tops[0])
+        columns = job.grid.image_columns
+        for rows in self._ring.collect(predictions, tops, lefts, stop):
+            n = self._count(rows)
+            dtype = np.dtype(job.output_dtype)
+            ending = Ending(rows.first, columns.start, n, job.fill_value, dtype)
+            blocks = [*self._ring.results(ending), n]
+            self._on_rows(Rows(rows.first, rows.stop, blocks, False))
+
+    def _count(self, rows: Complete) -> Float64:
+        """Return n of complete rows inside the image."""
+        if rows.counted is None:
+            return self._job.visits.rows(rows.first, rows.stop)
+        counted = rows.counted[:, self._job.grid.image_columns]
+        return self._good(rows.first, rows.stop, counted)
+
     def finish(self, until: int) -> None:
         """Hand over the output rows before `until` that have not been handed over."""
         for _ in self._ring.release(min(until, self._first_row)):
@@ -218,10 +267,15 @@ class Finisher:
 
     def _without_bad_pixels(self, sums: Sums) -> Sums:
         """Let bad pixels have no predictions."""
-        if self._mask is None or sums.counted is None:
+        if sums.counted is None:
             return sums
-        bad = self._mask.rows(sums.first, sums.stop)
-        return sums._replace(counted=np.where(bad, 0.0, sums.counted))
+        return sums._replace(counted=self._good(sums.first, sums.stop, sums.counted))
+
+    def _good(self, first: int, stop: int, counted: Float64) -> Float64:
+        """Return the counts of output rows, zero for bad pixels."""
+        if self._mask is None:
+            return counted
+        return np.where(self._mask.rows(first, stop), 0.0, counted)
 
 
 def in_image(grid: WindowGrid, sums: Sums) -> Sums:

@@ -16,8 +16,8 @@ from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
 from morpheus_core.pipeline.strip import count_windows
+from morpheus_core.planning.trial_in_worker import try_in_worker
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
-from morpheus_core.planning.worker import try_in_worker
 from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
 from morpheus_core.windows.grid import Group, Strip
 from morpheus_core.workspace.stitch import seam_bytes
@@ -222,8 +222,7 @@ def growth(job: Job, strip: Strip, windows: NDArray[np.int64], trial: Trial) -> 
     """Return the memory of sums that the trial did not get to; a whole group gets to all."""
     groups = job.grid.groups(job.batch_size, strip)
     most = max(windows_of(group, windows) for group in groups)
-    rows = job.grid.to_output(job.grid.group_height(job.batch_size, strip))
-    sums = rows * job.grid.plane_width * job.plane_bytes
+    sums = job.grid.output_window_shape[0] * job.grid.plane_width * job.plane_bytes
     return sums * max(0, most - trial.windows) // max(1, most)
 
 

@@ -1,12 +1,9 @@
-"""From a map of probabilities to a table of objects; needs scipy, the ``candidates`` extra.
-
-Regions are labelled in a few rows at a time. A part of a region is a row of columns that can be
-merged: areas and moments add up, bounds and peaks are extrema. A pixel is the smallest part, so the
-same reduction makes parts of pixels and regions of parts.
-"""
+"""From a map of probabilities to a table of objects; needs scipy, the ``candidates`` extra."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,30 +12,21 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.finished import GivenResults, Outputs, open_outputs
+from morpheus_core.results.regions import CONNECTIVITIES, Columns, Search, by_peak, find_regions
 from morpheus_core.sky.headers import wcs_of
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
     from astropy.wcs import WCS
 
-#: Equally long columns, by name.
-Columns = dict[str, NDArray[Any]]
-
-#: Neighbours of a pixel, and the most steps along the axes that lead to them.
-CONNECTIVITIES = {4: 1, 8: 2}
-#: How parts become one; the other columns are those of the part with the highest peak.
-REDUCTIONS = {
-    "area": np.add,
-    "weight": np.add,
-    "x_moment": np.add,
-    "y_moment": np.add,
-    "x_min": np.minimum,
-    "x_max": np.maximum,
-    "y_min": np.minimum,
-    "y_max": np.maximum,
+#: Units of columns.
+UNITS = {
+    **dict.fromkeys(("x", "y", "x_peak", "y_peak", "x_min", "x_max", "y_min", "y_max"), "pix"),
+    "area": "pix2",
 }
+#: Digits behind the point that are worth showing: a third of a milliarcsecond, a thousandth pixel.
+DIGITS = {"ra": 7, "dec": 7, "x": 3, "y": 3, "peak": 5, "mean": 5}
 
 
 def find_candidates(
@@ -49,6 +37,7 @@ def find_candidates(
     *,
     connectivity: int = 8,
     aggregate_method: str | None = None,
+    overlap: int | None = None,
 ) -> Table:
     """List the connected regions in which a class reaches a threshold.
 
@@ -71,12 +60,15 @@ def find_candidates(
         Whether pixels that share a corner are connected, or only those that share an edge.
     aggregate_method : {"mean_var", "rank_vote"}, optional
         Which result is compared; needed only if the run has both.
+    overlap : int, optional
+        How many pixels along its edges the result has in common with neighbouring tiles; adds the
+        column ``in_overlap``.
 
     Returns
     -------
     Table
-        Of astropy; ``table.write("candidates.ecsv")`` writes it. One row per region, the highest
-        peak first, equal ones by the row and then the column of the peak:
+        Of astropy; :func:`morpheus_core.export_candidates` writes it. One row per region, the
+        highest peak first, equal ones by the row and then the column of the peak:
 
         ============================ ========================================================
         ``id``                       from 1, in the order of the table
@@ -90,6 +82,10 @@ def find_candidates(
         ``mean``                     mean probability
         ``x_min``, ``x_max``,        bounding box; the last pixel is part of it
         ``y_min``, ``y_max``
+        ``at_border``                whether it touches an edge of the result, beyond which it may
+                                     go on
+        ``in_overlap``               with `overlap`, whether its peak is in these pixels, so that
+                                     another tile may list it as well
         ============================ ========================================================
 
         Pixels are those of the result (of the image times the dilation) and count from 0 at the
@@ -98,8 +94,8 @@ def find_candidates(
     Raises
     ------
     InputError
-        If there is no finished run, an argument does not fit the result, means are no
-        probabilities, or something cannot be read.
+        If there is no finished run, an argument does not fit the result, or something cannot be
+        read.
     MissingPackageError
         If scipy is not installed.
 
@@ -117,12 +113,28 @@ def find_candidates(
     >>> votes[10:13, 20:24, 0] = 0.75
     >>> votes[40, 50, 0] = 1
     >>> table = find_candidates([votes, np.ones((50, 60))], "class_0", threshold=0.5, min_area=5)
-    >>> table["x", "y", "peak", "area"].pprint()
-     x    y   peak area
-    ---- ---- ---- ----
-    21.5 11.0 0.75   12
+    >>> print(table["x", "y", "peak", "area"])
+      x      y      peak  area
+     pix    pix           pix2
+    ------ ------ ------- ----
+    21.500 11.000 0.75000   12
     """
     least = checks.whole_number("min_area", min_area)
+    pixels = None if overlap is None else checks.whole_number("overlap", overlap)
+    with search_of(results, class_name, threshold, connectivity, aggregate_method) as search:
+        regions, _ = listed(search, least)
+        return as_table(regions, search.outputs, pixels)
+
+
+@contextmanager
+def search_of(
+    results: GivenResults,
+    class_name: str,
+    threshold: float,
+    connectivity: int,
+    aggregate_method: str | None,
+) -> Iterator[Search]:
+    """Check what is looked for, and open the outputs to look there."""
     lowest = checks.positive_number("threshold", threshold)
     if lowest > 1:
         raise InputError(f"threshold must be a probability, > 0 and <= 1, got {threshold!r}")
@@ -133,101 +145,53 @@ def find_candidates(
         method = outputs.method(aggregate_method)
         names = outputs.class_names
         index = names.index(checks.one_of("class_name", class_name, names))
-        regions = find_regions(outputs, method, index, lowest, connectivity)
-        wcs = wcs_of(outputs.n.header)
-    large = regions["area"] >= least
-    return as_table({name: column[large] for name, column in regions.items()}, wcs)
+        yield Search(outputs, method, index, lowest, connectivity)
 
 
-def find_regions(
-    outputs: Outputs, method: AGGREGATION_METHODS, index: int, threshold: float, connectivity: int
-) -> Columns:
-    """Return all regions of a class, in any order."""
-    from scipy import ndimage
-
-    structure = ndimage.generate_binary_structure(2, CONNECTIVITIES[connectivity])
-    above = np.zeros(outputs.shape[1], np.int64)  # labels of the row before; 0 outside of regions
-    parts, links, count = [], [], 0
-    for block in outputs.blocks():
-        share = block.probability(method, index)
-        # With the row before once more: its two labels tell which parts are of one region.
-        inside = np.vstack([above > 0, share >= threshold])
-        labels, found = ndimage.label(inside, structure)
-        labels = np.where(inside, labels + np.int64(count), 0)
-        links.append(np.unique([above[inside[0]], labels[0, inside[0]]], axis=1))
-        parts.append(merged(pixels_of(share, labels[1:], block.first)))
-        above, count = labels[-1], count + found
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    joined["label"] = region_of_labels(np.hstack(links), count)[joined["label"]]
-    return merged(joined)
+def listed(search: Search, min_area: int) -> tuple[Columns, NDArray[np.int32]]:
+    """Return the regions that are large enough, in the order of the table, and all labels."""
+    regions, region_of_label = find_regions(search)
+    order = np.lexsort(by_peak(regions))
+    order = order[regions["area"][order] >= min_area]
+    return {name: column[order] for name, column in regions.items()}, region_of_label
 
 
-def pixels_of(share: NDArray[Any], labels: NDArray[np.int64], first: int) -> Columns:
-    """Return the labelled pixels of some rows as parts, by row and then by column."""
-    y, x = np.nonzero(labels)
-    weight = share[y, x].astype(np.float64)
-    label, y = labels[y, x], y + first
-    return {
-        "label": label,
-        "peak": weight,
-        "x_peak": x,
-        "y_peak": y,
-        "area": np.ones(len(x), np.int64),
-        "weight": weight,
-        "x_moment": weight * x,
-        "y_moment": weight * y,
-        "x_min": x,
-        "x_max": x,
-        "y_min": y,
-        "y_max": y,
-    }
-
-
-def merged(parts: Columns) -> Columns:
-    """Return one part per label."""
-    order = np.lexsort((*by_peak(parts), parts["label"]))
-    first = np.flatnonzero(np.diff(parts["label"][order], prepend=-1))
-    leading = order[first]
-    return {
-        name: REDUCTIONS[name].reduceat(column[order], first)
-        if name in REDUCTIONS
-        else column[leading]
-        for name, column in parts.items()
-    }
-
-
-def by_peak(parts: Columns) -> tuple[NDArray[Any], ...]:
-    """Return keys for `numpy.lexsort`: the highest peak first, equal ones by row and column."""
-    return parts["x_peak"], parts["y_peak"], -parts["peak"]
-
-
-def region_of_labels(links: NDArray[np.int64], count: int) -> NDArray[np.int32]:
-    """Return the region of each label, (count + 1,), from pairs of labels of one region, (2, n)."""
-    from scipy.sparse import coo_array, csgraph
-
-    graph = coo_array((np.ones(links.shape[1], bool), tuple(links)), shape=(count + 1, count + 1))
-    regions: NDArray[np.int32] = csgraph.connected_components(graph, directed=False)[1]
-    return regions
-
-
-def as_table(regions: Columns, wcs: WCS | None) -> Table:
+def as_table(regions: Columns, outputs: Outputs, overlap: int | None) -> Table:
     """Return regions as users see them."""
     from astropy.table import Table
 
-    order = np.lexsort(by_peak(regions))
-    regions = {name: column[order] for name, column in regions.items()}
     x, y = (regions[moment] / regions["weight"] for moment in ("x_moment", "y_moment"))
-    return Table(
+    table = Table(
         {
-            "id": np.arange(1, len(order) + 1),
-            **sky_columns(wcs, x, y),
+            "id": np.arange(1, len(x) + 1, dtype=np.int32),
+            **sky_columns(wcs_of(outputs.n.header), x, y),
             "x": x,
             "y": y,
             **{name: regions[name] for name in ("peak", "x_peak", "y_peak", "area")},
             "mean": regions["weight"] / regions["area"],
             **{name: regions[name] for name in ("x_min", "x_max", "y_min", "y_max")},
-        }
+            "at_border": near_edge(regions, ("_min", "_max"), 1, outputs.shape),
+        },
+        meta={"HEIGHT": outputs.shape[0], "WIDTH": outputs.shape[1]},
     )
+    if overlap is not None:
+        table["in_overlap"] = near_edge(regions, ("_peak", "_peak"), overlap, outputs.shape)
+    for name, unit in UNITS.items():
+        table[name].unit = unit
+    for name in DIGITS.keys() & set(table.colnames):
+        table[name].info.format = f".{DIGITS[name]}f"
+    return table
+
+
+def near_edge(
+    regions: Columns, ends: tuple[str, str], pixels: int, shape: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Say which regions begin or end within so many pixels of an edge of the result."""
+    first, last = ends
+    near = np.zeros(len(regions["area"]), bool)
+    for axis, length in zip("yx", shape, strict=True):
+        near |= (regions[f"{axis}{first}"] < pixels) | (regions[f"{axis}{last}"] >= length - pixels)
+    return near
 
 
 def sky_columns(wcs: WCS | None, x: NDArray[Any], y: NDArray[Any]) -> dict[str, Column]:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.errors import InputError, OutputError
-from morpheus_core.fits.blocks import ImageUnit, UnitWriter, allocate, write_all, writing
+from morpheus_core.errors import InputError
+from morpheus_core.fits.blocks import ImageUnit, writing
 from morpheus_core.fits.cards import commented
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.finished import Block, FinishedRun
-from morpheus_core.results.outputs import give_name, refuse_to_replace
-from morpheus_core.results.products import OUTPUT_NAMES
-from morpheus_core.storage.locks import lock
+from morpheus_core.results.image_files import GrowingFile, make_room, new_file, refuse_export
+from morpheus_core.results.outputs import give_name
 
 Pixels = NDArray[Any]
 
@@ -31,8 +30,6 @@ STATISTICS = {
     AGGREGATION_METHODS.MEAN_VAR: ("MEAN", "VARIANCE"),
     AGGREGATION_METHODS.RANK_VOTE: ("VOTE",),
 }
-#: Endings of compressed files.
-COMPRESSED = (".gz", ".bz2", ".xz", ".fz", ".Z")
 #: Names of extensions that are not of a class; numbers would be taken for the place of one.
 RESERVED = ("CLASS_MAP", "N")
 #: Types of flag images, and how many flags they hold besides a sign.
@@ -40,7 +37,12 @@ FLAG_TYPES = (("u1", 8), ("i2", 15), ("i4", 31), ("i8", 63))
 
 
 def export_planes(
-    out_dir: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool = False
+    out_dir: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    files: Literal["one", "one per plane"] = "one",
+    first_label: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Write each class and statistic of a finished run as a two-dimensional FITS image.
 
@@ -54,8 +56,16 @@ def export_planes(
         with the highest mean or share, whose cards ``CLASS0``, ``CLASS1``, ... name the classes
         and whose card ``NODATA`` is the value of pixels without a result; and ``N``. If both
         methods were used, the maps are ``CLASS_MAP_MEAN`` and ``CLASS_MAP_VOTE``.
+    files : {"one", "one per plane"}
+        With "one per plane" `path` is a folder, made if need be, and each image a file of its own
+        in it, ``<CLASS>_MEAN.fits`` ..., in the primary HDU. Programs that take every extension of
+        a file for an exposure (SWarp, SCAMP, STIFF) need that.
+    first_label : int, default 0
+        The value of the first class in the class map. With 1 classes count from 1, and pixels
+        without a result are 0: programs that measure labels take 0 for "nothing". Cards are
+        ``CLASS1``, ``CLASS2`` ... then.
     overwrite : bool, default False
-        Replace the file, once the new one is complete, and what a killed export left.
+        Replace the files, once the new ones are complete, and what a killed export left.
 
     Raises
     ------
@@ -64,13 +74,17 @@ def export_planes(
     OutputError
         If the file exists or cannot be written.
     """
+    apart = checks.one_of("files", files, ("one", "one per plane")) == "one per plane"
+    if first_label not in (0, 1) or isinstance(first_label, bool):
+        raise InputError(f"first_label must be 0 or 1, got {first_label!r}")
     with FinishedRun(checks.path("out_dir", out_dir)) as run:
         planes = [
             plane
             for method in run.methods
-            for plane in (*statistics(run, method), class_map(run, method))
+            for plane in (*statistics(run, method), class_map(run, method, first_label))
         ]
-        write_planes(run, [*planes, count(run)], checks.path("path", path), overwrite)
+        write = write_apart if apart else write_planes
+        write(run, [*planes, count(run)], checks.path("path", path), overwrite)
 
 
 def export_masks(
@@ -153,20 +167,29 @@ def statistics(run: FinishedRun, method: AGGREGATION_METHODS) -> Iterator[Plane]
             yield Plane(run.results[method].dtype, cards, pixels)
 
 
-def class_map(run: FinishedRun, method: AGGREGATION_METHODS) -> Plane:
-    """Return the plane of the class that is highest in each pixel; the lowest class wins a tie."""
+def class_map(run: FinishedRun, method: AGGREGATION_METHODS, first: int) -> Plane:
+    """Return the plane of the class that is highest in each pixel; the lowest class wins a tie.
+
+    Parameters
+    ----------
+    run, method
+        Which result.
+    first : int
+        The value of the first class.
+    """
     names = run.class_names
-    dtype = np.dtype(np.uint8 if len(names) <= 255 else np.int16)
-    no_data = 255 if dtype == np.uint8 else -1
+    dtype = np.dtype(np.uint8 if len(names) <= 255 - first else np.int16)  # 255 is "no class"
+    no_data = 0 if first else 255 if dtype == np.uint8 else -1
     suffix = f"_{STATISTICS[method][0]}" if len(run.methods) > 1 else ""
     cards = fits.Header({"EXTNAME": f"CLASS_MAP{suffix}"})
     cards["NODATA"] = (no_data, "pixels without a result")
-    for index, name in enumerate(names[: checks.MOST_CLASS_NAMES]):
-        cards[f"CLASS{index}"] = commented(name, f"pixels of value {index}")
+    for label, name in enumerate(names[: checks.MOST_CLASS_NAMES - first], start=first):
+        cards[f"CLASS{label}"] = commented(name, f"pixels of value {label}")
 
     def pixels(block: Block) -> Pixels:
         shares = block.shares(method)
-        return np.where(np.isfinite(shares).all(axis=-1), shares.argmax(axis=-1), no_data)
+        winners = shares.argmax(axis=-1) + first
+        return np.where(np.isfinite(shares).all(axis=-1), winners, no_data)
 
     return Plane(dtype, cards, pixels)
 
@@ -266,93 +289,48 @@ def write_planes(
     run: FinishedRun, planes: Sequence[Plane], path: Path, overwrite: bool, primary: bool = False
 ) -> None:
     """Write images, extensions or a primary, to a file that gets its name when it is complete."""
-    refuse_export(run.directory, path, run.paths, overwrite)
-    cards = run.cards
-    units = []
-    if not primary:
-        units.append(ImageUnit((), np.dtype(np.uint8), fits.Header({"EXTEND": True})))
-    for plane in planes:
-        own = plane.cards.copy()
-        own.extend(cards)
-        units.append(ImageUnit(run.shape, plane.dtype, own, extension=bool(units)))
-    part = path.with_name(f"{path.name}.part")
-    with new_file(part, overwrite) as descriptor:
-        writers = make_room(part, descriptor, units)
-        sums = [0] * len(units)
-        first = len(units) - len(planes)
+    write_files(run, {path: planes}, overwrite, primary)
+
+
+def write_apart(run: FinishedRun, planes: Sequence[Plane], folder: Path, overwrite: bool) -> None:
+    """Write each image to a file of its name in a folder."""
+    files = {folder / f"{plane.cards['EXTNAME']}.fits": [plane] for plane in planes}
+    if not folder.is_dir():
+        refuse_export(run.directory, folder, [], overwrite=False)
+        with writing(folder):
+            folder.mkdir()
+    write_files(run, files, overwrite, primary=True)
+
+
+def write_files(
+    run: FinishedRun, files: Mapping[Path, Sequence[Plane]], overwrite: bool, primary: bool
+) -> None:
+    """Write files of images side by side, while the run is read once."""
+    for path in files:
+        refuse_export(run.directory, path, run.paths, overwrite)
+    parts = {path: path.with_name(f"{path.name}.part") for path in files}
+    with ExitStack() as opened:
+        growing = []
+        for path, planes in files.items():
+            descriptor = opened.enter_context(new_file(parts[path], overwrite))
+            units = units_of(run, planes, primary)
+            writers = make_room(parts[path], descriptor, units)
+            growing.append((planes, GrowingFile(parts[path], descriptor, writers)))
         for block in run.blocks():
-            for k, plane in enumerate(planes, start=first):
-                sums[k] += writers[k].write(block.first, plane.pixels(block))
-        for writer, data_sum in zip(writers, sums, strict=True):
-            writer.seal(data_sum)
-        with writing(part):
-            os.fsync(descriptor)
-    give_name(part, path, overwrite)
+            for planes, file in growing:
+                for place, plane in enumerate(planes, start=-len(planes)):
+                    file.write(place, block.first, plane.pixels(block))
+        for _, file in growing:
+            file.seal()
+    for path, part in parts.items():
+        give_name(part, path, overwrite)
 
 
-def refuse_export(out_dir: Path, path: Path, sources: Sequence[Path], overwrite: bool) -> None:
-    """Raise if an export of the run in `out_dir`, which may be still to come, cannot be written.
-
-    Raises
-    ------
-    OutputError
-        If its name promises something else, its folder is missing, or a file is in the way, above
-        all one of `sources`.
-    """
-    if path.suffix in COMPRESSED:
-        raise OutputError(f"an export is not compressed; its name must not end in {path.suffix}")
-    folder, outputs = path.parent.resolve(), out_dir.resolve()
-    stem = path.name.removesuffix(".part").removesuffix(".fits")
-    if folder == outputs and stem in OUTPUT_NAMES:
-        raise OutputError(f"{path} is the name of an output of predict; choose another one")
-    if not folder.is_dir() and folder not in (outputs, *outputs.parents):
-        raise OutputError(f"{path} cannot be made: there is no folder {path.parent}")
-    refuse_to_replace([path], sources, overwrite)
-
-
-@contextmanager
-def new_file(path: Path, overwrite: bool) -> Iterator[int]:
-    """Make a file, in place of what a killed process left if asked, and remove it on failure."""
-    if overwrite:
-        remove_unlocked(path)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError as error:
-        way_out = "wait for its end" if overwrite else "pass overwrite=True to remove what it left"
-        raise OutputError(
-            f"{path} is in the way: it is being written, or was when its process was killed; "
-            f"{way_out}, or remove it"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be made: {error.strerror}") from error
-    try:
-        with suppress(OSError):  # not every file system has locks
-            lock(descriptor)
-        yield descriptor
-    except BaseException:
-        path.unlink()
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def remove_unlocked(path: Path) -> None:
-    """Remove a file, unless a process that writes it holds its lock, or that cannot be told."""
-    with suppress(OSError), path.open("rb+") as file:
-        lock(file.fileno())
-        path.unlink()
-
-
-def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[UnitWriter]:
-    """Make a file as large as it will be, with the headers of images behind what it holds."""
-    writers, headers, end = [], [], os.fstat(descriptor).st_size
-    for unit in units:
-        header = unit.header_block()
-        headers.append((header, end))
-        writers.append(UnitWriter(path, descriptor, unit, end, end + len(header)))
-        end += len(header) + unit.padded_bytes
-    with writing(path):
-        allocate(descriptor, end)
-        for header, start in headers:
-            write_all(descriptor, header, start)
-    return writers
+def units_of(run: FinishedRun, planes: Sequence[Plane], primary: bool) -> list[ImageUnit]:
+    """Describe the images of a file, behind an empty primary HDU unless they are the primary."""
+    units = [] if primary else [ImageUnit((), np.dtype(np.uint8))]
+    for plane in planes:
+        cards = plane.cards.copy()
+        cards.extend(run.cards)
+        units.append(ImageUnit(run.shape, plane.dtype, cards, extension=bool(units)))
+    return units

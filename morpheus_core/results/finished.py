@@ -29,7 +29,7 @@ GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Seque
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
-    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|CLASS\d+"
+    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|ROWSUM\d+|CLASS\d+"
 )
 #: Mean and variance have an axis more than votes.
 DIMENSIONS = {4: AGGREGATION_METHODS.MEAN_VAR, 3: AGGREGATION_METHODS.RANK_VOTE}
@@ -104,6 +104,9 @@ class Outputs(Resource):
                 )
         self.results = {DIMENSIONS[len(output.shape)]: output for output in results}
 
+    #: The files, where there are any.
+    paths: Sequence[Path] = ()
+
     def close(self) -> None:
         """Leave what the user has open alone."""
 
@@ -123,6 +126,12 @@ class Outputs(Resource):
         """What the classes are called."""
         output = next(iter(self.results.values()))
         return [output.header.get(f"CLASS{k}", f"class_{k}") for k in range(output.shape[2])]
+
+    @property
+    def cards(self) -> fits.Header:
+        """What is to be said of every image alike."""
+        cards = [card for card in self.n.header.cards if not OWN_CARDS.fullmatch(card.keyword)]
+        return fits.Header(cards)
 
     def method(self, asked: str | None) -> AGGREGATION_METHODS:
         """Return the method that is asked for, or the only one."""
@@ -181,12 +190,6 @@ class FinishedRun(Outputs):
     def close(self) -> None:
         """Close the files."""
         self._opened.close()
-
-    @property
-    def cards(self) -> fits.Header:
-        """What is to be said of every image alike."""
-        cards = [card for card in self.n.header.cards if not OWN_CARDS.fullmatch(card.keyword)]
-        return fits.Header(cards)
 
 
 def what_is_there(directory: Path) -> str:

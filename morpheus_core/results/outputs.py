@@ -7,6 +7,7 @@ called ``<name>.fits`` is always whole.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from morpheus_core.fits.blocks import (
     write_all,
     writing,
 )
+from morpheus_core.storage.file_systems import is_shared
+from morpheus_core.storage.names import comes_true
 from morpheus_core.storage.resources import Resource
 
 Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
@@ -130,10 +133,16 @@ class FitsOutputs(Resource):
         for file in self._files:
             file.sync()
 
-    def seal(self, data_sums: Sequence[int]) -> None:
-        """Enter the sums over all data into the headers; the files are complete then."""
-        for file, data_sum in zip(self._files, data_sums, strict=True):
-            file.seal(data_sum)
+    def seal(self, row_sums: Sequence[Sequence[int]]) -> None:
+        """Enter data sums into the headers; the files are complete then.
+
+        Parameters
+        ----------
+        row_sums : sequence of sequence of int
+            Of each product, the sum of each of its ranges of rows.
+        """
+        for file, sums in zip(self._files, row_sums, strict=True):
+            file.seal(sums)
 
 
 def output_path(product: Product, directory: Path) -> Path:
@@ -162,8 +171,17 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
             )
 
 
-def allocate_files(products: Sequence[Product], directory: Path, run: str) -> None:
+def allocate_files(
+    products: Sequence[Product], directory: Path, run: str, reserve: bool = True
+) -> None:
     """Make the temporary files of a run at their final size, with their headers.
+
+    Parameters
+    ----------
+    products, directory, run
+        As :class:`FitsOutputs` takes them.
+    reserve : bool
+        Whether their blocks are reserved, since they will be written for hours.
 
     Raises
     ------
@@ -179,7 +197,10 @@ def allocate_files(products: Sequence[Product], directory: Path, run: str) -> No
                 made.append(path)
                 size = len(header) + product.unit.padded_bytes
                 try:
-                    allocate(file.fileno(), size)
+                    if reserve:
+                        allocate(file.fileno(), size)
+                    else:
+                        os.ftruncate(file.fileno(), size)
                     write_all(file.fileno(), header, 0)
                 except OSError as error:
                     raise OutputError(
@@ -190,6 +211,23 @@ def allocate_files(products: Sequence[Product], directory: Path, run: str) -> No
         for path in made:
             path.unlink()
         raise
+
+
+def refuse_a_small_disk(products: Sequence[Product], directory: Path) -> None:
+    """Raise if there is no space for the outputs and, until they are complete, as many rows more.
+
+    Raises
+    ------
+    OutputError
+        If there is less.
+    """
+    needed = 2 * sum(product.unit.file_bytes() for product in products)
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise OutputError(
+            f"{directory} needs {needed / 2**30:.2f} GiB, for the outputs and for rows of strips "
+            f"until they are complete, and has {free / 2**30:.2f} GiB"
+        )
 
 
 def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> None:
@@ -236,38 +274,50 @@ class FitsFile:
 
     def __init__(self, product: Product, directory: Path, run: str) -> None:
         self._path = part_path(product, directory)
+        self._descriptor = -1
+
+        def is_ours() -> bool:
+            self.close()
+            return self._open(run, product.unit.padded_bytes)
+
+        try:
+            # Where several machines share it, an older file may answer to the name for a while.
+            if not is_ours() and not (
+                is_shared(directory) and comes_true(is_ours, str(self._path), directory)
+            ):
+                raise OutputError(
+                    f"{self._path} is not the file that this run has made, or not all of it; put "
+                    f"that back, or begin a new run in another out_dir"
+                )
+        except BaseException:
+            self.close()
+            raise
+        size = os.fstat(self._descriptor).st_size
+        data_start = size - product.unit.padded_bytes
+        self._writer = UnitWriter(self._path, self._descriptor, product.unit, 0, data_start)
+
+    def _open(self, run: str, padded_bytes: int) -> bool:
+        """Open the file, and say whether the run has made it, at its full size."""
         try:
             # Not for reading: a client of NFS that reads what else is in a page writes it back.
             self._descriptor = os.open(self._path, os.O_WRONLY)
         except OSError as error:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
-        header_size = os.fstat(self._descriptor).st_size - product.unit.padded_bytes
-        try:
-            self._check(run, header_size)
-        except BaseException:
-            self.close()
-            raise
-        self._writer = UnitWriter(self._path, self._descriptor, product.unit, 0, header_size)
-
-    def _check(self, run: str, header_size: int) -> None:
-        """Raise unless this is a file that the run has made, at its full size."""
+        header_size = os.fstat(self._descriptor).st_size - padded_bytes
         try:
             with self._path.open("rb") as file:
                 header = fits.Header.fromstring(file.read(header_size))
-            whole = len(header_bytes(header)) == header_size
-            ours = whole and header["RUNID"] == run
+            return bool(len(header_bytes(header)) == header_size and header["RUNID"] == run)
         except Exception:  # there is no end to what a foreign file may hold
-            ours = False
-        if not ours:
-            raise OutputError(f"{self._path} is not the file that this run has made; remove it")
+            return False
 
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return what they add to the data sum."""
         return self._writer.write(first, block)
 
-    def seal(self, data_sum: int) -> None:
+    def seal(self, row_sums: Sequence[int]) -> None:
         """Enter checksums into the header."""
-        self._writer.seal(data_sum)
+        self._writer.seal(sum(row_sums), row_sums)
         self.sync()
 
     def sync(self) -> None:
@@ -277,4 +327,6 @@ class FitsFile:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -88,4 +88,4 @@ def make_unit(job: Job, shape: tuple[int, ...], cards: fits.Header, origin: Orig
         if key not in cards:
             cards[key] = value
     cards.extend(origin.provenance)
-    return ImageUnit(shape, np.dtype(job.output_dtype), cards)
+    return ImageUnit(shape, np.dtype(job.output_dtype), cards, summed=True)

@@ -6,7 +6,6 @@ class) therefore has its sky position on axes 2 and 3.
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from collections.abc import Mapping
@@ -20,18 +19,20 @@ from astropy.io import fits
 from morpheus_core.errors import warn
 from morpheus_core.fits.cards import Cards, quietly_mended
 from morpheus_core.images.image import Image
+from morpheus_core.sky.mending import mended, without
+from morpheus_core.sky.polynomials import as_tpv, is_unusual
+from morpheus_core.sky.world_cards import (
+    SIP,
+    TABLES,
+    exact_cards,
+    scaled,
+    shifted_key,
+    wcs_of_cards,
+    without_distortion,
+)
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-
-#: Cards of distortions that may be tables in other HDUs, which the outputs do not have.
-TABLES = re.compile(r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IMDIS|D2IMERR|D2IM)\d+(\..*)?|D2IMEXT|AXISCORR")
-#: Cards of the polynomials of the SIP convention.
-SIP = re.compile(r"(A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)")
-#: Parameters of projections, TPV among them.
-PROJECTION = re.compile(r"PV\d+_\d+")
-#: Cards of any distortion but TPV.
-DISTORTION = re.compile(f"{SIP.pattern}|{TABLES.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ def sky_of(source: fits.Header | None, dilation: Fraction, axes: tuple[int, int]
         if wcs.wcs.lng == 1 and str(source.get("CTYPE1")).endswith("TPV"):
             raise ValueError("TPV with latitude on the first axis is read in different ways")
         plane = exact_cards(wcs)
+        if is_unusual(plane):
+            plane = as_tpv(wcs, plane, source, axes)
+            wcs = wcs_of_cards(plane)
         linear = without_distortion(plane)
         distorted = linear != plane
         if dilation != 1:
@@ -192,10 +196,7 @@ def celestial_wcs(source: fits.Header, axes: tuple[int, int] = (1, 2)) -> WCS | 
     from astropy.wcs import WCS
 
     with quietly_mended():
-        header = without(source, TABLES) if has_tables(source) else source
-        if {"A_ORDER", "B_ORDER"} & set(header):
-            # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
-            header = without(header, PROJECTION)
+        header = mended(without(source, TABLES) if has_tables(source) else source)
         on_sky = sky_axes(header)
         if not on_sky:
             return None
@@ -215,14 +216,6 @@ def sky_axes(header: fits.Header) -> set[int]:
 
     wcs = WCS(without(header, SIP)).wcs
     return {wcs.lng + 1, wcs.lat + 1} if min(wcs.lng, wcs.lat) >= 0 else set()
-
-
-def without(header: fits.Header, cards: re.Pattern[str]) -> fits.Header:
-    """Return a header without certain cards."""
-    rest = header.copy()
-    for key in [key for key in rest if cards.fullmatch(key)]:
-        del rest[key]
-    return rest
 
 
 def has_tables(source: fits.Header) -> bool:
@@ -252,87 +245,3 @@ def wcs_of(
         warnings.simplefilter("ignore")  # `predict` has given them, when files depended on it
         cards = sky_of(header, dilation, axes).cards({})
         return WCS(cards) if cards else None
-
-
-def exact_cards(wcs: WCS) -> Cards:
-    """Return a celestial WCS as cards, in double precision."""
-    with quietly_mended():
-        header = wcs.to_header(relax=True)
-    # wcslib adds a reference date of zero where there is no time to refer to.
-    cards = {key: header[key] for key in header if key not in ("WCSAXES", "MJDREF")}
-    # and writes twelve digits, which is less than a double has.
-    matrix = wcs.wcs.get_pc()
-    scale = wcs.wcs.get_cdelt()
-    for i in (1, 2):
-        cards[f"CRPIX{i}"] = float(wcs.wcs.crpix[i - 1])
-        cards[f"CRVAL{i}"] = float(wcs.wcs.crval[i - 1])
-        cards[f"CDELT{i}"] = float(scale[i - 1])
-        for j in (1, 2):
-            cards[f"PC{i}_{j}"] = float(matrix[i - 1, j - 1])
-    if wcs.sip is None:
-        for axis in ("CTYPE1", "CTYPE2"):  # a promise that is not kept
-            cards[axis] = cards[axis].removesuffix("-SIP")
-    if not all(math.isfinite(value) for value in cards.values() if isinstance(value, float)):
-        raise ValueError("its world coordinates are not finite")
-    return cards
-
-
-def without_distortion(cards: Cards) -> Cards:
-    """Return the linear part of a WCS: the linear terms of TPV, and nothing of the others."""
-    linear = {key: value for key, value in cards.items() if not DISTORTION.fullmatch(key)}
-    for axis in ("CTYPE1", "CTYPE2"):
-        linear[axis] = linear[axis].removesuffix("-SIP")
-    if linear["CTYPE1"].endswith("TPV"):
-        linear = linear_tpv(linear)
-    return linear
-
-
-def linear_tpv(cards: Cards) -> Cards:
-    """Fold the constant and linear terms of a TPV polynomial into a TAN projection.
-
-    With intermediate coordinates x, y: ξ = PV1_0 + PV1_1 x + PV1_2 y and η = PV2_0 + PV2_1 y +
-    PV2_2 x, see https://fits.gsfc.nasa.gov/registry/tpvwcs.html.
-    """
-    polynomial = {key: value for key, value in cards.items() if re.match(r"PV[12]_", key)}
-    linear = {key: value for key, value in cards.items() if key not in polynomial}
-    matrix = np.array([[cards[f"PC{i}_{j}"] * cards[f"CDELT{i}"] for j in (1, 2)] for i in (1, 2)])
-    constant = np.array([polynomial.get("PV1_0", 0.0), polynomial.get("PV2_0", 0.0)])
-    terms = np.array(
-        [
-            [polynomial.get("PV1_1", 1.0), polynomial.get("PV1_2", 0.0)],
-            [polynomial.get("PV2_2", 0.0), polynomial.get("PV2_1", 1.0)],
-        ]
-    )
-    folded = terms @ matrix
-    shift = np.linalg.solve(folded, constant)
-    for i in (1, 2):
-        linear[f"CTYPE{i}"] = linear[f"CTYPE{i}"].replace("TPV", "TAN")
-        linear[f"CRPIX{i}"] -= float(shift[i - 1])
-        linear[f"CDELT{i}"] = 1.0
-        for j in (1, 2):
-            linear[f"PC{i}_{j}"] = float(folded[i - 1, j - 1])
-    return linear
-
-
-def scaled(cards: Cards, dilation: Fraction) -> Cards:
-    """Return a linear WCS for pixels that are smaller by the dilation."""
-    factor = float(dilation)
-    changed = {}
-    for i in (1, 2):
-        changed[f"CRPIX{i}"] = (cards[f"CRPIX{i}"] - 0.5) * factor + 0.5
-        changed[f"CDELT{i}"] = cards[f"CDELT{i}"] / factor
-    return cards if dilation == 1 else {**cards, **changed}
-
-
-def shifted_key(key: str, leading: int) -> str:
-    """Rename the card of an axis that `leading` axes now precede, ``PC1_2`` → ``PC2_3``."""
-    matrix = re.fullmatch(r"(PC|CD)(\d+)_(\d+)", key)
-    if matrix:
-        return f"{matrix[1]}{int(matrix[2]) + leading}_{int(matrix[3]) + leading}"
-    axis = re.fullmatch(r"(CRPIX|CDELT|CUNIT|CTYPE|CRVAL|CNAME|CRDER|CSYER)(\d+)", key)
-    if axis:
-        return f"{axis[1]}{int(axis[2]) + leading}"
-    parameter = re.fullmatch(r"(PV|PS)(\d+)_(\d+)", key)
-    if parameter:
-        return f"{parameter[1]}{int(parameter[2]) + leading}_{parameter[3]}"
-    return key

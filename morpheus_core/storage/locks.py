@@ -116,6 +116,7 @@ def is_held(path: Path) -> bool:
     try:
         with path.open("r+b") as file:
             lock(file.fileno())
+            unlock(file.fileno())
     except BlockingIOError:
         return True
     except OSError:  # there is none, or the file system has no locks

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
 from morpheus_core.images.stack import ImageStack, reopen, stored_paths
-from morpheus_core.parallel.folders import LOG, REMAINS, Folders, clear, is_free
+from morpheus_core.parallel.folders import LOG, Folders, clear, is_free, is_remainder
 from morpheus_core.results.outputs import Product, part_path
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.plan import Plan
 
+#: How many places a message names.
+FEW = 3
 #: What can be noted of a run, as empty files.
 FACTS = ("overwrite", "ready")
 
@@ -45,8 +47,12 @@ class Workspace(Folders):
         return self.folder(index) / "journal"
 
     def seam_path(self, index: int) -> Path:
-        """Return where a strip's part of shared rows is."""
+        """Return where a strip's part of shared rows is, in a file of each attempt."""
         return self.folder(index) / "seam"
+
+    def rows_path(self, index: int) -> Path:
+        """Return where rows of a strip are, in a file of each attempt, until all are complete."""
+        return self.folder(index) / "rows"
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
@@ -90,10 +96,11 @@ class Workspace(Folders):
         folders = [self.folder(index) for index in range(n_strips)]
         found += [path for path in folders if path.exists() and not is_free(path)]
         if found:
+            places = ", ".join(map(str, found[:FEW]))
+            places += f" and {len(found) - FEW} more" if len(found) > FEW else ""
             raise OutputError(
-                f"a new run needs the place of {', '.join(map(str, found))}, which may be of a run "
-                f"that is going on or was interrupted; pass resume=True to continue that one, or "
-                f"remove them, or pass another out_dir"
+                f"a new run needs the place of {places}, which may be of a run that is going on or "
+                f"was interrupted; pass resume=True to continue that one, or pass another out_dir"
             )
 
     def create(self, plan: Plan, update_map: NDArray[np.float64], overwrite: bool) -> None:
@@ -101,8 +108,9 @@ class Workspace(Folders):
         for index, strip in enumerate(plan.strips):
             self.folder(index).mkdir(mode=0o700, exist_ok=True)
             self.folder(index).chmod(0o700)
-            for name in REMAINS - {LOG}:
-                (self.folder(index) / name).unlink(missing_ok=True)
+            for path in self.folder(index).iterdir():
+                if is_remainder(path.name) and path.name != LOG:
+                    path.unlink(missing_ok=True)
             if index == 0:
                 write_text(self._plan_path, plan.to_json())
             job = {"run": plan.run, "window_rows": list(strip)}

@@ -36,6 +36,8 @@ class Plan:
         Window rows of each strip.
     factory : str or None
         The name of what makes the model, where that was given for a model.
+    apart : bool
+        Whether strips keep their rows in files of their own until all are complete.
     """
 
     run: str
@@ -45,9 +47,12 @@ class Plan:
     inputs: dict[str, Any]
     strips: list[Strip]
     factory: str | None
+    apart: bool
 
     @classmethod
-    def make(cls, job: Job, stack: ImageStack, strips: list[Strip], factory: str | None) -> Self:
+    def make(
+        cls, job: Job, stack: ImageStack, strips: list[Strip], factory: str | None, apart: bool
+    ) -> Self:
         """Describe a new run."""
         run = uuid.uuid4().hex
         return cls(
@@ -58,6 +63,7 @@ class Plan:
             stack.identity(),
             strips,
             factory,
+            apart,
         )
 
     def to_json(self) -> str:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core.fits.blocks import row_ranges
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.strip import Rows, first_batch, run_strip
 from morpheus_core.results.outputs import FitsOutputs
+from morpheus_core.results.products import Origin, products_of
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.folders import Workspace
-from morpheus_core.workspace.journal import Entry, Journal
-from morpheus_core.workspace.stitch import SeamFile
+from morpheus_core.workspace.journal import Entry, Journal, attempt_path, new_attempt
+from morpheus_core.workspace.plan import Plan
+from morpheus_core.workspace.rows import RowsFile, RowsLayout, Sink
+from morpheus_core.workspace.stitch import SeamFile, SeamLayout
 from morpheus_core.workspace.witness import Witness
 
 
@@ -29,17 +35,24 @@ class StoredStrip:
     ----------
     workspace : Workspace
         The run's folders.
+    plan : Plan
+        The run.
     index : int
         Which strip.
-    job, strip, stack
+    job, stack
         As :func:`morpheus_core.pipeline.run_strip` takes them.
     """
 
     workspace: Workspace
+    plan: Plan
     index: int
     job: Job
-    strip: Strip
     stack: ImageStack
+
+    @property
+    def strip(self) -> Strip:
+        """Its window rows."""
+        return self.plan.strips[self.index]
 
     def check(self, model: Model) -> Witness:
         """Return the model as a witness, which has predicted what it did when the run began.
@@ -53,21 +66,13 @@ class StoredStrip:
         witness.testify(lambda: first_batch(self.job, self.strip, self.stack))
         return witness
 
-    def run(
-        self,
-        model: Model,
-        outputs: FitsOutputs,
-        on_windows: Callable[[int], object],
-        prefetch: int,
-    ) -> None:
+    def run(self, model: Model, on_windows: Callable[[int], object], prefetch: int) -> None:
         """Run what is left of the strip.
 
         Parameters
         ----------
         model : callable
             The user's model.
-        outputs : FitsOutputs
-            Takes the finished rows.
         on_windows : callable
             Told how many windows were just predicted.
         prefetch : int
@@ -79,15 +84,22 @@ class StoredStrip:
             If the model fails, or is not the one that the run was begun with.
         """
         workspace, job = self.workspace, self.job
-        with SeamFile(workspace.seam_path(self.index), job, self.strip) as seam:
+        attempt = new_attempt(self.plan.run)
+        seam_path = attempt_path(workspace.seam_path(self.index), attempt)
+        with (
+            SeamFile(seam_path, SeamLayout(job, self.strip)) as seam,
+            self._open_sink(attempt) as sink,
+        ):
 
             def sync() -> None:
-                outputs.sync()
+                sink.sync()
                 seam.sync()
+                self._sync_earlier(journal.entry, attempt)
 
             path = workspace.journal_path(self.index)
+            first_row = job.grid.strip_rows(self.strip).start
             with (
-                Journal(path, len(job.methods) + 1, sync) as journal,
+                Journal(path, attempt, first_row, len(job.methods) + 2, sync) as journal,
                 forced_at_the_end(journal),
             ):
                 if not workspace.has_model():
@@ -95,10 +107,11 @@ class StoredStrip:
 
                 def keep(rows: Rows) -> None:
                     if rows.shared:
-                        seam.write(rows.first, rows.blocks)
-                        journal.record(rows.stop)
-                    else:
-                        journal.record(rows.stop, outputs.write(rows.first, rows.blocks))
+                        data_sum = seam.write(rows.first, rows.blocks)
+                        journal.record(rows.stop, [*[0] * (len(job.methods) + 1), data_sum])
+                        return
+                    for part in parts_of(rows, job.grid.output_shape[0]):
+                        journal.record(part.stop, [*sink.write(part.first, part.blocks), 0])
 
                 run_strip(
                     job,
@@ -110,6 +123,52 @@ class StoredStrip:
                     first_row=None if journal.entry is None else journal.entry.row,
                     prefetch=prefetch,
                 )
+
+    @contextmanager
+    def _open_sink(self, attempt: str) -> Iterator[Sink]:
+        """Open what takes the rows that no other strip touches."""
+        products = products_of(self.job, Origin())
+        if self.plan.apart:
+            path = attempt_path(self.workspace.rows_path(self.index), attempt)
+            layout = RowsLayout(products, own_rows(self.job, self.strip))
+            with RowsFile(path, layout) as file:
+                yield file
+        else:
+            with FitsOutputs(products, self.workspace.directory, self.plan.run) as outputs:
+                yield outputs
+
+    def _sync_earlier(self, entry: Entry | None, attempt: str) -> None:
+        """Force to disk what earlier attempts have written, of which a journal says so then."""
+        for segment in [] if entry is None else entry.segments:
+            if segment.attempt != attempt:
+                workspace, index = self.workspace, self.index
+                for path in (workspace.seam_path(index), workspace.rows_path(index)):
+                    sync_file(attempt_path(path, segment.attempt))
+
+
+def own_rows(job: Job, strip: Strip) -> range:
+    """Return the output rows inside the image that no other strip touches."""
+    rows = job.grid.strip_rows(strip)
+    return range(max(rows.own_start, 0), min(rows.own_stop, job.grid.output_shape[0]))
+
+
+def parts_of(rows: Rows, height: int) -> Iterator[Rows]:
+    """Cut rows where the ranges end whose data sums the outputs will have."""
+    for start, stop in row_ranges(height):
+        first, last = max(start, rows.first), min(stop, rows.stop)
+        if first < last:
+            part = slice(first - rows.first, last - rows.first)
+            yield Rows(first, last, [block[part] for block in rows.blocks], rows.shared)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what was written to a file is on disk, if there is one."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -10,8 +10,6 @@ from pathlib import Path
 from morpheus_core.parallel.pieces import OnSteps, Work
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, resolve, unpickle_model
-from morpheus_core.results.outputs import FitsOutputs
-from morpheus_core.results.products import Origin, products_of
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.journal import read_journal
 from morpheus_core.workspace.plan import Plan
@@ -47,7 +45,7 @@ class StripWork(Work):
 
     def is_finished(self, index: int) -> bool:
         """Say whether all rows of a strip are written."""
-        entry = read_journal(self.record_path(index))
+        entry = read_journal(self.record_path(index), self.plan.run)
         return is_finished(self.job, self.plan.strips[index], entry)
 
     def input_paths(self) -> list[Path]:
@@ -73,16 +71,11 @@ class StripWork(Work):
 
     def do(self, index: int, loaded: Model, on_steps: OnSteps) -> None:
         """Run what is left of a strip."""
-        products = products_of(self.job, Origin())
-        with (
-            self.open_strip(index) as strip,
-            FitsOutputs(products, self.folders.directory, self.plan.run) as outputs,
-        ):
-            strip.run(loaded, outputs, on_steps, self.prefetch)
+        with self.open_strip(index) as strip:
+            strip.run(loaded, on_steps, self.prefetch)
 
     @contextmanager
     def open_strip(self, index: int) -> Iterator[StoredStrip]:
         """Open a strip with its inputs, as they were stored."""
         with self.folders.open_inputs() as stack:
-            strip = self.plan.strips[index]
-            yield StoredStrip(self.folders, index, self.job, strip, stack)
+            yield StoredStrip(self.folders, self.plan, index, self.job, stack)

@@ -526,9 +526,7 @@ class TestLoadModel:
 )
 def test_missing_frameworks(monkeypatch, make, package, extra):
     monkeypatch.setattr("morpheus_core.extras.find_spec", lambda _: None)
-    with pytest.raises(
-        MissingPackageError, match=rf"needs {package}, .* 'morpheus-core\[{extra}\]'"
-    ):
+    with pytest.raises(MissingPackageError, match=rf"needs {package}, .* '\.\[{extra}\]'"):
         make("model")
 
 

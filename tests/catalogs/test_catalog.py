@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, columns
 from morpheus_core import predict_catalog as package_predict_catalog
-from morpheus_core.catalogs.tables import PARQUET_PACKAGES
+from morpheus_core.catalogs.formats import PARQUET_PACKAGES
 from morpheus_core.errors import MissingPackageError
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.fits_images import FitsImage

@@ -113,7 +113,9 @@ def test_windows_at_sky_positions_are_those_of_cutout2d(name, shape):
     for one in sky:
         catalog = Table({"RA": [one.ra.deg], "Dec": [one.dec.deg]})
         predict_catalog(model, hdu, catalog, 1, 4, shape, edges="skip", progress=False)
-    expected = [Cutout2D(IMAGE, one, shape, wcs=wcs, mode="strict").data for one in sky]
+    # Cutout2D leaves the noise of the transformation in, half of whose positions are whole here.
+    pixels = np.round(np.transpose(wcs.world_to_pixel(sky)), 6)
+    expected = [Cutout2D(IMAGE, tuple(one), shape, mode="strict").data for one in pixels]
     assert_array_equal(model.windows, expected)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sky_headers import ROTATED, SIP, TPV, sky_header
 
 import morpheus_core as package
-from morpheus_core import InputError, ModelError, OutputError, update_maps
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusError,
+    OutputError,
+    WorkerError,
+    update_maps,
+)
 from morpheus_core.cli import main
 from morpheus_core.exposures.mapping import map_exposures
 
@@ -484,9 +492,7 @@ class TestFiles:
         assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
         left = sorted(path.name for path in exposure.parent.iterdir())
         assert left == [".morpheus-map", "night.fits"]
-        with pytest.raises(OutputError, match=r"was interrupted; .* overwrite=True to remove what"):
-            run(exposure)
-        assert run(exposure, overwrite=True)[0].error is None
+        assert run(exposure)[0].error is None
         left = sorted(path.name for path in exposure.parent.iterdir())
         assert left == ["night.fits", "night.masks.fits"]
 
@@ -659,3 +665,173 @@ def test_scores_that_are_no_probabilities_make_no_masks(exposure):
 def test_a_directory_has_no_hdus(exposure):
     (outcome,) = map_exposures(brightness, f"{exposure.parent}[1]", 2, 8, (9, 9))
     assert "a directory has no HDUs" in str(outcome.error)
+
+
+def bright(batch):
+    return np.concatenate([batch[0] > 0, batch[0] <= 0], -1).astype("f4")
+
+
+def dark(batch):
+    return 1 - bright(batch)
+
+
+class Stopping:
+    """A model that is interrupted by Ctrl-C at the image whose first pixel is marked."""
+
+    def __init__(self, flag, model=bright):
+        self.flag, self.model = flag, model
+
+    def __call__(self, batch):
+        if self.flag.exists() and (batch[0] > 90).any():
+            raise KeyboardInterrupt
+        return self.model(batch)
+
+
+class TestResume:
+    @pytest.fixture
+    def night(self, tmp_path):
+        """Four files, of which the third is marked."""
+        (tmp_path / "night").mkdir()
+        random = np.random.default_rng(5)
+        for name in "abcd":
+            image = random.normal(size=(20, 20)).astype("f4")
+            if name == "c":
+                image[0, 0] = 99
+            fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image)]).writeto(
+                tmp_path / "night" / f"{name}.fits"
+            )
+        (tmp_path / "flag").touch()
+        return tmp_path / "night"
+
+    @pytest.fixture
+    def masks(self, night):
+        return night.with_name("masks")
+
+    def run(self, night, masks, model=bright, **options):
+        options = {"out_dir": masks, "progress": False, **options}
+        return map_exposures(model, night, 2, 8, (8, 8), (4, 4), **options)
+
+    def interrupt(self, night, masks, model=bright, **options):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            self.run(night, masks, Stopping(night.with_name("flag"), model), **options)
+        night.with_name("flag").unlink()
+        return "".join(caught.value.__notes__)
+
+    def test_goes_on_behind_what_is_finished(self, night, masks):
+        self.run(night, night.with_name("whole"))
+        assert "resume=True continues" in self.interrupt(night, masks)
+        names = sorted(path.name for path in masks.iterdir())
+        assert names == [".morpheus-map", "a.masks.fits", "b.masks.fits"]
+        before = (masks / "a.masks.fits").stat().st_mtime_ns
+        seen = []
+        outcomes = self.run(night, masks, resume=True, on_file=seen.append)
+        assert [outcome.error for outcome in outcomes] == [None] * 4
+        assert len(seen) == 4
+        assert (masks / "a.masks.fits").stat().st_mtime_ns == before
+        assert sorted(path.name[0] for path in masks.iterdir()) == ["a", "b", "c", "d"]
+        for path in masks.iterdir():
+            whole = fits.getdata(night.with_name("whole") / path.name)
+            assert_array_equal(fits.getdata(path), whole)
+
+    def test_a_file_that_has_changed_is_done_again(self, night, masks):
+        self.interrupt(night, masks)
+        before = (masks / "a.masks.fits").read_bytes()
+        with fits.open(night / "a.fits", mode="update") as file:
+            file[1].data *= -1
+        assert [outcome.error for outcome in self.run(night, masks, resume=True)] == [None] * 4
+        assert (masks / "a.masks.fits").read_bytes() != before
+
+    @pytest.mark.parametrize("change", ["move", "touch"])
+    def test_masks_that_are_not_as_they_were_written(self, night, masks, change):
+        """They are made again if they are away, and never replaced."""
+        self.interrupt(night, masks)
+        path = masks / "a.masks.fits"
+        if change == "move":
+            before = fits.getdata(path)
+            path.unlink()
+        else:
+            os.utime(path, (1, 1))
+        first, *others = self.run(night, masks, resume=True)
+        assert [outcome.error for outcome in others] == [None] * 3
+        if change == "move":
+            assert_array_equal(fits.getdata(path), before)
+        else:
+            with pytest.raises(OutputError, match="exists already"):
+                raise first.error
+
+    def test_failed_files_are_tried_again(self, night, masks):
+        whole = (night / "b.fits").read_bytes()
+        (night / "b.fits").write_bytes(whole[:-2000])
+        errors = [outcome.error is None for outcome in self.run(night, masks)]
+        assert errors == [True, False, True, True]
+        (night / "b.fits").write_bytes(whole)
+        assert [outcome.error for outcome in self.run(night, masks, resume=True)] == [None] * 4
+        assert not (masks / ".morpheus-map").exists()
+
+    def test_other_arguments_are_refused(self, night, masks):
+        self.interrupt(night, masks)
+        with pytest.raises(InputError, match="other stride"):
+            map_exposures(bright, night, 2, 8, (8, 8), (8, 8), out_dir=masks, resume=True)
+        with pytest.raises(OutputError, match="holds a run that was interrupted"):
+            self.run(night, masks)
+
+    @pytest.mark.parametrize("workers", [{}, {"cpus": 1}])
+    def test_another_model_is_refused(self, night, masks, workers):
+        self.interrupt(night, masks)
+        with pytest.raises(MorpheusError, match="does not predict what it did"):
+            self.run(night, masks, dark, resume=True, **workers)
+
+    def test_needs_a_place(self, night):
+        with pytest.raises(InputError, match="resume=True needs out_dir or work_dir"):
+            self.run(night, None, resume=True)
+
+    @pytest.mark.parametrize("name", ["precious.txt", "run/deep.txt"])
+    def test_folders_of_others_stay(self, night, masks, tmp_path, name):
+        path = tmp_path / "work" / "0" / name
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+        with pytest.raises(OutputError, match="which is not of one"):
+            self.run(night, masks, work_dir=tmp_path / "work")
+        assert path.read_text() == "mine"
+
+    def test_what_is_written_meanwhile_gets_no_masks(self, night, masks):
+        def model(batch):
+            if (batch[0] > 90).any():
+                os.utime(night / "c.fits", (1, 1))
+            return bright(batch)
+
+        outcome = self.run(night, masks, model)[2]
+        with pytest.raises(InputError, match="was written to while its masks were made"):
+            raise outcome.error
+        assert not (masks / "c.masks.fits").exists()
+
+
+def test_names_that_differ_in_a_sign(tmp_path):
+    for name in ("J12+10.fits", "J12-10.fits"):
+        fits.writeto(tmp_path / name, np.ones((9, 9), "f4"))
+    with ThreadPoolExecutor(1) as executor:
+        outcomes = map_exposures(
+            bright, tmp_path, 2, 8, (8, 8), out_dir=tmp_path / "out", executor=executor,
+            progress=False,
+        )  # fmt: skip
+    assert [outcome.error for outcome in outcomes] == [None, None]
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run(exposure, tmp_path):
+    class Unloadable:
+        def __setstate__(self, state):
+            if os.getpid() != parent:
+                raise RuntimeError("no such GPU")
+
+        def __getstate__(self):
+            return {"some": "state"}
+
+        def __call__(self, batch):
+            return bright(batch)
+
+    parent = os.getpid()
+    with pytest.raises(WorkerError, match="no such GPU"):
+        map_exposures(
+            Unloadable(), [exposure, f"{exposure}[1]"], 2, 8, (8, 8), (4, 4), cpus=2,
+            out_dir=tmp_path / "out", progress=False,
+        )  # fmt: skip

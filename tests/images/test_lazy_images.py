@@ -12,7 +12,7 @@ import morpheus_core as package
 from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError
 from morpheus_core.images.lazy_images import LazyImage
 from morpheus_core.images.stack import open_inputs, reopen
-from morpheus_core.pipeline.aggregators import RowRing
+from morpheus_core.pipeline.ring import RowRing
 from morpheus_core.pipeline.slabs import SlabReader
 from morpheus_core.storage import pickles
 

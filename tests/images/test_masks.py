@@ -156,7 +156,7 @@ def test_the_images_are_read_once_more_only_if_windows_may_be_left_out(mosaic):
         ({"mask_bits": 3.5}, "mask_bits must be flags"),
         ({"mask_bits": [3]}, "mask_bits must be flags"),
         ({"mask_bits": 0}, "mask_bits must choose at least one of 63 bits, got 0"),
-        ({"mask_bits": 4}, "mask_bits needs a mask, got mask_bits=4 and mask=None"),
+        ({"mask_bits": 4}, "mask_bits needs a mask of integers, got mask_bits=4 and no mask"),
         ({"output_dtype": "int16"}, 'output_dtype must be "float32" or "float64", got'),
         ({"output_dtype": None}, 'output_dtype must be "float32" or "float64", got None'),
         ({"class_names": ["a"]}, "class_names must be 2 strings, one per class, got"),

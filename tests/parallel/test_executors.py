@@ -29,7 +29,7 @@ from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
 from morpheus_core.parallel import tasks
 from morpheus_core.parallel.counters import Progress, WindowCounter
-from morpheus_core.parallel.engines import DaskEngine, engine_of
+from morpheus_core.parallel.executors import DaskEngine, engine_of
 from morpheus_core.parallel.tasks import (
     LOADED,
     ONE_PIECE,
@@ -313,7 +313,7 @@ def test_a_run_that_lacks_only_its_seams_is_resumed(tmp_path, whole, monkeypatch
         raise OSError(28, "No space left on device")
 
     with ThreadPoolExecutor(2) as executor:
-        monkeypatch.setattr("morpheus_core.run.stitch", fail)
+        monkeypatch.setattr("morpheus_core.workspace.completion.stitch", fail)
         with pytest.raises(OutputError, match="No space left"):
             predict(MODEL, tmp_path, executor=executor, strips=3)
         monkeypatch.undo()
@@ -555,7 +555,7 @@ def predict_until_strip_1(directory):
     """Begin a run of four strips, the first of which is finished."""
     model = Model(fail_after=80)
     with pytest.raises(package.ModelError, match="stopped here"):
-        predict(model, directory, strips=4)
+        predict(model, directory, strips=4, rows_apart=True)
 
 
 class TestBlindWorkers:
@@ -601,8 +601,8 @@ def test_the_dashboard_names_rows(client, tmp_path):
     Listening.__module__ = "distributed.client"
     predict(MODEL, tmp_path, executor=Listening(), strips=2)
     assert [key.rpartition("-")[0] for key in keys] == [
-        "window-rows-0-to-12",
-        "window-rows-13-to-25",
+        "window-rows-0-to-12-0",
+        "window-rows-13-to-25-1",
     ]
 
 
@@ -613,26 +613,29 @@ def test_windows_are_counted_in_place_and_only_while_there_is_a_run(tmp_path):
     assert not path.exists()
     workspace = Workspace(tmp_path)
     workspace.folder(0).mkdir()
-    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
+    news = []
+    progress, path = Progress(workspace, news.append, 0), workspace.progress_path(0)
+    progress.begin(0)
     inode = path.stat().st_ino
     with WindowCounter(path) as count:
         count(3)
         count(4)
-    assert progress.news() == 7
+    progress.look([0])
+    assert news == [7]
     assert path.stat().st_ino == inode
 
 
 def test_progress_counts_a_lost_strip_once(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.folder(0).mkdir()
-    progress, path = Progress(workspace, [0]), workspace.progress_path(0)
     news = []
+    progress, path = Progress(workspace, news.append, 0), workspace.progress_path(0)
     for count in ("10", "25", "5", "20", "30"):
         path.write_text(count)
-        news.append(progress.news())
-    assert news == [10, 15, 0, 0, 5]
-    assert progress.reaches(0, 40) == 10
-    assert progress.news() == 0
+        progress.look_now_and_then([0])
+    progress.reaches(0, 40)
+    progress.look([0])
+    assert news == [10, 15, 0, 0, 5, 10, 0]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def assert_same(parallel, serial, weighted=False):
     assert np.all((error <= slack) | np.isnan(error))
 
 
-class HerePool:
+class Here:
     """Runs what a worker runs, but in this process: from stored plan, inputs and model."""
 
     def __init__(self, work, slots):
@@ -109,7 +109,7 @@ def test_any_number_of_workers_gives_what_one_process_gives(
         for path, image in zip(paths, images, strict=True):
             fits.writeto(path, image)
         images = paths
-    with mock.patch("morpheus_core.parallel.workers.Pool", HerePool):
+    with mock.patch("morpheus_core.parallel.choice.Processes", Here):
         parallel = predict(model, images, out_dir=directory / "out", cpus=workers, **options)
     weighted = options["update_map"] is not None and options["update_map"].dtype != bool
     assert_same(parallel, serial, weighted)
@@ -390,7 +390,7 @@ class TestFailures:
         def leaving(batch):
             os._exit(0)
 
-        with pytest.raises(WorkerError, match="ended before they were finished"):
+        with pytest.raises(WorkerError, match="ended before it was finished"):
             predict(leaving, out_dir=tmp_path, cpus=2)
 
     def test_one_failure_ends_the_others_within_seconds(self, tmp_path):

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 from conftest import require
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from morpheus_core.pipeline.aggregators import AGGREGATORS, Fold, RowRing, spans_of
+from morpheus_core.pipeline.aggregators import AGGREGATORS, Collection, Ending, Fold
 from morpheus_core.pipeline.kernels import plain
+from morpheus_core.pipeline.ring import RowRing, spans_of
 
 RING, WIDTH, CLASSES = 7, 12, 3
 
@@ -116,6 +119,64 @@ class TestEveryAggregator:
             assert spoiled[ring_row, left].all()
             spoiled[ring_row, left] = False
             assert not spoiled[n > 0].any()
+
+
+@st.composite
+def collections(draw):
+    """Windows in rows and columns, in planes that hold sums of earlier ones."""
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    height, width = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    rows, columns = draw(st.tuples(st.integers(1, 4), st.integers(1, 6)))
+    n_classes = draw(st.sampled_from([1, 3, 33]))
+    tops = np.cumsum(random.integers(1, height + 3, rows)) + draw(st.integers(-9, 9))
+    lefts = np.cumsum(random.integers(0, width + 3, columns))
+    crop = [sorted(random.choice(length + 1, 2, replace=False)) for length in (height, width)]
+    (top, bottom), (left, right) = crop
+    shape = (rows * columns, height, width, n_classes)
+    predictions = random.integers(0, 5, shape).astype(draw(st.sampled_from(["f4", "f8"]))) / 3
+    if draw(st.booleans()):
+        predictions[tuple(random.integers(0, length) for length in shape)] = np.nan
+    carried = int(tops[0]) + draw(st.integers(0, 4))
+    rectangle = (top, bottom, left, right)
+    return Collection(predictions, rectangle, tops + top, lefts + left, carried)
+
+
+@pytest.mark.parametrize("powers", [True, False])
+@given(folded=collections())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_to_collect_is_to_add_window_after_window(aggregator, kernels, powers, folded):
+    first, stop = int(folded.tops[0]), folded.stop
+    rows, n_classes = stop - first, folded.predictions.shape[-1]
+    columns = int(folded.lefts[-1]) + folded.predictions.shape[2]
+    random = np.random.default_rng(len(folded.predictions))
+    planes = random.integers(0, 5, (aggregator.n_planes, rows, columns, n_classes)) / 3
+    at = np.arange(first, stop) % rows
+    added = planes.copy()
+    added[:, at[max(folded.carried - first, 0) :]] = 0
+    update_map = np.zeros(folded.predictions.shape[1:3])
+    top, bottom, left, right = folded.crop
+    update_map[top:bottom, left:right] = 1
+    across = len(folded.lefts)
+    for k, row in enumerate(folded.tops):
+        part = folded.predictions[k * across : (k + 1) * across]
+        fold = Fold(part, spans_of(update_map), update_map[None], row - top, folded.lefts - left)
+        aggregator.fold(kernels, added, fold)
+
+    n = np.full((rows, columns - 2 * (columns > 2)), 4.0 if powers else 3.0)
+    n[0, 0] = 0 if not powers else 4
+    start = int(columns > 2)
+    ending = Ending(first, start, n, -1.0, np.dtype(np.float32))
+    before = planes.copy()
+    results = aggregator.finish(kernels, planes, folded, ending)
+    assert planes.tobytes() == before.tobytes()
+    expected = added[:, at, start : start + n.shape[1]]
+    expected = aggregator.finalize(kernels, expected, n, -1.0, ending.dtype)
+    assert results.tobytes() == expected.tobytes()
+
+    aggregator.collect(kernels, planes, folded, first, stop)
+    np.testing.assert_array_equal(np.isnan(planes).any(axis=-1), np.isnan(added).any(axis=-1))
+    finite = ~np.isnan(added).any(axis=-1)
+    np.testing.assert_array_equal(planes[finite], added[finite])
 
 
 def test_variance_at_the_rounding_floor(kernels):

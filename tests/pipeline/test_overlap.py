@@ -155,7 +155,7 @@ def test_what_folding_raises_is_raised_and_nothing_is_folded_after_it(monkeypatc
         folded.append(int(tops[0]))
         raise MemoryError("no room")
 
-    monkeypatch.setattr("morpheus_core.pipeline.aggregators.RowRing.add", broken_add)
+    monkeypatch.setattr("morpheus_core.pipeline.ring.RowRing.add", broken_add)
     with pytest.raises(MemoryError, match="no room"):
         classify(prefetch=2)
     assert folded == [0]
@@ -193,7 +193,7 @@ def test_a_failure_that_came_first_is_raised(monkeypatch):
         return model(batch)
 
     calls = []
-    monkeypatch.setattr("morpheus_core.pipeline.aggregators.RowRing.add", broken_add)
+    monkeypatch.setattr("morpheus_core.pipeline.ring.RowRing.add", broken_add)
     with pytest.raises(OSError, match="the disk is full") as caught:
         classify(broken_later, prefetch=2)
     assert isinstance(caught.value.__cause__, ModelError)

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from conftest import ways_of_folding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predict_properties import Oracle, cases
@@ -72,8 +73,18 @@ def rows_of(job, strip, images, model, counts=None, first_row=None, prefetch=0):
 
 
 @settings(max_examples=200)
-@given(case=cases(), count=st.sampled_from([1, 2, 3, 5]), prefetch=st.integers(0, 3))
-def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count, prefetch):
+@given(
+    case=cases(),
+    count=st.sampled_from([1, 2, 3, 5]),
+    prefetch=st.integers(0, 3),
+    collects=st.booleans(),
+)
+def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count, prefetch, collects):
+    with ways_of_folding(collects):
+        rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch)
+
+
+def rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch):
     job, images, model = job_of(case)
     grid = job.grid
     strips = grid.strips(job.batch_size, count, count_windows(job, images))
@@ -98,8 +109,30 @@ def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count, prefetch):
 
 
 @settings(max_examples=200)
-@given(case=cases(), count=st.sampled_from([1, 2, 3]), fraction=st.floats(0, 1))
-def test_a_strip_goes_on_where_it_stopped(case, count, fraction):
+@given(
+    case=cases(),
+    count=st.sampled_from([1, 2, 3]),
+    fraction=st.floats(0, 1),
+    collects=st.booleans(),
+)
+def test_a_strip_goes_on_where_it_stopped(case, count, fraction, collects):
+    with ways_of_folding(collects):
+        strip_goes_on_where_it_stopped(case, count, fraction)
+
+
+@settings(max_examples=200)
+@given(case=cases(), count=st.sampled_from([1, 2]))
+def test_to_collect_hands_over_what_to_add_does(case, count):
+    job, images, model = job_of(case)
+    for strip in job.grid.strips(job.batch_size, count, count_windows(job, images)):
+        found = []
+        for collects in (False, True):
+            with ways_of_folding(collects):
+                found.append(rows_of(job, strip, images, model))
+        assert found[0] == found[1]
+
+
+def strip_goes_on_where_it_stopped(case, count, fraction):
     job, images, model = job_of(case)
     grid = job.grid
     for strip in grid.strips(job.batch_size, count, count_windows(job, images)):

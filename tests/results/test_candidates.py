@@ -23,13 +23,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sky_headers import ROTATED, SIP, sky_header
 
 import morpheus_core as package
-from morpheus_core import InputError, MissingPackageError, find_candidates, predict
+from morpheus_core import (
+    InputError,
+    MissingPackageError,
+    OutputError,
+    export_candidates,
+    find_candidates,
+    predict,
+)
 from morpheus_core.results import finished
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 COLUMNS = [
     *("id", "x", "y", "peak", "x_peak", "y_peak", "area", "mean"),
-    *("x_min", "x_max", "y_min", "y_max"),
+    *("x_min", "x_max", "y_min", "y_max", "at_border"),
 ]
 SKY_COLUMNS = ["id", "ra", "dec", *COLUMNS[1:]]
 SHAPE = (40, 50)
@@ -71,7 +78,10 @@ def row_of(region, share):
     y_peak, x_peak = region[values.index(peak)]
     x, y = (np.average(places, weights=values) for places in (columns, rows))
     bounds = min(columns), max(columns), min(rows), max(rows)
-    return (x, y, peak, x_peak, y_peak, len(region), np.mean(values), *bounds)
+    height, width = share.shape
+    at_border = min(rows) == 0 or max(rows) == height - 1
+    at_border |= min(columns) == 0 or max(columns) == width - 1
+    return (x, y, peak, x_peak, y_peak, len(region), np.mean(values), *bounds, at_border)
 
 
 SHARES = arrays(
@@ -110,7 +120,7 @@ def test_a_candidate_is_where_its_pixels_are():
     (row,) = find_candidates(in_memory(share), "class_0", 0.5)
     assert row["x"] == pytest.approx((0.5 * (30 + 31) + 32 + 33) / 3)
     assert (row["y"], row["x_peak"], row["y_peak"]) == (20, 32, 20)
-    assert [row[name] for name in COLUMNS[-4:]] == [30, 33, 20, 20]
+    assert [row[name] for name in COLUMNS[-5:-1]] == [30, 33, 20, 20]
     assert row["mean"] == 0.75
 
 
@@ -231,12 +241,53 @@ def test_nothing_found(run, tmp_path):
     assert table["ra"].unit == found["ra"].unit
 
 
-@pytest.mark.parametrize("name", ["table.ecsv", "table.fits", "table.csv"])
-def test_tables_can_be_written(run, tmp_path, name):
+@pytest.mark.parametrize("end", [".ecsv", ".fits", ".csv", ".parquet", ".vot"])
+def test_tables_can_be_written(run, tmp_path, end):
+    run()
+    table, path = find_candidates(tmp_path / "out", "source", 0.5), tmp_path / f"table{end}"
+    export_candidates(table, path)
+    with pytest.raises(OutputError, match="exists already"):
+        export_candidates(table, path)
+    kind = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".vot": "votable"}.get(end, end[1:])
+    read = Table.read(path, format=kind)
+    for name in table.colnames[:-1]:
+        assert_allclose(read[name], table[name], rtol=1e-6, atol=5e-4)
+        if end != ".csv":
+            assert read[name].unit == table[name].unit
+    assert [str(value) for value in read["at_border"]] == ["False", "False"]
+    if end in (".csv", ".ecsv"):
+        line = path.read_text().splitlines()[-1].replace(" ", ",")
+        assert line == "2,53.1002456,-27.8000083,6.467,9.5,0.9,7,8,16,0.75,5,8,8,11,False"
+    assert [one.name for one in tmp_path.glob("*table*")] == [path.name]
+
+
+def test_candidates_as_regions_of_ds9(run, tmp_path):
+    regions = require("regions")
     run()
     table = find_candidates(tmp_path / "out", "source", 0.5)
-    table.write(tmp_path / name)
-    assert_array_equal(Table.read(tmp_path / name).as_array(), table.as_array())
+    export_candidates(table, tmp_path / "sky.reg")
+    export_candidates(table[COLUMNS], tmp_path / "pixels.reg")
+    on_sky = regions.Regions.read(tmp_path / "sky.reg")
+    assert_allclose([one.center.ra.deg for one in on_sky], table["ra"], atol=1e-7)
+    assert [str(one.meta["text"]) for one in on_sky] == ["1", "2"]
+    (first, _) = regions.Regions.read(tmp_path / "pixels.reg")
+    assert (first.center.x, first.center.y, first.width, first.height) == (40.5, 31, 2, 3)
+    assert "box(41.5" in (tmp_path / "pixels.reg").read_text()  # DS9 counts from 1
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "error", "message"),
+    [
+        ([1], "a.csv", InputError, "table must be one of find_candidates, .* got list"),
+        (None, "a.txt", InputError, r"path must end in one of \.csv.*\.reg, got"),
+        (None, "nowhere/a.csv", OutputError, "cannot write"),
+    ],
+)
+def test_candidates_that_cannot_be_written(tmp_path, table, name, error, message):
+    table = table or find_candidates(in_memory(np.ones(SHAPE)), "class_0", 0.5)
+    with pytest.raises(error, match=message):
+        export_candidates(table, tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -272,7 +323,7 @@ def test_an_unfinished_run(run, tmp_path):
 
 def test_without_scipy(monkeypatch):
     monkeypatch.setattr("morpheus_core.extras.find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=r"'morpheus-core\[candidates\]'"):
+    with pytest.raises(MissingPackageError, match=r"'\.\[candidates\]'"):
         find_candidates(in_memory(np.ones(SHAPE)), "class_0", 0.5)
 
 

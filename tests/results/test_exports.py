@@ -11,7 +11,7 @@ from sky_headers import ROTATED, SIP, sky_header
 
 from morpheus_core import InputError, OutputError, export_masks, export_planes, predict
 from morpheus_core.results import finished
-from morpheus_core.results.exports import new_file
+from morpheus_core.results.image_files import new_file
 
 NAMES = ["point source", "disk", "sky"]
 SHAPE = (33, 41)
@@ -205,6 +205,21 @@ def test_fitsverify_finds_nothing(run_in, tmp_path, dtype):
     assert run.stdout.count("found 0 warning(s) and 0 error(s)") == len(paths) == 6, run.stdout
 
 
+def test_packing_without_loss(run_in, tmp_path):
+    """As docs/fits.rst says; plain fpack rounds floats, below zero for one."""
+    directory, _ = run_in(aggregate_method="mean_var")
+    export_planes(directory, tmp_path / "planes.fits")
+    export_masks(directory, tmp_path / "masks.fits")
+    for name, options in (("planes", ["-g2", "-q", "0"]), ("masks", [])):
+        path = tmp_path / f"{name}.fits"
+        subprocess.run([require_program("fpack"), *options, path], check=True)
+        with fits.open(path) as plain, fits.open(f"{path}.fz") as packed:
+            images = [hdu for hdu in packed if hdu.shape]
+            assert len(images) == sum(bool(hdu.shape) for hdu in plain)
+            for hdu, other in zip((hdu for hdu in plain if hdu.shape), images, strict=True):
+                np.testing.assert_array_equal(other.data, hdu.data)
+
+
 @pytest.mark.parametrize("export", [export_planes, export_masks])
 def test_existing_files_are_kept(run_in, tmp_path, export):
     directory, _ = run_in(aggregate_method="rank_vote")
@@ -359,3 +374,84 @@ def test_numbers_of_numpy_as_thresholds(run_in, tmp_path, threshold):
     directory, _ = run_in(aggregate_method="rank_vote")
     export_masks(directory, tmp_path / "masks.fits", threshold)
     assert fits.getval(tmp_path / "masks.fits", "THRESH", 1) == 0.5
+
+
+def cards_on_disk(path):
+    """Return the keywords of each header as they are on disk; astropy shows more than that."""
+    with fits.open(path) as file:
+        places = [hdu.fileinfo() for hdu in file]
+    raw = path.read_bytes()
+    return [
+        [raw[k : k + 8].decode().strip() for k in range(place["hdrLoc"], place["datLoc"], 80)]
+        for place in places
+    ]
+
+
+def test_files_of_several_images_say_so_in_their_first_header(run_in, tmp_path):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    export_planes(directory, tmp_path / "planes.fits")
+    export_masks(directory, tmp_path / "masks.fits")
+    for name in ("planes", "masks"):
+        first, *others = cards_on_disk(tmp_path / f"{name}.fits")
+        assert first[:4] == ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]
+        assert not any("EXTEND" in header for header in others)
+    assert "EXTEND" not in cards_on_disk(directory / "n.fits")[0]
+
+
+def test_one_file_per_plane(run_in, tmp_path):
+    directory, _ = run_in()
+    export_planes(directory, tmp_path / "planes.fits")
+    for overwrite in (False, True):
+        export_planes(directory, tmp_path / "planes", files="one per plane", overwrite=overwrite)
+    with fits.open(tmp_path / "planes.fits") as file:
+        names = {f"{hdu.name}.fits" for hdu in file[1:]}
+        assert {path.name for path in (tmp_path / "planes").iterdir()} == names
+        for hdu in file[1:]:
+            with fits.open(tmp_path / "planes" / f"{hdu.name}.fits", checksum=True) as single:
+                assert len(single) == 1
+                np.testing.assert_array_equal(single[0].data, hdu.data)
+                assert single[0].header["RUNID"] == hdu.header["RUNID"]
+    with pytest.raises(OutputError, match="exists already; pass overwrite=True"):
+        export_planes(directory, tmp_path / "planes", files="one per plane")
+    with pytest.raises(OutputError, match="exists already; pass overwrite=True"):
+        export_planes(directory, tmp_path / "planes.fits", files="one per plane")
+
+
+def test_nothing_is_left_of_planes_that_fail(run_in, tmp_path, monkeypatch):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    monkeypatch.setattr(finished.FinishedRun, "blocks", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_planes(directory, tmp_path / "planes", files="one per plane")
+    assert not list((tmp_path / "planes").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "dtype"), [(3, "u1"), (254, "u1"), (255, ">i2"), (300, ">i2")]
+)
+def test_classes_that_count_from_one(run_in, tmp_path, n_classes, dtype):
+    directory, (votes, n) = run_in(
+        n_classes=n_classes, aggregate_method="rank_vote", class_names=None
+    )
+    export_planes(directory, tmp_path / "planes.fits", first_label=1)
+    with fits.open(tmp_path / "planes.fits") as file:
+        classes = file["CLASS_MAP"]
+        assert classes.data.dtype == dtype
+        expected = np.where(n > 0, votes.argmax(axis=-1) + 1, 0)
+        np.testing.assert_array_equal(classes.data, expected)
+        assert (classes.header["NODATA"], classes.header["CLASS1"]) == (0, "class_0")
+        assert classes.header[f"CLASS{n_classes}"] == f"class_{n_classes - 1}"
+        assert "CLASS0" not in classes.header
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"first_label": 2}, "first_label must be 0 or 1, got 2"),
+        ({"first_label": True}, "first_label must be 0 or 1, got True"),
+        ({"files": "many"}, "files must be one of 'one', 'one per plane', got 'many'"),
+    ],
+)
+def test_planes_that_cannot_be_had(run_in, tmp_path, options, message):
+    directory, _ = run_in(aggregate_method="rank_vote")
+    with pytest.raises(InputError, match=message):
+        export_planes(directory, tmp_path / "planes.fits", **options)

@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pytest
 from astropy.io import fits
+from conftest import require
 from hypothesis import given
 from hypothesis import strategies as st
 
-from morpheus_core import OutputError
+from morpheus_core import OutputError, predict
 from morpheus_core.fits.blocks import ImageUnit, encode_checksum, write_all
 from morpheus_core.results.outputs import (
     FitsOutputs,
@@ -36,7 +37,7 @@ def blocks(first, rows):
 def write_rows(outputs):
     """Write all rows out of order, and return the data sums."""
     sums = [outputs.write(first, blocks(first, rows)) for first, rows in [(4, 6), (0, 3), (3, 1)]]
-    return None if sums[0] is None else np.sum(sums, axis=0).tolist()
+    return None if sums[0] is None else np.sum(sums, axis=0)[:, np.newaxis].tolist()
 
 
 def write_files(directory, overwrite=False):
@@ -241,3 +242,22 @@ def test_memory_that_is_not_there():
 def test_sizes_beyond_32_bits_are_right():
     unit = ImageUnit((70_000, 70_000, 5, 2))
     assert unit.padded_bytes == -(-70_000 * 70_000 * 5 * 2 * 4 // 2880) * 2880
+
+
+def test_arrays_of_files_in_the_order_of_the_machine_are_what_others_take(tmp_path):
+    """The documentation says so of fitsio, which changes pixels of others, and of PyTorch."""
+    fitsio, torch = require("fitsio"), require("torch")
+    image = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    hduls, (result, _) = predict(
+        lambda batch: batch[0], image, 1, 64, (8, 8), stride=(8, 8), aggregate_method="mean_var",
+        out_dir=tmp_path, progress=False,
+    )  # fmt: skip
+    assert result.dtype.str == ">f4"
+    native = result.astype("f4")
+    fitsio.write(str(tmp_path / "copy.fits"), native)
+    np.testing.assert_array_equal(fitsio.read(str(tmp_path / "copy.fits")), result)
+    assert torch.from_numpy(native).shape == result.shape
+    with pytest.raises((TypeError, ValueError)):
+        torch.from_numpy(result)
+    for hdul in hduls:
+        hdul.close()

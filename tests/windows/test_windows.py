@@ -1,5 +1,6 @@
 from fractions import Fraction
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from morpheus_core import InputError
 from morpheus_core.windows.grid import Group, Strip, WindowGrid, place_windows
-from morpheus_core.windows.visits import Visits
+from morpheus_core.windows.visits import Visits, distinct_rows
 
 lengths = st.integers(1, 40)
 
@@ -114,8 +115,8 @@ def mapped_grids(draw):
     return grid, update_map.astype(float)
 
 
-@given(mapped_grids())
-def test_visits_are_what_counting_finds(mapped_grid):
+@given(mapped_grids(), st.sampled_from([0, 100, Visits._REMEMBERED_BYTES]))
+def test_visits_are_what_counting_finds(mapped_grid, remembered):
     grid, update_map = mapped_grid
     above, left_of = (grid.to_output(axis.before) for axis in (grid.rows, grid.columns))
     below, right_of = (grid.to_output(axis.after) for axis in (grid.rows, grid.columns))
@@ -127,10 +128,18 @@ def test_visits_are_what_counting_finds(mapped_grid):
             counted[top : top + h, left : left + w] += update_map
     counted = counted[above : above + height, left_of : left_of + width]
     visits = Visits(grid, update_map)
-    np.testing.assert_array_equal(visits.rows(0, height), counted)
+    with mock.patch.object(Visits, "_REMEMBERED_BYTES", remembered):
+        np.testing.assert_array_equal(visits.rows(0, height), counted)
+    assert len(visits._row_sums) <= max(1, remembered // (8 * width))
     assert visits.count_unreached() == (counted == 0).sum()
 
 
 def test_visits_of_a_large_window_pass_16_bits():
     grid = WindowGrid((511, 511), (256, 256), (1, 1))
     assert Visits(grid, np.ones((256, 256))).row(255)[255] == 65_536
+
+
+def test_distinct_rows_keep_their_order():
+    distinct, kinds = distinct_rows(np.array([[1, 2], [0, 0], [0, 0], [1, 2], [3, 0]]))
+    assert distinct.tolist() == [[1, 2], [0, 0], [3, 0]]
+    assert kinds == [0, 1, 1, 0, 2]

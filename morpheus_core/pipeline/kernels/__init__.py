@@ -27,6 +27,7 @@ from typing import cast
 
 from morpheus_core.pipeline.kernels.protocol import (
     Bytes,
+    Crop,
     Float64,
     Int64,
     Kernels,
@@ -34,7 +35,7 @@ from morpheus_core.pipeline.kernels.protocol import (
     Results,
 )
 
-__all__ = ["Bytes", "Float64", "Int64", "Kernels", "Predictions", "Results", "fastest"]
+__all__ = ["Bytes", "Crop", "Float64", "Int64", "Kernels", "Predictions", "Results", "fastest"]
 
 
 @cache  # what is not there is not looked for again, and never by two threads at once

@@ -7,15 +7,26 @@ planes agree to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.pipeline.kernels.protocol import Bytes, Float64, Int64, Predictions, Results
+from morpheus_core.pipeline.kernels.protocol import (
+    Bytes,
+    Crop,
+    Float64,
+    Int64,
+    Predictions,
+    Results,
+)
 
 Place = tuple[slice, slice]
+AddTo = Callable[[Float64, Predictions], None]
+
+#: Adding whole windows takes fewer calls of numpy than adding parts of them.
+COLLECTING_PAYS = False
 
 
 # Infinities of both signs in one pixel make it NaN, which is what it is meant to be.
@@ -108,11 +119,116 @@ def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results
     results[n == 0] = fill_value
 
 
+def collect_moments(
+    planes: Float64,
+    carried: int,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    first: int,
+    stop: int,
+) -> None:
+    """See :meth:`Kernels.collect_moments`."""
+    rows = np.arange(first, stop)
+    folded = (planes, carried, predictions, crop, tops, lefts)
+    planes[:, rows % planes.shape[1]] = _collected(_add_to_moments, *folded, rows)
+
+
+def finish_collected_moments(
+    planes: Float64,
+    carried: int,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    first: int,
+    left: int,
+    n: Float64,
+    fill_value: float,
+    results: Results,
+) -> None:
+    """See :meth:`Kernels.finish_collected_moments`."""
+    rows = np.arange(first, first + len(results))
+    folded = (planes, carried, predictions, crop, tops, lefts)
+    total, squares = _collected(_add_to_moments, *folded, rows)[:, :, left : left + n.shape[1]]
+    finish_moments(total, squares, n, fill_value, results)
+
+
+def collect_votes(
+    planes: Float64,
+    carried: int,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    first: int,
+    stop: int,
+) -> None:
+    """See :meth:`Kernels.collect_votes`."""
+    rows = np.arange(first, stop)
+    folded = (planes, carried, predictions, crop, tops, lefts)
+    planes[:, rows % planes.shape[1]] = _collected(_add_to_votes, *folded, rows)
+
+
+def finish_collected_votes(
+    planes: Float64,
+    carried: int,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    first: int,
+    left: int,
+    n: Float64,
+    fill_value: float,
+    results: Results,
+) -> None:
+    """See :meth:`Kernels.finish_collected_votes`."""
+    rows = np.arange(first, first + len(results))
+    folded = (planes, carried, predictions, crop, tops, lefts)
+    (votes,) = _collected(_add_to_votes, *folded, rows)[:, :, left : left + n.shape[1]]
+    finish_votes(votes, n, fill_value, results)
+
+
 def gather(slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
     """See :meth:`Kernels.gather`."""
     _, height, length = windows.shape
     for window, top, left in zip(windows, tops.tolist(), lefts.tolist(), strict=True):
         window[...] = slab[top : top + height, left : left + length]
+
+
+def _collected(
+    add_to: AddTo,
+    planes: Float64,
+    carried: int,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    rows: Int64,
+) -> Float64:
+    """Return the sums of consecutive output rows, (plane, rows, width, classes)."""
+    sums = np.zeros((len(planes), len(rows), *planes.shape[2:]))
+    held = rows[rows < carried]
+    sums[:, : len(held)] = planes[:, held % planes.shape[1]]
+    parts = predictions[:, crop[0] : crop[1], crop[2] : crop[3]]
+    for window, part in enumerate(parts):
+        top, left = tops[window // len(lefts)] - rows[0], lefts[window % len(lefts)]
+        into = sums[:, max(top, 0) : max(top + len(part), 0), left : left + part.shape[1]]
+        add_to(into, part[max(-top, 0) :][: into.shape[1]])
+    return sums
+
+
+@_quietly
+def _add_to_moments(sums: Float64, predictions: Predictions) -> None:
+    values = predictions.astype(np.float64)
+    sums[0] += values
+    sums[1] += np.multiply(values, values, out=values)
+
+
+def _add_to_votes(sums: Float64, predictions: Predictions) -> None:
+    _vote(sums[0], predictions, np.ones(()))
 
 
 def _spoil(results: Results, sums: Float64) -> None:

@@ -12,10 +12,15 @@ Results = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Predictions = NDArray[np.floating]
+#: The part of a prediction that counts: first and stop row, first and stop column.
+Crop = tuple[int, int, int, int]
 
 
 class Kernels(Protocol):
     """What both modules offer."""
+
+    #: Whether to collect is faster than to add where windows overlap little.
+    COLLECTING_PAYS: bool
 
     def add_moments(
         self,
@@ -62,3 +67,61 @@ class Kernels(Protocol):
 
     def gather(self, slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
         """Copy windows, (batch, height, bytes), out of rows, (rows, bytes); `lefts` count bytes."""
+
+    def collect_moments(
+        self,
+        planes: Float64,
+        carried: int,
+        predictions: Predictions,
+        crop: Crop,
+        tops: Int64,
+        lefts: Int64,
+        first: int,
+        stop: int,
+    ) -> None:
+        """Add sums and sums of squares of output rows ``[first, stop)`` to the planes."""
+
+    def finish_collected_moments(
+        self,
+        planes: Float64,
+        carried: int,
+        predictions: Predictions,
+        crop: Crop,
+        tops: Int64,
+        lefts: Int64,
+        first: int,
+        left: int,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+    ) -> None:
+        """Write results of output rows from `first` on, from planes and predictions."""
+
+    def collect_votes(
+        self,
+        planes: Float64,
+        carried: int,
+        predictions: Predictions,
+        crop: Crop,
+        tops: Int64,
+        lefts: Int64,
+        first: int,
+        stop: int,
+    ) -> None:
+        """Add votes of output rows ``[first, stop)`` to the planes."""
+
+    def finish_collected_votes(
+        self,
+        planes: Float64,
+        carried: int,
+        predictions: Predictions,
+        crop: Crop,
+        tops: Int64,
+        lefts: Int64,
+        first: int,
+        left: int,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+    ) -> None:
+        """Write results of output rows from `first` on, from planes and predictions."""

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
-from morpheus_core.parallel.engines import (
+from morpheus_core.parallel.executors import (
     PIECES_OF_UNKNOWN,
     PIECES_PER_WORKER,
     Engine,
     engine_of,
 )
 from morpheus_core.parallel.pieces import Watch, Work
-from morpheus_core.parallel.pool import Pool
+from morpheus_core.parallel.processes import Processes
 from morpheus_core.parallel.submissions import Submissions
 
 
@@ -33,15 +34,23 @@ class Workers:
         How many batches are read ahead of the model.
     interval : float
         Seconds between two looks at the progress.
+    patience : float or None
+        Seconds for which an engine may have no workers.
     """
 
     slots: list[Environment]
     engine: Engine | None
     prefetch: int
     interval: float
+    patience: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.slots) or self.engine is not None
+
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether some may be on other machines."""
+        return self.engine is not None and not self.engine.is_here
 
     def count(self) -> int | None:
         """Return how many processes there are beside this one, if that is known."""
@@ -73,19 +82,24 @@ class Workers:
         if not steps:
             return
         if self.engine is not None:
-            Submissions(self.engine, work).run(steps, watch, self.interval)
+            Submissions(self.engine, work, self.patience).run(steps, watch, self.interval)
         else:
-            Pool(work, self.slots).run(steps, watch, self.interval)
+            Processes(work, self.slots).run(steps, watch, self.interval)
 
 
 def choose_workers(
-    cpus: Any, gpus: Any, executor: Any, prefetch: Any, interval: float = 1.0
+    cpus: Any,
+    gpus: Any,
+    executor: Any,
+    prefetch: Any,
+    interval: float = 1.0,
+    patience: Any = None,
 ) -> Workers:
     """Return where the pieces are done that users ask for.
 
     Parameters
     ----------
-    cpus, gpus, executor, prefetch
+    cpus, gpus, executor, prefetch, patience
         As in :func:`morpheus_core.predict`.
     interval : float
         Seconds between two looks at the progress.
@@ -103,4 +117,7 @@ def choose_workers(
     engine = None if executor is None else engine_of(executor)
     slots = plan_workers(cpus, gpus)
     elsewhere = gpus is not None or engine is not None
-    return Workers(slots, engine, prefetch_depth(prefetch, len(slots), elsewhere), interval)
+    if patience is not None:
+        patience = checks.positive_number("patience", patience)
+    ahead = prefetch_depth(prefetch, len(slots), elsewhere)
+    return Workers(slots, engine, ahead, interval, patience)

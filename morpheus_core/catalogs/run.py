@@ -22,10 +22,10 @@ from morpheus_core.catalogs.folders import (
     refuse_what_is_in_the_way,
     rows_path,
 )
+from morpheus_core.catalogs.positions import Positions
 from morpheus_core.catalogs.records import RecordFile, bring_together, read_records
 from morpheus_core.catalogs.sources import Int64, StoredImage
 from morpheus_core.catalogs.statuses import Status
-from morpheus_core.catalogs.tables import Positions
 from morpheus_core.catalogs.work import (
     CatalogJob,
     CatalogWork,
@@ -38,9 +38,9 @@ from morpheus_core.catalogs.work import (
 from morpheus_core.errors import WorkerError
 from morpheus_core.images.image import Image
 from morpheus_core.images.stack import stored_paths
+from morpheus_core.parallel.choice import Workers
 from morpheus_core.parallel.folders import LOG, Folders, clear
 from morpheus_core.parallel.pieces import Watch
-from morpheus_core.parallel.workers import Workers
 from morpheus_core.pipeline.models import FactoryModel, pickle_model
 from morpheus_core.progress import progress_bar
 from morpheus_core.storage.whole_files import save_array, write_text
@@ -126,7 +126,6 @@ class CatalogRun:
             self._run_here(self._job, self._rows, on_records, len(self._rows))
             return
         folders = Folders(self._request.directory)
-        folders.close_session()  # of an executor that may still be at it
         self._begin(folders)
         self._finish(folders)
         for records in self._read(folders):
@@ -138,6 +137,7 @@ class CatalogRun:
         resumed = path.exists() and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
+            folders.close_session()  # of an executor that may still be at it
             refuse_other_run(path, fingerprint)
             self._keep_what_counts(folders)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from morpheus_core.errors import InputError, WorkerError, warn
@@ -12,6 +12,18 @@ from morpheus_core.errors import InputError, WorkerError, warn
 PIECES_PER_WORKER = 4
 #: Pieces for an executor that does not say how many workers it has.
 PIECES_OF_UNKNOWN = 32
+#: What it means where Dask has given up a piece whose workers ended.
+KILLED = (
+    "its workers ended one after the other, most often for want of memory: give each more, or pass "
+    "a smaller batch_size"
+)
+#: What it means where the scheduler does not answer any more.
+LOST = (
+    "the connection to the Dask scheduler is lost; what workers are doing ends by itself, and what "
+    "is finished is kept: connect to a cluster that runs, and pass resume=True"
+)
+#: How addresses of Dask's schedulers begin that only this machine can reach.
+HERE = ("inproc://", "tcp://127.0.0.1:", "tls://127.0.0.1:")
 #: How often Dask does a piece again that raised, beside those whose worker it has lost.
 RETRIES = 2
 
@@ -41,6 +53,15 @@ class Engine:
     def __init__(self, executor: Any) -> None:
         self._executor = executor
 
+    @property
+    def is_here(self) -> bool:
+        """Whether all its workers are sure to be on this machine."""
+        classes = type(self._executor).__mro__
+        # loky has processes of this machine, in a class of its own.
+        return isinstance(self._executor, (ProcessPoolExecutor, ThreadPoolExecutor)) or any(
+            "loky" in kind.__module__.split(".") for kind in classes
+        )
+
     def count_workers(self) -> int | None:
         """Return how many pieces can be done at a time, if that is known."""
         # Standard executors, loky and mpi4py agree on the name.
@@ -58,6 +79,14 @@ class Engine:
                 f"{type(future).__name__}"
             )
         return future
+
+    def has_workers(self) -> bool:
+        """Say whether there is anybody to do what is submitted, as far as that is known."""
+        return True
+
+    def explain(self, error: Exception) -> str:
+        """Say what an error of a future means for the run, if it is none of the piece."""
+        return f"{type(error).__name__}: {error}"
 
     def check_workers(self, check: Callable[[], str | None]) -> None:
         """Ask all workers at once for what stands in the way, where an executor can do that.
@@ -96,6 +125,11 @@ class DaskEngine(Engine):
                 f"executor must be connected to its scheduler: {type(error).__name__}: {error}"
             ) from error
 
+    @property
+    def is_here(self) -> bool:
+        """Whether nobody from outside can reach the scheduler."""
+        return str(self._client.scheduler.address).startswith(HERE)
+
     def count_workers(self) -> int | None:
         """Return how many worker processes there are; a cluster may have none so far."""
         return len(self._threads) or None
@@ -107,6 +141,22 @@ class DaskEngine(Engine):
             options["retries"] = RETRIES
         future: Submitted = self._executor.submit(function, argument, **options)
         return future
+
+    def has_workers(self) -> bool:
+        """Ask the scheduler, as long as it answers: the end of its connection ends all futures."""
+        try:
+            return bool(self._client.nthreads())
+        except Exception:
+            return True
+
+    def explain(self, error: Exception) -> str:
+        """Tell a scheduler that is gone, and workers that were killed."""
+        said = super().explain(error)
+        if type(error).__name__ == "KilledWorker":
+            return f"{said}; {KILLED}"
+        if self._client.status != "running":
+            return f"{said}; {LOST}"
+        return said
 
     def check_workers(self, check: Callable[[], str | None]) -> None:
         """Ask all workers that are there."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.parallel.devices import Environment
-from morpheus_core.parallel.pieces import OnSteps, Watch, ignore
-from morpheus_core.parallel.pool import Pool
+from morpheus_core.parallel.pieces import OnSteps, Watch
+from morpheus_core.parallel.processes import Processes
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, pickle_model
 from morpheus_core.planning.trials import Trial, try_strip
@@ -72,12 +72,13 @@ def try_in_worker(
     pickled = None if isinstance(model, str) else pickle_model(model)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         workspace = Workspace(Path(directory))
-        workspace.create(Plan.make(job, stack, [strip], factory), job.update_map, overwrite=False)
+        plan = Plan.make(job, stack, [strip], factory, apart=False)
+        workspace.create(plan, job.update_map, overwrite=False)
         workspace.store_inputs(stack)
         if pickled is not None:
             workspace.store_model(pickled)
         stored = sum(path.stat().st_size for path in workspace.folder(0).iterdir())
         work = TrialWork(directory=directory, prefetch=prefetch, started=time.time())
-        Pool(work, [slot]).run([0], Watch(ignore), interval=1.0)
+        Processes(work, [slot]).run([0], Watch(None), interval=1.0)
         trial = Trial(**json.loads(work.record_path(0).read_text()))
     return replace(trial, stored_bytes=stored)

@@ -19,13 +19,15 @@ from typing import BinaryIO
 from morpheus_core.errors import WorkerError
 from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
-from morpheus_core.parallel.pieces import Watch, Work
+from morpheus_core.parallel.pieces import Failure, Watch, Work
 from morpheus_core.pipeline.models import with_recipe
 
 #: How much of a worker's log an error quotes.
 LOG_TAIL = 4000
 #: Seconds in which a worker that has ended is heard out.
 LAST_WORDS = 1.0
+#: The news that a worker has ended.
+ENDED = object()
 
 
 @dataclass(eq=False, slots=True)
@@ -37,14 +39,17 @@ class Worker:
     process : Popen
         The process.
     connection : Connection
-        Takes the indices of pieces, and gives None for each that was done, or what went wrong.
+        Takes the indices of pieces; gives each back when it is begun, and then None when it is
+        done, or what went wrong.
     slot : tuple of int and dict
         Its number, and its environment variables.
-    log : Path
-        Where its output goes.
+    log, log_start : Path and int
+        Where its output goes, and where that begins.
     index : int or None
-        The piece that it does.
-    failure : str or None
+        The piece that it was given.
+    has_begun, is_new : bool
+        Whether it has begun that piece, and whether it is its first.
+    failure : Failure or None
         What it said went wrong.
     """
 
@@ -52,11 +57,14 @@ class Worker:
     connection: Connection
     slot: tuple[int, Environment]
     log: Path
+    log_start: int
     index: int | None = None
-    failure: str | None = None
+    has_begun: bool = False
+    is_new: bool = True
+    failure: Failure | None = None
 
 
-class Pool:
+class Processes:
     """Does pieces in fresh interpreters, as many at a time as there are slots.
 
     They are not forked: that hangs after PyTorch has started threads and cannot use CUDA again.
@@ -72,9 +80,9 @@ class Pool:
     def __init__(self, work: Work, slots: Sequence[Environment]) -> None:
         self._work = work
         self._free = list(reversed(list(enumerate(slots))))
-        self._idle: list[Worker] = []
-        self._busy: set[Worker] = set()
-        self._news: queue.SimpleQueue[tuple[Worker, bool]] = queue.SimpleQueue()
+        self._waiting: list[int] = []
+        self._workers: set[Worker] = set()
+        self._news: queue.SimpleQueue[tuple[Worker, object]] = queue.SimpleQueue()
 
     def run(self, indices: Iterable[int], watch: Watch, interval: float) -> None:
         """Do pieces until all are done.
@@ -95,26 +103,31 @@ class Pool:
             As soon as one worker fails, unless the watch takes the loss; all others are ended
             then.
         """
-        waiting = list(reversed(list(indices)))
-        progress = Progress(self._work.folders, waiting)
+        self._waiting = list(reversed(list(indices)))
+        progress = Progress(self._work.folders, watch.on_steps, interval)
         try:
-            while waiting or self._busy:
-                while waiting and (self._idle or self._free):
-                    self._hand_out(waiting.pop())
+            while self._hand_out(progress):
                 with suppress(queue.Empty):
-                    timeout = min(interval, threading.TIMEOUT_MAX)
-                    self._hear(*self._news.get(timeout=timeout), watch)
-                watch.on_steps(progress.news())
+                    worker, news = self._news.get(timeout=min(interval, threading.TIMEOUT_MAX))
+                    ended = self._hear(worker, news)
+                    self._hand_out(progress)  # before the watch takes its time
+                    if ended is not None:
+                        progress.look([ended])
+                        self._tell(worker, ended, watch)
+                progress.look_now_and_then([w.index for w in self._workers if w.index is not None])
         finally:
             self._end_all()
 
-    def _hand_out(self, index: int) -> None:
-        """Let a worker that has nothing to do, or a fresh one, do a piece."""
-        worker = self._idle.pop() if self._idle else self._start()
-        worker.index = index
-        self._busy.add(worker)
-        with suppress(OSError):  # it has just ended, which is heard of at once
-            worker.connection.send(index)
+    def _hand_out(self, progress: Progress) -> bool:
+        """Let all who have nothing to do begin a piece, and say whether any is being done."""
+        idle = [worker for worker in self._workers if worker.index is None]
+        while self._waiting and (idle or self._free):
+            worker = idle.pop() if idle else self._start()
+            progress.begin(self._waiting[-1])
+            with suppress(OSError):  # it has just ended, which is heard of at once
+                worker.connection.send(self._waiting[-1])
+                worker.index, worker.has_begun = self._waiting.pop(), False
+        return any(worker.index is not None for worker in self._workers) or bool(self._waiting)
 
     def _start(self) -> Worker:
         number, slot = self._free.pop()
@@ -122,6 +135,7 @@ class Pool:
         log.parent.mkdir(mode=0o700, exist_ok=True)
         connection, theirs = Pipe()
         with log.open("ab") as file, theirs:
+            log_start = file.tell()
             process = start_python(
                 "morpheus_core.parallel.worker",
                 [self._work.directory, theirs.fileno(), os.getpid()],
@@ -129,63 +143,75 @@ class Pool:
                 file,
                 [theirs.fileno()],
             )
-        worker = Worker(process, connection, (number, slot), log)
+            worker = Worker(process, connection, (number, slot), log, log_start)
+            self._workers.add(worker)
         with suppress(OSError):
             connection.send(self._work)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
     def _listen(self, worker: Worker) -> None:
-        """Tell of each piece that a worker has done, and of its end."""
+        """Hand on what a worker says, and then that it has ended."""
 
         def listen() -> None:
             with suppress(EOFError, OSError):
                 while True:
-                    worker.failure = worker.connection.recv()
-                    if worker.failure is None:
-                        self._news.put((worker, False))
+                    self._news.put((worker, worker.connection.recv()))
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         worker.process.wait()
         listener.join(LAST_WORDS)  # what the worker has started may keep the connection open
-        self._news.put((worker, True))
+        self._news.put((worker, ENDED))
 
-    def _hear(self, worker: Worker, has_ended: bool, watch: Watch) -> None:
-        """Take note of a piece that was done, or of a worker that has ended."""
+    def _hear(self, worker: Worker, news: object) -> int | None:
+        """Take note of what a worker says; return its piece if that is done or lost."""
+        if worker not in self._workers:
+            return None  # its last words, after it was found to have ended
+        if isinstance(news, Failure):
+            worker.failure = news  # and its end comes soon
+            return None
+        if isinstance(news, int):
+            worker.has_begun = True
+            return None
         index, worker.index = worker.index, None
-        self._busy.discard(worker)
-        if has_ended:
+        if news is ENDED:
+            self._workers.discard(worker)
             end_group(worker.process)  # whatever the worker has left behind
             worker.connection.close()
-            self._idle = [one for one in self._idle if one is not worker]
             self._free.append(worker.slot)
-        else:
-            self._idle.append(worker)
-        if index is None:
-            return
-        if not has_ended and self._work.is_finished(index):
-            watch.on_finished(index)
-        else:
-            watch.on_lost(index, WorkerError(self._describe(worker, index, has_ended)))
+            if index is not None and not (worker.has_begun or worker.is_new or worker.failure):
+                self._waiting.append(index)  # it was ended while it had nothing to do
+                return None
+        worker.is_new = False
+        return index
 
-    def _describe(self, worker: Worker, index: int, has_ended: bool) -> str:
-        ending = how_it_ended(worker.process.returncode if has_ended else 0)
+    def _tell(self, worker: Worker, index: int, watch: Watch) -> None:
+        """Tell of a piece that is done or lost."""
+        if self._work.is_finished(index):  # whatever has become of its worker then
+            watch.on_finished(index)
+            return
+        error = WorkerError(self._describe(worker, index))
+        if worker.failure is not None and worker.failure.of_all:
+            raise error
+        watch.on_lost(index, error)
+
+    def _describe(self, worker: Worker, index: int) -> str:
+        ending = how_it_ended(worker.process.poll() or 0)
         if worker.failure is not None:
-            ending = with_recipe(f"failed: {worker.failure}")
+            ending = with_recipe(f"failed: {worker.failure.reason}")
         return (
             f"the worker of {self._work.name(index)} {ending}; "
-            f"its log is {worker.log}, and ends with\n{tail(worker.log)}"
+            f"its log is {worker.log}, and ends with\n{tail(worker.log, worker.log_start)}"
         )
 
     def _end_all(self) -> None:
-        workers = [*self._busy, *self._idle]
-        for worker in workers:
+        for worker in self._workers:
             end_group(worker.process)
-        for worker in workers:
+        for worker in self._workers:
             worker.process.wait()
-        self._busy.clear()
-        self._idle.clear()
+            worker.connection.close()
+        self._workers.clear()
 
 
 def start_python(
@@ -219,17 +245,17 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def tail(log: Path) -> str:
-    """Return the end of a log."""
+def tail(log: Path, start: int) -> str:
+    """Return the end of what a log holds behind some byte."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL))
+        file.seek(max(start, log.stat().st_size - LOG_TAIL))
         return file.read().decode(errors="replace").strip() or "nothing"
 
 
 def how_it_ended(code: int) -> str:
     """Say what an exit code means."""
     if code == 0:
-        return "ended before they were finished"
+        return "ended before it was finished"
     if code > 0:
         return f"failed with exit code {code}"
     if -code == signal.SIGKILL:

@@ -1,0 +1,372 @@
+"""A run over exposures: begun or resumed, done here or elsewhere, and assembled file by file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError
+from morpheus_core.exposures.files import Exposure
+from morpheus_core.exposures.mask_files import Recipe, assemble
+from morpheus_core.exposures.work import (
+    Ending,
+    ExposureWork,
+    Piece,
+    load_pieces,
+    pieces_of,
+    store_piece,
+)
+from morpheus_core.parallel.choice import Workers
+from morpheus_core.parallel.executors import PIECES_PER_WORKER
+from morpheus_core.parallel.folders import Folders, clear, held, is_free
+from morpheus_core.parallel.pieces import Watch, ignore
+from morpheus_core.pipeline.models import FactoryModel, pickle_model, warn_of_another_model
+from morpheus_core.progress import progress_bar
+from morpheus_core.results.outputs import give_name, refuse_to_replace
+from morpheus_core.storage.whole_files import write_text
+from morpheus_core.workspace.fingerprints import refuse_other_run, state_of
+from morpheus_core.workspace.witness import LoneWitness
+
+#: Where runs keep their folders that have no other place.
+MAP_FOLDER = ".morpheus-map"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes
+    ----------
+    source : str
+        The file, with the HDU in brackets if only one was meant.
+    output : Path or None
+        Its masks.
+    error : Exception or None
+        Why it has none.
+    """
+
+    source: str
+    output: Path | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """How a run is done: see :func:`morpheus_core.map_exposures`.
+
+    Attributes
+    ----------
+    directory : Path
+        Where pieces are kept until their files are assembled.
+    is_resumable : bool
+        Whether they are kept when the run is interrupted.
+    workers : Workers
+        Where pieces are done.
+    resume, overwrite, progress : bool
+        As there.
+    """
+
+    directory: Path
+    is_resumable: bool
+    workers: Workers
+    resume: bool
+    overwrite: bool
+    progress: bool
+
+
+class MapRun:
+    """A run over exposures.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How masks are made, with the model.
+    fingerprint : dict
+        What decides the masks, as JSON values.
+    request : MapRequest
+        Where and how.
+    on_outcome : callable
+        Told what became of each exposure, as soon as that is known.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        fingerprint: dict[str, Any],
+        request: MapRequest,
+        on_outcome: Callable[[Exposure, Outcome], object],
+    ) -> None:
+        self._recipe, self._fingerprint, self._request = recipe, fingerprint, request
+        self._on_outcome = on_outcome
+        self._folders = Folders(request.directory)
+        self._work = ExposureWork(
+            directory=str(request.directory.absolute()), prefetch=request.workers.prefetch
+        )
+        self._old = OldPieces([], self._work)
+        self._n_pieces = 0
+        self._indices: dict[Exposure, list[int]] = {}
+        self._has_failed = False
+
+    def run(self, exposures: Sequence[Exposure]) -> None:
+        """Write the masks of all exposures."""
+        try:
+            with held(self._folders):
+                self._begin()
+                try:
+                    whole = self._are_many(exposures)
+                    for exposure in exposures:
+                        self._add(exposure, whole)
+                    self._finish("files" if whole else "images")
+                except BaseException as error:
+                    self._clean_up(error)
+                    raise
+                if self._has_failed and self._request.is_resumable:
+                    self._ended_path.touch()
+                else:
+                    self._remove()
+        finally:
+            place = self._request.directory
+            if place.parent.name == MAP_FOLDER:
+                for folder in (place, place.parent):
+                    with suppress(OSError):  # it is gone, or something is in it
+                        folder.rmdir()
+
+    @property
+    def _ended_path(self) -> Path:
+        """What says that nothing was interrupted, though some files have no masks."""
+        return self._folders.folder(0) / "ended"
+
+    def _begin(self) -> None:
+        """Note what is run, or make sure that it is what was begun here."""
+        request, path = self._request, self._folders.folder(0) / "map.json"
+        if path.exists():
+            self._folders.close_session()  # of an executor that may still be at it
+            self._old = OldPieces(load_pieces(self._folders), self._work)
+            self._n_pieces = len(self._old.pieces)
+            if request.resume:
+                refuse_other_run(path, self._fingerprint)
+                self._ended_path.unlink(missing_ok=True)
+                return
+            if request.is_resumable and not (request.overwrite or self._ended_path.exists()):
+                raise OutputError(
+                    f"{request.directory} holds a run that was interrupted; pass resume=True to "
+                    f"continue it, or overwrite=True to remove what it left"
+                )
+            self._remove()
+            self._old, self._n_pieces = OldPieces([], self._work), 0
+        make_folder(self._folders.folder(0))
+        write_text(path, json.dumps(self._fingerprint))
+
+    def _are_many(self, exposures: Sequence[Exposure]) -> bool:
+        """Say whether there are enough files to keep all workers busy, each with whole ones."""
+        return len(exposures) >= PIECES_PER_WORKER * max(1, self._request.workers.count() or 1)
+
+    def _add(self, exposure: Exposure, whole: bool) -> None:
+        """Take in an exposure, with what is already finished of it."""
+        old = self._old.of(exposure)
+        if old and self._old.are_published(exposure):
+            self._on_outcome(exposure, Outcome(str(exposure), exposure.output))
+            return
+        try:
+            refuse_to_replace([exposure.output], [exposure.path], self._may_replace(exposure))
+            self._indices[exposure] = old or [
+                self._store(piece) for piece in pieces_of(exposure, whole)
+            ]
+        except MorpheusError as error:
+            self._tell(exposure, error)
+        else:
+            self._old.forget_failures(old)
+
+    def _may_replace(self, exposure: Exposure) -> bool:
+        """Say whether masks may be replaced, as those may that this run itself has written."""
+        return self._request.overwrite or self._old.has_written(exposure)
+
+    def _store(self, piece: Piece) -> int:
+        """Give a piece its number and its folder."""
+        index = self._n_pieces
+        if index > 0:
+            make_folder(self._folders.folder(index))
+        store_piece(self._folders, index, piece)
+        self._n_pieces += 1
+        return index
+
+    def _finish(self, unit: str) -> None:
+        """Do what is left, and assemble each file when its last piece is done."""
+        left = {
+            exposure: {index for index in indices if not self._work.is_finished(index)}
+            for exposure, indices in self._indices.items()
+        }
+        exposure_of = {k: one for one, indices in self._indices.items() for k in indices}
+        to_do = [index for indices in left.values() for index in sorted(indices)]
+        for exposure in [one for one, indices in left.items() if not indices]:
+            self._publish(exposure)
+        total, shown = len(exposure_of), self._request.progress
+        with progress_bar(total, total - len(to_do), shown, unit) as advance:
+
+            def finish(index: int) -> None:
+                advance(1)
+                exposure = exposure_of[index]
+                left[exposure].discard(index)
+                if not left[exposure]:
+                    self._publish(exposure)
+
+            def lose(index: int, error: WorkerError) -> None:
+                self._work.note_ending(index, Ending.of(error))
+                finish(index)
+
+            if self._request.workers:
+                self._store_recipe()
+                steps = dict.fromkeys(to_do, 0)
+                self._request.workers.run(self._work, steps, Watch(None, finish, lose))
+            else:
+                self._do_here(to_do, finish)
+
+    def _store_recipe(self) -> None:
+        """Store what workers need, unless the run has it since it began."""
+        stored = self._folders.stored_model()
+        if stored is None:
+            self._folders.store_model(pickle_model(self._recipe))
+        else:
+            warn_of_another_model(self._recipe, stored, str(self._request.directory))
+
+    def _do_here(self, indices: Sequence[int], finish: Callable[[int], object]) -> None:
+        """Do pieces in this process, with the model that the run began with."""
+        stored = self._folders.stored_model()
+        if stored is not None:
+            warn_of_another_model(self._recipe, stored, str(self._request.directory))
+            recipe = self._work.load(lambda model: model)
+        else:
+            model = self._recipe.arguments.model
+            model = model.model if isinstance(model, FactoryModel) else model  # made now, or never
+            assert not isinstance(model, str), "a factory is a model that makes itself"
+            witness = LoneWitness(model, self._folders.first_batch_path(0))
+            witness.compare()
+            recipe = replace(self._recipe, arguments=replace(self._recipe.arguments, model=witness))
+        for index in indices:
+            self._work.do(index, recipe, ignore)
+            finish(index)
+
+    def _publish(self, exposure: Exposure) -> None:
+        """Give a file its name, or tell why it has none."""
+        indices = self._indices[exposure]
+        endings = [self._work.ending(index) for index in indices]
+        failures = [one.exception() for one in endings if one is not None and one.error]
+        try:
+            if failures:
+                raise failures[0]
+            self._assemble(exposure, indices)
+        except MorpheusError as error:
+            self._tell(exposure, error)
+        else:
+            self._on_outcome(exposure, Outcome(str(exposure), exposure.output))
+
+    def _assemble(self, exposure: Exposure, indices: Sequence[int]) -> None:
+        """Write a file, and give it its name."""
+        request, folders = self._request, [self._folders.folder(index) for index in indices]
+        if state_of(exposure.path) != self._work.piece(indices[0]).state:
+            raise InputError("it was written to while its masks were made; make them again")
+        part = assemble(exposure, folders, request.overwrite or request.resume)
+        # Noted before: a process may be killed just after a file has got its name.
+        write_text(self._work.published_path(indices[0]), json.dumps(state_of(part)))
+        give_name(part, exposure.output, self._may_replace(exposure))
+        for folder in folders:
+            for path in folder.glob("masks*"):
+                path.unlink()
+
+    def _tell(self, exposure: Exposure, error: Exception) -> None:
+        """Tell why an exposure has no masks."""
+        self._has_failed = True
+        self._on_outcome(exposure, Outcome(str(exposure), error=error))
+
+    def _clean_up(self, error: BaseException) -> None:
+        """Keep what is finished if somebody can go on with it."""
+        if self._request.is_resumable:
+            error.add_note(
+                f"What is finished is kept in {self._request.directory}: resume=True continues "
+                f"from there."
+            )
+        else:
+            self._remove()
+
+    def _remove(self) -> None:
+        """Remove the folders of the run; the one that says what it is goes last."""
+        for index in reversed(range(self._n_pieces or 1)):
+            folder = self._folders.folder(index)
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            clear(folder, set())
+
+
+class OldPieces:
+    """What a run that was interrupted has left of exposures.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        By number.
+    work : ExposureWork
+        Knows what became of them.
+    """
+
+    def __init__(self, pieces: list[Piece], work: ExposureWork) -> None:
+        self.pieces, self._work = pieces, work
+        self._indices: dict[tuple[Exposure, tuple[int, int]], list[int]] = defaultdict(list)
+        for index, piece in enumerate(pieces):
+            self._indices[piece.exposure, piece.state].append(index)
+        self._written: dict[Exposure, set[str]] = defaultdict(set)
+        for (exposure, _), (first, *_) in self._indices.items():
+            if work.published_path(first).exists():
+                self._written[exposure].add(work.published_path(first).read_text())
+
+    def of(self, exposure: Exposure) -> list[int]:
+        """Return the pieces of an exposure as it is."""
+        return self._indices.get((exposure.absolute(), state_of(exposure.path)), [])
+
+    def has_written(self, exposure: Exposure) -> bool:
+        """Say whether the file of masks that is there is one that the run has written."""
+        written = self._written.get(exposure.absolute(), set())
+        return json.dumps(state_of(exposure.output)) in written
+
+    def are_published(self, exposure: Exposure) -> bool:
+        """Say whether the masks of an exposure as it is are in place, as they were written.
+
+        If not, what was made of them is forgotten.
+        """
+        first, *_ = indices = self.of(exposure)
+        published = self._work.published_path(first)
+        if not published.exists():
+            return False
+        if published.read_text() == json.dumps(state_of(exposure.output)):
+            return True
+        if not all(self._work.has_masks(index) for index in indices):
+            for index in indices:
+                self._work.ending_path(index).unlink(missing_ok=True)
+        return False
+
+    def forget_failures(self, indices: Sequence[int]) -> None:
+        """Let pieces be tried again that have failed."""
+        for index in indices:
+            ending = self._work.ending(index)
+            if ending is not None and ending.error is not None:
+                self._work.ending_path(index).unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a piece.
+
+    Raises
+    ------
+    OutputError
+        If there is one of its name that is not of a run.
+    """
+    if folder.exists() and not is_free(folder):
+        raise OutputError(
+            f"a run needs the place of {folder}, which is not of one; remove it, or pass another "
+            f"work_dir"
+        )
+    folder.mkdir(mode=0o700, exist_ok=True)

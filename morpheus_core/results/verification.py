@@ -1,0 +1,251 @@
+"""Whether files hold what was computed: their data, read again, have the sums in their headers."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from morpheus_core import checks
+from morpheus_core.errors import InputError, OutputError
+from morpheus_core.fits.blocks import (
+    CARD,
+    FITS_BLOCK,
+    row_ranges,
+    row_sum_key,
+    same_sum,
+    sum_of_words,
+)
+from morpheus_core.results.finished import what_is_there
+from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.storage.file_systems import forget_pages
+
+#: Bytes that are read at once, whole words; they stay in the processor's cache.
+BLOCK_BYTES = 1 << 20
+#: The end of a header is one of its cards.
+END = b"END" + b" " * 77
+
+#: First and last of a range of rows.
+Rows = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a file has otherwise than it was computed.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    rows : tuple of int or None
+        First and last row of the range that differs; None where that is not known, or it is not
+        the data.
+    what : str
+        What differs.
+    """
+
+    path: Path
+    rows: Rows | None
+    what: str
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"{self.path}: {self.what}"
+
+
+def verify(out_dir: str | os.PathLike[str]) -> list[Difference]:
+    """Read the outputs of a run, and compare them with the sums that were computed with them.
+
+    The sums are those of the FITS standard (``CHECKSUM``, ``DATASUM``), and, in the cards
+    ``ROWSUM0``, ``ROWSUM1``, ..., the data sums of up to 32 ranges of rows. They were added up
+    while the rows were computed, before these went to any file.
+
+    Parameters
+    ----------
+    out_dir : path
+        Where :func:`morpheus_core.predict` has written its outputs.
+
+    Returns
+    -------
+    list of Difference
+        Empty if every byte of data and headers is as it was written.
+
+    Raises
+    ------
+    InputError
+        If `out_dir` holds no finished run.
+    """
+    directory = checks.path("out_dir", out_dir)
+    paths = [directory / f"{name}.fits" for name in OUTPUT_NAMES]
+    paths = [path for path in paths if path.exists()]
+    if len(paths) < 2:
+        raise InputError(
+            f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
+            f"n.fits, got {what_is_there(directory)}"
+        )
+    return [difference for path in paths for difference in differences(path)]
+
+
+def refuse_differences(path: Path, starts: Iterable[int]) -> None:
+    """Raise unless a file that was just written holds what was computed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    starts : iterable of int
+        Where the units begin that are compared; what else is in it was copied from elsewhere.
+
+    Raises
+    ------
+    OutputError
+        If it does not.
+    """
+    with reading(path) as descriptor:
+        for start in starts:
+            _, found = differences_at(path, descriptor, start)
+            if found:
+                raise OutputError(
+                    f"what is read back is not what was written: {found[0]}; write it again, and "
+                    f"to another place if that does not help"
+                )
+
+
+def differences(path: Path) -> Iterator[Difference]:
+    """Yield what a file has otherwise than its headers say, unit by unit."""
+    with reading(path) as descriptor:
+        start: int | None = 0
+        while start is not None:
+            start, found = differences_at(path, descriptor, start)
+            yield from found
+            if start == os.fstat(descriptor).st_size:
+                return
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[int]:
+    """Open a file, to read what is on the disk or the server and not what is remembered of it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        forget_pages(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def differences_at(path: Path, descriptor: int, start: int) -> tuple[int | None, list[Difference]]:
+    """Compare the unit that begins at a byte of an open file.
+
+    Returns
+    -------
+    int or None
+        Where the next unit would begin, if that is known.
+    list of Difference
+        What the unit has otherwise than its header says.
+    """
+    size = os.fstat(descriptor).st_size
+    try:
+        unit = StoredUnit(descriptor, start)
+    except Exception:  # there is no end to what a damaged header may hold
+        return None, [Difference(path, None, f"the header at byte {start} cannot be read")]
+    if unit.stop > size:
+        what = f"it is truncated: it has {size} bytes of at least {unit.stop}"
+        return None, [Difference(path, unit.rows_from(size), what)]
+    if unit.data_sum is None:
+        what = f"the header at byte {start} has no data sum"
+        return unit.stop, [Difference(path, None, what)]
+    return unit.stop, [Difference(path, rows, what) for rows, what in unit.differences()]
+
+
+class StoredUnit:
+    """A header and its data in an open file.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file.
+    start : int
+        Where its header begins.
+    """
+
+    def __init__(self, descriptor: int, start: int) -> None:
+        self._descriptor = descriptor
+        self._block = read_header(descriptor, start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what astropy mends on the way was not written so
+            header = fits.Header.fromstring(self._block)
+            shape = [header[f"NAXIS{axis}"] for axis in range(1, header["NAXIS"] + 1)]
+            values = header.get("PCOUNT", 0) + prod(shape) if shape else 0
+            size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1) * values
+            self._height = shape[-1] if shape else 0
+            #: Of all its data; None if it does not say.
+            self.data_sum = int(header["DATASUM"]) if "DATASUM" in header else None
+            self._row_sums = list(row_sums_of(header, self._height))
+        self._data_start = start + len(self._block)
+        self._row_bytes = size // self._height if self._height else 0
+        #: Where its last block ends.
+        self.stop = self._data_start + -(-size // FITS_BLOCK) * FITS_BLOCK
+
+    def rows_from(self, byte: int) -> Rows | None:
+        """Return the rows that lie behind a byte of the file."""
+        first = max(0, byte - self._data_start) // self._row_bytes if self._row_bytes else 0
+        return (first, self._height - 1) if first < self._height else None
+
+    def differences(self) -> Iterator[tuple[Rows | None, str]]:
+        """Yield which rows, or what else, differ from the sums in the header."""
+        total, wrong = 0, False
+        end = self._data_start
+        for first, stop, wanted in self._row_sums:
+            end = self._data_start + stop * self._row_bytes
+            found = sum_of_bytes(self._descriptor, self._data_start + first * self._row_bytes, end)
+            total += found
+            if not same_sum(found, wanted):
+                wrong = True
+                rows = first, stop - 1
+                yield rows, f"rows {first} to {stop - 1} are not what was computed"
+        total += sum_of_bytes(self._descriptor, end, self.stop)
+        if not wrong and not same_sum(total, self.data_sum or 0):
+            wrong = True
+            yield None, "the data are not what was computed"
+        words = np.frombuffer(self._block, dtype=">u4")
+        if not wrong and not same_sum(int(words.sum(dtype=np.uint64)) + total, 0):
+            yield None, "the header is not what was written"
+
+
+def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the ranges of rows that have a data sum, ``[first, stop)``, and that sum."""
+    for index, (first, stop) in enumerate(row_ranges(height)):
+        if row_sum_key(index) in header:
+            _, data_sum = header[row_sum_key(index)].split()
+            yield first, stop, int(data_sum)
+
+
+def read_header(descriptor: int, start: int) -> bytes:
+    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
+    blocks = b""
+    while True:
+        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
+        if len(block) < FITS_BLOCK:
+            raise EOFError
+        blocks += block
+        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
+            return blocks
+
+
+def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
+    """Add up the 32-bit words of a range of a file."""
+    total, first = 0, start
+    while first < stop:
+        data = np.frombuffer(os.pread(descriptor, min(BLOCK_BYTES, stop - first), first), np.uint8)
+        if not len(data):  # another process has just shortened it
+            break
+        total += sum_of_words(data, first - start)
+        first += len(data)
+    return total
