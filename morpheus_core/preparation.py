@@ -24,10 +24,10 @@ from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
 from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
-from morpheus_core.pipeline.nan_watch import ON_NAN, OnNan
+from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment

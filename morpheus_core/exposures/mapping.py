@@ -26,11 +26,11 @@ from morpheus_core.morpheus_core import predict
 from morpheus_core.packages.package import card_of
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.parallel.choice import choose_workers
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
-from morpheus_core.pipeline.nan_watch import OnNan
+from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
