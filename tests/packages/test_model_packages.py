@@ -441,3 +441,25 @@ def test_the_page_has_every_key_and_a_description_that_is_read():
     card = schema.read_card((DOCS / "model_package.toml").read_bytes(), "model.toml")
     assert [band.name for band in card.bands] == ["h", "z"]
     assert card.network.options()["normalize"].scale == (12, 11)
+
+
+def test_packages_travel_to_workers(tmp_path):
+    bands = simulate_sky((48, 64), seed=2).images
+    package = demo_package(tmp_path / "demo.zip")
+    table = Table({"x": [20.0, 40.0], "y": [22.0, 24.0]})
+    answers = [
+        predict_catalog(package, list(bands), table, progress=False, **options)
+        for options in ({}, {"out": tmp_path / "answers.ecsv", "cpus": 2})
+    ]
+    for name in CLASS_NAMES:
+        np.testing.assert_array_equal(answers[0][name], answers[1][name])
+    grey = {**DESCRIPTION, "windows": {"shape": [8, 8], "batch_size": 4}}
+    np.savez(tmp_path / "weights.npz", scale=2.0)
+    one = packages.new_package(tmp_path / "one", tmp_path / "weights.npz", grey, trust_code=True)
+    image().writeto(tmp_path / "a.fits")
+    masks = [
+        map_exposures(one, tmp_path / "a.fits", out_dir=tmp_path / f"masks {cpus}", cpus=cpus)
+        for cpus in (None, 2)
+    ]
+    serial, parallel = (fits.getdata(outcome.output, 1) for (outcome,) in masks)
+    np.testing.assert_array_equal(serial, parallel)
