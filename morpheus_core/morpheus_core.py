@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -37,7 +37,7 @@ def predict(
     model: Model | str,
     model_inputs: ModelInputs,
     n_classes: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     window_shape: tuple[int, int] | None = None,
     dilation: float | Fraction = 1,
     stride: tuple[int, int] = (1, 1),
@@ -106,8 +106,10 @@ def predict(
     n_classes : int
         Classes that the model scores. Only with a model package may this and the next two be left
         out.
-    batch_size : int
-        The most windows that the model gets at once.
+    batch_size : int or "auto"
+        The most windows that the model gets at once. "auto" tries sizes up to 512 in this process,
+        for about ten seconds, and takes the smallest that is about as fast as any; a run that is
+        resumed keeps the size that it began with.
     window_shape : tuple of int
         Height and width of a window, in input pixels.
     dilation : float or Fraction, default 1

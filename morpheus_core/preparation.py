@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from inspect import signature
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -25,14 +25,16 @@ from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
 from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.batch_sizes import choose_batch_size
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model
+from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
+from morpheus_core.workspace.folders import Workspace
 
 P = ParamSpec("P")
 
@@ -52,7 +54,7 @@ class Arguments:
     model: Model | str
     model_inputs: ModelInputs
     n_classes: int | None
-    batch_size: int | None
+    batch_size: int | Literal["auto"] | None
     window_shape: tuple[int, int] | None
     dilation: float | Fraction
     stride: tuple[int, int]
@@ -151,7 +153,8 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     with open_inputs(
         arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
     ) as stack:
-        job = make_job(stack, arguments)
+        automatic = arguments.batch_size == "auto"
+        job = make_job(stack, replace(arguments, batch_size=1) if automatic else arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
@@ -159,6 +162,12 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
         warn_of_vain_requests(job)
+        if automatic:
+            begun = directory if arguments.resume else None
+            size = stored_batch_size(begun) or choose_batch_size(
+                job, stack, resolve(arguments.model)
+            )
+            job = replace(job, batch_size=size)
         products = products_of(job, origin_of(job, stack, arguments.model))
         yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
 
@@ -175,6 +184,14 @@ def with_package(arguments: Arguments) -> Arguments:
     names = ("n_classes", "batch_size", "window_shape", "class_names", "update_map")
     told = filled(model, {name: getattr(arguments, name) for name in names})
     return replace(arguments, model=model, **told)
+
+
+def stored_batch_size(directory: Path | None) -> int | None:
+    """Return the size of batches of the run that was begun in a folder, if there is one."""
+    workspace = None if directory is None else Workspace(directory)
+    if workspace is None or not workspace.holds_a_run():
+        return None
+    return int(workspace.load().parameters["batch_size"])
 
 
 def count_strips(strips: Any, grid: WindowGrid, workers: Workers) -> int:

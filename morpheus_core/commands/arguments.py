@@ -57,9 +57,9 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
     )
     group.add_argument(
         "--batch-size",
-        type=int,
+        type=size_or_auto,
         metavar="N",
-        help=f"the most windows that the model gets at once ({batch_size})",
+        help=f"the most windows that the model gets at once, or auto ({batch_size})",
     )
     parser.set_defaults(usual_batch_size=batch_size)
     group.add_argument(
@@ -118,6 +118,11 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add the option that shows more of an error."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
+
+
+def size_or_auto(text: str) -> int | str:
+    """Return a number, or the word that asks for one."""
+    return text if text == "auto" else int(text)
 
 
 def fraction(text: str) -> Fraction:
