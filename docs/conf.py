@@ -98,7 +98,11 @@ subprocess.run([sys.executable, "drawings", "_drawings"], cwd=Path(__file__).par
 # What the commands say of themselves, for api/command_line.rst.
 help_folder = Path(__file__).parent / "api" / "help"
 help_folder.mkdir(exist_ok=True)
-for command in ([], ["predict"], ["catalog"], ["map"], ["objects"], ["view"]):
+commands = (
+    [], ["predict"], ["catalog"], ["map"], ["objects"], ["view"], ["verify"],
+    ["model"], ["model", "new"],
+)  # fmt: skip
+for command in commands:
     said = subprocess.run(
         [sys.executable, "-m", "morpheus_core", *command, "--help"],
         env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},

@@ -1,6 +1,6 @@
 """Run a trained model over astronomical images too large for it."""
 
-from morpheus_core import adapters, columns, update_maps
+from morpheus_core import adapters, columns, packages, update_maps
 from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.errors import (
     InputError,
@@ -44,6 +44,7 @@ __all__ = [
     "find_candidates",
     "map_exposures",
     "merge_candidates",
+    "packages",
     "plan",
     "predict",
     "predict_catalog",

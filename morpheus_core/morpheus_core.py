@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -15,6 +15,7 @@ from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
+from morpheus_core.packages.sky_check import CheckSky
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import Model, resolve
@@ -35,9 +36,9 @@ logger = logging.getLogger("morpheus_core")
 def predict(
     model: Model | str,
     model_inputs: ModelInputs,
-    n_classes: int,
-    batch_size: int,
-    window_shape: tuple[int, int],
+    n_classes: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
+    window_shape: tuple[int, int] | None = None,
     dilation: float | Fraction = 1,
     stride: tuple[int, int] = (1, 1),
     update_map: ArrayLike | None = None,
@@ -60,6 +61,7 @@ def predict(
     mask_bits: int | str | Sequence[int] | None = None,
     skip_blank: bool = False,
     check_wcs: CheckWcs = "warn",
+    check_sky: CheckSky = "error",
     check_sums: CheckSums = "warn",
     storage_options: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
@@ -88,7 +90,9 @@ def predict(
         n_classes), or without the last axis if `n_classes` is 1, or (batch, n_classes) for a model
         that scores whole windows, whose scores then hold for each pixel of the window. Arrays of
         numpy, PyTorch, TensorFlow, JAX and CuPy are understood. Or the name of a function without
-        arguments that makes such a callable, ``"package.module:factory"``.
+        arguments that makes such a callable, ``"package.module:factory"``. Or a network, or the
+        path of one, or of a model package, which also says what is left out of `n_classes`,
+        `batch_size`, `window_shape`, `class_names` and `update_map`.
     model_inputs : array, path, HDU, NDData, lazy array, or list of these
         The images, (height, width) or (height, width, bands), all of the same height and width:
         numpy arrays, paths of FITS files, image HDUs or `astropy.nddata.NDData` objects, whose own
@@ -100,9 +104,12 @@ def predict(
         that has shape and dtype and gives rows when it is sliced, are read slab by slab, in rows of
         whole chunks.
     n_classes : int
-        Classes that the model scores.
-    batch_size : int
-        The most windows that the model gets at once.
+        Classes that the model scores. Only with a model package may this and the next two be left
+        out.
+    batch_size : int or "auto"
+        The most windows that the model gets at once. "auto" tries sizes up to 512 in this process,
+        for about ten seconds, and takes the smallest that is about as fast as any; a run that is
+        resumed keeps the size that it began with.
     window_shape : tuple of int
         Height and width of a window, in input pixels.
     dilation : float or Fraction, default 1
@@ -180,6 +187,9 @@ def predict(
         run.
     check_wcs : {"warn", "error", "ignore"}
         What to do if the sky positions of two inputs disagree by more than a tenth of a pixel.
+    check_sky : {"error", "warn", "ignore"}
+        What to do if the inputs have another number of bands, pixel scale, filter or unit than a
+        model package was made for, as far as their headers say. Other models know of no sky.
     check_sums : {"warn", "error", "ignore"}, default "warn"
         What to do if a FITS file of an image or mask is not what its CHECKSUM and DATASUM cards
         were made of. Files with such cards are read once more for it, before the run; those at
@@ -299,6 +309,7 @@ def predict(
             mask_bits=mask_bits,
             skip_blank=skip_blank,
             check_wcs=check_wcs,
+            check_sky=check_sky,
             check_sums=check_sums,
             storage_options=storage_options,
             class_names=class_names,

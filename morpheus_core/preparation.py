@@ -9,28 +9,32 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from inspect import signature
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
-from morpheus_core.adapters.forms import as_model
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
+from morpheus_core.packages.filling import filled
+from morpheus_core.packages.package import as_model
+from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
 from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.batch_sizes import choose_batch_size
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model
+from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
+from morpheus_core.workspace.folders import Workspace
 
 P = ParamSpec("P")
 
@@ -49,9 +53,9 @@ class Arguments:
 
     model: Model | str
     model_inputs: ModelInputs
-    n_classes: int
-    batch_size: int
-    window_shape: tuple[int, int]
+    n_classes: int | None
+    batch_size: int | Literal["auto"] | None
+    window_shape: tuple[int, int] | None
     dilation: float | Fraction
     stride: tuple[int, int]
     update_map: ArrayLike | None
@@ -73,6 +77,7 @@ class Arguments:
     mask_bits: int | str | Sequence[int] | None
     skip_blank: bool
     check_wcs: CheckWcs
+    check_sky: CheckSky
     check_sums: CheckSums
     storage_options: Mapping[str, Any] | None
     class_names: Sequence[str] | None
@@ -125,7 +130,7 @@ class Prepared:
 @contextmanager
 def prepare(arguments: Arguments) -> Iterator[Prepared]:
     """Check the arguments, and open the inputs."""
-    arguments = replace(arguments, model=as_model(arguments.model))
+    arguments = with_package(arguments)
     for name in ("overwrite", "resume", "progress"):
         checks.flag(name, getattr(arguments, name))
     if arguments.rows_apart is not None:
@@ -142,20 +147,51 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     directory = run_directory(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
+    sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
     sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
     with open_inputs(
         arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
     ) as stack:
-        job = make_job(stack, arguments)
+        automatic = arguments.batch_size == "auto"
+        job = make_job(stack, replace(arguments, batch_size=1) if automatic else arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
         warn_of_unannounced_sip(stack.images)
         check_alignment(stack.images_and_masks, check)
+        check_sky(arguments.model, stack.images, sky_check)
         warn_of_vain_requests(job)
+        if automatic:
+            begun = directory if arguments.resume else None
+            size = stored_batch_size(begun) or choose_batch_size(
+                job, stack, resolve(arguments.model)
+            )
+            job = replace(job, batch_size=size)
         products = products_of(job, origin_of(job, stack, arguments.model))
         yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
+
+
+def with_package(arguments: Arguments) -> Arguments:
+    """Return arguments with a callable for a model, and with what its package says, if it has one.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be used, or an argument is left out that no package says.
+    """
+    model = as_model(arguments.model)
+    names = ("n_classes", "batch_size", "window_shape", "class_names", "update_map")
+    told = filled(model, {name: getattr(arguments, name) for name in names})
+    return replace(arguments, model=model, **told)
+
+
+def stored_batch_size(directory: Path | None) -> int | None:
+    """Return the size of batches of the run that was begun in a folder, if there is one."""
+    workspace = None if directory is None else Workspace(directory)
+    if workspace is None or not workspace.holds_a_run():
+        return None
+    return int(workspace.load().parameters["batch_size"])
 
 
 def count_strips(strips: Any, grid: WindowGrid, workers: Workers) -> int:

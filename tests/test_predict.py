@@ -47,9 +47,9 @@ def test_positions_that_users_know():
     assert list(positional.items()) == [
         ("model", empty),
         ("model_inputs", empty),
-        ("n_classes", empty),
-        ("batch_size", empty),
-        ("window_shape", empty),
+        ("n_classes", None),
+        ("batch_size", None),
+        ("window_shape", None),
         ("dilation", 1),
         ("stride", (1, 1)),
         ("update_map", None),

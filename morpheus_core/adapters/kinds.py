@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal[
     "export", "TorchScript", "torch.save", "keras", "hdf5", "safetensors", "SavedModel", "onnx",
-    "pickle", "text",
+    "pickle", "text", "package",
 ]  # fmt: skip
 
 #: What to do with a file of a kind, for those who passed it where another one belongs.
@@ -35,6 +35,7 @@ WAYS_OUT: dict[Kind, str] = {
     ),
     "onnx": "a network in ONNX: pass its path to onnx_model, with the suffix .onnx",
     "pickle": "a pickle: pass load_model(path, trust_pickle=True) if you know who wrote it",
+    "package": "a model package: pass its path to predict, or to packages.load_package",
     "text": "a text, as of a page that asks for a login or a pointer of Git LFS: download it anew",
 }
 
@@ -44,6 +45,8 @@ def kind_of(file: Path | BytesIO) -> Kind | None:
     if isinstance(file, BytesIO):
         return kind_of_start(file.getbuffer()[:512].tobytes()) or kind_in_zip(file)
     if file.is_dir():
+        if (file / "model.toml").exists():
+            return "package"
         return "SavedModel" if (file / "saved_model.pb").exists() else None
     if not file.is_file():
         return None
@@ -74,6 +77,8 @@ def kind_in_zip(file: Path | BytesIO) -> Kind | None:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
     inner = {name.split("/", 1)[-1] for name in names}
+    if "model.toml" in {name.split("/")[-1] for name in names}:
+        return "package"
     if "config.json" in names and "metadata.json" in names:
         return "keras"
     if "models/model.json" in inner or "serialized_exported_program.json" in names:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
-from morpheus_core.adapters.forms import as_model
 from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.folders import remove
@@ -34,6 +33,10 @@ from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
 from morpheus_core.images.sources import brings_mask, warn_of_other_order
 from morpheus_core.images.stack import ModelInputs, as_list, open_images
+from morpheus_core.packages.filling import filled
+from morpheus_core.packages.package import as_model
+from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
+from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.pipeline.models import FactoryModel, Model
@@ -49,9 +52,9 @@ def predict_catalog(
     model: Model | str,
     model_inputs: ModelInputs,
     catalog: Any,
-    n_classes: int,
-    batch_size: int,
-    window_shape: tuple[int, int],
+    n_classes: int | None = None,
+    batch_size: int | None = None,
+    window_shape: tuple[int, int] | None = None,
     out: str | os.PathLike[str] | None = None,
     gpus: Sequence[int | str] | None = None,
     cpus: int | None = None,
@@ -75,6 +78,7 @@ def predict_catalog(
     progress: bool = True,
     prefetch: int | None = None,
     executor: Any = None,
+    check_sky: CheckSky = "error",
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -153,6 +157,8 @@ def predict_catalog(
         As for `predict`.
     executor : executor, optional
         As for `predict`, for blocks of rows; needs `out` or `work_dir`.
+    check_sky : {"error", "warn", "ignore"}
+        As for `predict`. Of files that a template names, those of the first row are compared.
 
     Returns
     -------
@@ -212,21 +218,42 @@ def predict_catalog(
         )
     request = CatalogRequest(place.directory, workers, checks.flag("resume", resume), progress)
     model = as_model(model)
+    sky_check = checks.one_of("check_sky", check_sky, SKY_CHECKS)
+    told = filled(
+        model,
+        {
+            "n_classes": n_classes,
+            "batch_size": batch_size,
+            "window_shape": window_shape,
+            "class_names": class_names,
+        },
+    )
     predictor = make_predictor(
-        model, n_classes, window_shape, aperture, columns, class_names, output_dtype
+        model,
+        told["n_classes"],
+        told["window_shape"],
+        aperture,
+        columns,
+        told["class_names"],
+        output_dtype,
     )
     table = read_catalog(catalog)
     if origin not in (0, 1, None):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
     positions = find_positions(table, (ra, dec), (x, y), origin)
-    cut = make_cut(positions, predictor.window_shape, batch_size, edges, padding)
+    cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
     with ExitStack() as opened:
         sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
         rows = in_order(positions, set_of_row)
         if images is not None:
             # Only for the error that it raises.
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
-        warn_of_strange_images(images, sources, rows.to_run, cut.on_sky)
+        with some_images(images, sources, rows.to_run) as looked_at:
+            check_sky_of(model, looked_at, sky_check)
+            if cut.on_sky:
+                warn_of_unannounced_sip(looked_at)
+            else:
+                check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
@@ -327,25 +354,24 @@ def find_sources(
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 
-def warn_of_strange_images(
-    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any], on_sky: bool
-) -> None:
-    """Warn if bands seem to be elsewhere, or positions in pixels are of different sky.
+@contextmanager
+def some_images(
+    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]
+) -> Iterator[Sequence[Image]]:
+    """Yield the images of all rows, or those that a template names for the first of them.
 
-    Of a template, only the images of the first row are looked at.
+    Warns
+    -----
+    MorpheusWarning
+        If the bands of the latter seem to be elsewhere.
     """
     with ExitStack() as opened:
         if images is None and len(rows):
-            try:
+            with suppress(InputError):  # which becomes the status of its rows
                 images = opened.enter_context(sources.open(int(rows["set"][0])))
-            except InputError:  # which becomes the status of its rows
-                return
-            for image in images:
+            for image in images or ():
                 warn_of_other_order(image, sources.layout)
-        if on_sky:
-            warn_of_unannounced_sip(images or ())
-        else:
-            check_alignment(images or (), "warn", "give sky positions, ra= and dec=")
+        yield images or ()
 
 
 def kept(table: Table, keep: Any) -> Table:

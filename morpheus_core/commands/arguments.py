@@ -15,6 +15,7 @@ import numpy as np
 from morpheus_core import checks, update_maps
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
+from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN
 from morpheus_core.sky.alignment import CHECKS
@@ -47,7 +48,7 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
         "action": Pair,
         "metavar": "PIXELS",
     }
-    group.add_argument("--window", **pair, required=True, help="rows and columns of a window")
+    group.add_argument("--window", **pair, help="rows and columns of a window")
     group.add_argument(
         "--stride",
         **pair,
@@ -56,11 +57,11 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
     )
     group.add_argument(
         "--batch-size",
-        type=int,
-        default=batch_size,
+        type=size_or_auto,
         metavar="N",
-        help="the most windows that the model gets at once (%(default)s)",
+        help=f"the most windows that the model gets at once, or auto ({batch_size})",
     )
+    parser.set_defaults(usual_batch_size=batch_size)
     group.add_argument(
         "--edges",
         choices=EDGES,
@@ -94,6 +95,16 @@ def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> No
     )
 
 
+def add_check_sky(group: argparse._ActionsContainer) -> None:
+    """Add the option that says what images may be given to a model package."""
+    group.add_argument(
+        "--check-sky",
+        choices=SKY_CHECKS,
+        default="error",
+        help="what to do if images are not what a model package is for (%(default)s)",
+    )
+
+
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide where the model runs."""
     group = parser.add_argument_group("workers")
@@ -107,6 +118,11 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add the option that shows more of an error."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
+
+
+def size_or_auto(text: str) -> int | str:
+    """Return a number, or the word that asks for one."""
+    return text if text == "auto" else int(text)
 
 
 def fraction(text: str) -> Fraction:
@@ -144,6 +160,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="warn",
         help="what to do if inputs show different sky (%(default)s)",
     )
+    add_check_sky(images)
     images.add_argument(
         "--check-sums",
         choices=CHECKS,
@@ -243,6 +260,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
         "check_wcs": arguments.check_wcs,
+        "check_sky": arguments.check_sky,
         "check_sums": arguments.check_sums,
         "storage_options": arguments.storage_options,
         "class_names": arguments.class_names,

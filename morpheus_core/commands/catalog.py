@@ -13,13 +13,14 @@ from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.commands.arguments import (
     Pair,
+    add_check_sky,
     add_verbose,
     add_worker_arguments,
     class_count,
     worker_options,
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
-from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.commands.models import add_model_arguments, complete, load_model
 from morpheus_core.errors import InputError
 from morpheus_core.windows.grid import PADDINGS
 
@@ -56,6 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_model_arguments(parser)
     add_position_arguments(parser)
+    add_check_sky(parser)
     add_window_arguments(parser)
     add_table_arguments(parser)
     add_worker_arguments(parser)
@@ -98,16 +100,15 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action=Pair,
         metavar="PIXELS",
-        required=True,
         help="rows and columns of a window",
     )
     group.add_argument(
         "--batch-size",
         type=int,
-        default=64,
         metavar="N",
-        help="the most windows that the model gets at once (%(default)s)",
+        help="the most windows that the model gets at once (64)",
     )
+    parser.set_defaults(usual_batch_size=64)
     group.add_argument(
         "--edges",
         choices=CATALOG_EDGES,
@@ -157,6 +158,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict_catalog`."""
+    complete(arguments)
     bands = arguments.bands
     n_classes = class_count(arguments.n_classes, arguments.class_names)
     with open_executor(arguments) as executor:
@@ -187,6 +189,7 @@ def run(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             progress=not arguments.no_progress,
             prefetch=arguments.prefetch,
+            check_sky=arguments.check_sky,
             executor=executor,
         )
     ok = int(np.count_nonzero(table["status"] == "ok"))

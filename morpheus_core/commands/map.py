@@ -8,6 +8,7 @@ import traceback
 from typing import Any
 
 from morpheus_core.commands.arguments import (
+    add_check_sky,
     add_verbose,
     add_window_arguments,
     add_worker_arguments,
@@ -16,7 +17,7 @@ from morpheus_core.commands.arguments import (
     worker_options,
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
-from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.commands.models import add_model_arguments, complete, load_model
 from morpheus_core.errors import MorpheusError
 from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import default_class_names, map_exposures
@@ -53,6 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_model_arguments(parser)
     add_window_arguments(parser, batch_size=8)
+    add_check_sky(parser)
     add_class_arguments(parser)
     add_worker_arguments(parser)
     add_executor_argument(parser)
@@ -127,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
         if outcome.error is not None and arguments.verbose:
             traceback.print_exception(outcome.error)
 
+    complete(arguments)
     with open_executor(arguments) as executor:
         outcomes = map_exposures(
             load_model(arguments),
@@ -137,6 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
             **class_options(arguments),
             class_names=arguments.class_names,
             single_mask=arguments.single_mask,
+            check_sky=arguments.check_sky,
             out_dir=arguments.out_dir,
             overwrite=arguments.overwrite,
             resume=arguments.resume,

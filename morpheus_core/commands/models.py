@@ -11,6 +11,7 @@ from morpheus_core import adapters
 from morpheus_core.adapters.activations import ACTIVATIONS
 from morpheus_core.adapters.preparation import CHANNELS
 from morpheus_core.errors import InputError
+from morpheus_core.packages.package import is_package, load_package, read_description
 from morpheus_core.pipeline.models import Model
 
 
@@ -21,8 +22,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="FILE|MODULE:FACTORY",
-        help="net.onnx, net.pt2, net.pt (TorchScript), net.keras, model.pkl, or the function "
-        "without arguments that makes the model",
+        help="net.onnx, net.pt2, net.pt (TorchScript), net.keras, model.pkl, a model package, or "
+        "the function without arguments that makes the model",
     )
     group.add_argument(
         "--trust-pickle",
@@ -50,6 +51,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def complete(arguments: argparse.Namespace) -> None:
+    """Fill in options that were left out: as a model package says, or with what is usual.
+
+    Raises
+    ------
+    InputError
+        If one is needed, and there is no package.
+    """
+    if is_package(arguments.model):
+        _, card = read_description(arguments.model)
+        names = list(card.classes.names)
+        arguments.window = arguments.window or card.windows.shape
+        arguments.batch_size = arguments.batch_size or card.windows.batch_size
+        if arguments.class_names is None and arguments.n_classes in (None, len(names)):
+            arguments.class_names = names
+    if arguments.window is None:
+        raise InputError("--window must say how large windows are, unless a model package does")
+    if arguments.batch_size is None:
+        arguments.batch_size = arguments.usual_batch_size
+
+
 def load_model(arguments: argparse.Namespace) -> Model | str:
     """Return the model that a user named.
 
@@ -58,9 +80,12 @@ def load_model(arguments: argparse.Namespace) -> Model | str:
     InputError
         If that is no model, or an option does not go with it.
     """
-    model = adapters.load_model(
-        arguments.model, trust_pickle=arguments.trust_pickle, **adapter_options(arguments)
-    )
+    options = adapter_options(arguments)
+    if is_package(arguments.model):
+        if options:
+            raise InputError(f"a model package says itself what its {', '.join(options)} is")
+        return load_package(arguments.model, trust_code=arguments.trust_pickle)
+    model = adapters.load_model(arguments.model, trust_pickle=arguments.trust_pickle, **options)
     folder = str(Path.cwd())
     if isinstance(model, str) and folder not in sys.path:  # it is "module:factory"
         sys.path.insert(0, folder)  # where `python -m` also looks for modules

@@ -8,7 +8,7 @@ from typing import Any
 
 from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
 from morpheus_core.commands.executors import add_executor_argument, open_executor
-from morpheus_core.commands.models import add_model_arguments, load_model
+from morpheus_core.commands.models import add_model_arguments, complete, load_model
 from morpheus_core.errors import InputError
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.morpheus_core import predict
@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict`, then to the exports that are asked for."""
+    complete(arguments)
     refuse_exports(arguments)
     with open_executor(arguments) as executor:
         model = load_model(arguments)
@@ -139,6 +140,7 @@ def thresholds_of(values: list[float]) -> Any:
 
 def run_plan(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.plan`."""
+    complete(arguments)
     refuse_exports(arguments)
     with open_executor(arguments) as executor:
         print(plan(load_model(arguments), **predict_options(arguments), executor=executor))

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
-from morpheus_core.adapters.forms import as_model
 from morpheus_core.errors import InputError
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
@@ -24,13 +23,15 @@ from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
+from morpheus_core.packages.package import card_of
+from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
-from morpheus_core.preparation import Arguments, arguments_of, make_job
+from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
@@ -40,9 +41,9 @@ from morpheus_core.workspace.fingerprints import BUILD
 def map_exposures(
     model: Model | str,
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    n_classes: int,
-    batch_size: int,
-    window_shape: tuple[int, int],
+    n_classes: int | None = None,
+    batch_size: int | None = None,
+    window_shape: tuple[int, int] | None = None,
     stride: tuple[int, int] = (1, 1),
     update_map: ArrayLike | None = None,
     out_dir: str | os.PathLike[str] | None = None,
@@ -67,6 +68,7 @@ def map_exposures(
     executor: Any = None,
     resume: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
+    check_sky: CheckSky = "error",
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -98,7 +100,8 @@ def map_exposures(
         The classes that are wanted; all by default.
     trained_priors, priors : list of float, optional
         For each class of the model the share of pixels it had in training, and the one that is
-        expected in the exposures, for :func:`morpheus_core.adapters.adjust_priors`.
+        expected in the exposures, for :func:`morpheus_core.adapters.adjust_priors`. A model package
+        may say the former.
     thresholds : float, list of float or None, default 0.5
         A mask is 1 where the probability is at least this, from 0 to 1: one number for all classes,
         or one for each class of the model. None writes the probabilities themselves.
@@ -125,6 +128,8 @@ def map_exposures(
         `paths` in ``.morpheus-map``, which is in `out_dir`, or beside the masks of the first
         exposure. Of a run in which files failed it is kept for `resume`, if that has `out_dir` or
         `work_dir`.
+    check_sky : {"error", "warn", "ignore"}
+        As for `predict`; a refused image is in the outcome of its file.
 
     Returns
     -------
@@ -147,8 +152,7 @@ def map_exposures(
     WorkerError
         If the executor is broken.
     """
-    model = as_model(model)
-    arguments = arguments_of(
+    asked = arguments_of(
         predict,
         model,
         [],
@@ -165,13 +169,19 @@ def map_exposures(
         skip_blank=skip_blank,
         check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
+        check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
         progress=False,
     )
+    arguments = with_package(asked)
+    model = arguments.model
     job = checked_job(arguments)
     sources = checked_sources(paths)
     if on_file is not None and not callable(on_file):
         raise InputError(f"on_file must be callable, got {on_file!r}")
     workers = choose_workers(cpus, gpus, executor, None)
+    card = card_of(model)
+    if card is not None and priors is not None and trained_priors is None:
+        trained_priors = card.classes.priors
     names = job.class_names or default_class_names(job.n_classes)
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
     called = FactoryModel(model) if isinstance(model, str) else model

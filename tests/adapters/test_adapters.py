@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,6 +178,27 @@ class TestActivations:
         assert softmax.dtype == sigmoid.dtype == np.float32
         assert_allclose(softmax.sum(axis=-1), 1, rtol=1e-5)
         assert ((sigmoid >= 0) & (sigmoid <= 1)).all()
+
+    @pytest.mark.parametrize("shape", [(7, 5), (3, 40, 50, 5), (2, 9, 9, 180), (1, 20000), (0, 4)])
+    def test_softmax_is_that_of_channels_first(self, shape):
+        scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+        if shape[0] > 1:
+            scores[1, ..., 2] = np.nan
+        first = ACTIVATIONS["softmax"](np.moveaxis(scores, -1, 1), 1)
+        kept = scores.copy()
+        last = ACTIVATIONS["softmax"](scores, scores.ndim - 1)
+        assert_allclose(last, np.moveaxis(first, 1, -1), rtol=1e-6)
+        assert_array_equal(scores, kept)
+        turned = ACTIVATIONS["softmax"](scores.T.copy().T)
+        assert_array_equal(turned, last)
+
+    def test_softmax_takes_the_memory_of_its_result(self):
+        scores = np.zeros((64, 64, 64, 5), np.float32)
+        tracemalloc.start()
+        ACTIVATIONS["softmax"](scores)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1.1 * scores.nbytes
 
     def test_softmax_over_one_class_would_say_nothing(self):
         with pytest.raises(ModelError, match=r"at least two classes, got 1; .*\"sigmoid\""):

@@ -13,7 +13,7 @@ import morpheus_core
 from morpheus_core import InputError
 from morpheus_core.cli import in_options, main, make_parser
 from morpheus_core.commands.arguments import predict_options
-from morpheus_core.commands.models import adapter_options
+from morpheus_core.commands.models import adapter_options, complete
 
 MODEL = """
 import numpy as np
@@ -284,7 +284,7 @@ def test_every_argument_of_predict_has_its_option():
     assert parsed().dask is None
 
 
-OWN = ("stride", "out_dir", "progress", "executor")
+OWN = ("n_classes", "batch_size", "window_shape", "stride", "out_dir", "progress", "executor")
 
 
 def test_defaults_are_those_of_predict():
@@ -330,6 +330,17 @@ def test_classes_may_be_counted_by_their_names():
     assert predict_options(parse([*arguments, "--class-names", "a", "b"]))["n_classes"] == 2
     with pytest.raises(InputError, match="--n-classes must say how many classes"):
         predict_options(parse(arguments))
+
+
+@pytest.mark.parametrize(("command", "size"), [("predict", 64), ("map", 8), ("catalog", 64)])
+def test_batches_have_the_usual_size(command, size):
+    more = {"predict": ["--out-dir", "out"], "catalog": ["--catalog", "c", "--out", "o"]}
+    arguments = [command, "a.fits", "--model", "a:b", *more.get(command, [])]
+    chosen = make_parser().parse_args([*arguments, "--window", "3"])
+    complete(chosen)
+    assert chosen.batch_size == size
+    with pytest.raises(InputError, match="--window must say how large windows are"):
+        complete(make_parser().parse_args(arguments))
 
 
 def test_options_of_the_network():
