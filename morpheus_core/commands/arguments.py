@@ -205,6 +205,11 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="give up when the cluster has had no workers for so long",
     )
     parser.add_argument(
+        "--begin-only",
+        action="store_true",
+        help="print the number of strips, and leave them to run-strip and stitch",
+    )
+    parser.add_argument(
         "--rows-apart",
         action=argparse.BooleanOptionalAction,
         help="let strips keep rows in files of their own until all are finished (default: where\n"
@@ -251,6 +256,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "strips": arguments.strips,
         "rows_apart": arguments.rows_apart,
         "patience": arguments.patience,
+        "begin_only": arguments.begin_only,
     }
 
 
