@@ -16,9 +16,9 @@ from morpheus_core.images.image import Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
 from morpheus_core.parallel.pieces import OnSteps, ignore
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import Model, resolve
-from morpheus_core.pipeline.nan_watch import OnNan
+from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import both, progress_bar

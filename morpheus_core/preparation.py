@@ -20,12 +20,12 @@ from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
-from morpheus_core.parallel.engines import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
-from morpheus_core.parallel.workers import Workers, choose_workers
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES, NanPolicy
+from morpheus_core.parallel.choice import Workers, choose_workers
+from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
-from morpheus_core.pipeline.nan_watch import ON_NAN, OnNan
+from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment

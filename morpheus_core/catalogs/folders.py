@@ -6,6 +6,7 @@ of a block. They are as in `parallel` otherwise.
 
 from __future__ import annotations
 
+from itertools import count, takewhile
 from pathlib import Path
 
 from morpheus_core.errors import OutputError
@@ -38,13 +39,20 @@ def numbered(directory: Path) -> list[Path]:
 
 
 def folders_of(directory: Path) -> list[Path]:
-    """Return the folders of a run, also of one that has left no more than a log."""
-    own = ("catalog.json", "rows.npy")
-    return [
-        folder
-        for folder in numbered(directory)
-        if is_free(folder) or any((folder / name).exists() for name in own)
-    ]
+    """Return the folders of a run, also of one that has left no more than a log.
+
+    Their numbers follow each other, so that a folder "2021" is nobody's but the user's.
+    """
+    in_order = (directory / str(index) for index in count())
+    return list(takewhile(is_of_run, in_order))
+
+
+def is_of_run(folder: Path) -> bool:
+    """Say whether a folder holds what a run has put there."""
+    if not folder.is_dir():
+        return False
+    own = any((folder / name).exists() for name in ("catalog.json", "rows.npy"))
+    return own or (is_free(folder) and any(folder.iterdir()))
 
 
 def file_states_path(run: Folders) -> Path:

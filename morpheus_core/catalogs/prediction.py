@@ -34,8 +34,8 @@ from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS, Bands, Image
 from morpheus_core.images.sources import brings_mask, warn_of_other_order
 from morpheus_core.images.stack import ModelInputs, as_list, open_images
+from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
-from morpheus_core.parallel.workers import choose_workers
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip

@@ -38,9 +38,9 @@ from morpheus_core.catalogs.work import (
 from morpheus_core.errors import WorkerError
 from morpheus_core.images.image import Image
 from morpheus_core.images.stack import stored_paths
+from morpheus_core.parallel.choice import Workers
 from morpheus_core.parallel.folders import LOG, Folders, clear
 from morpheus_core.parallel.pieces import Watch
-from morpheus_core.parallel.workers import Workers
 from morpheus_core.pipeline.models import FactoryModel, pickle_model
 from morpheus_core.progress import progress_bar
 from morpheus_core.storage.whole_files import save_array, write_text

@@ -15,8 +15,8 @@ import numpy as np
 from morpheus_core import checks, update_maps
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NAN_POLICIES
-from morpheus_core.pipeline.nan_watch import ON_NAN
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import EDGES, PADDINGS
 

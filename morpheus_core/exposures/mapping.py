@@ -24,12 +24,12 @@ from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
-from morpheus_core.parallel.workers import choose_workers
-from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS, NanPolicy
+from morpheus_core.parallel.choice import choose_workers
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
-from morpheus_core.pipeline.nan_watch import OnNan
+from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job
 from morpheus_core.results.exports import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS

@@ -22,10 +22,10 @@ from morpheus_core.exposures.work import (
     pieces_of,
     store_piece,
 )
-from morpheus_core.parallel.engines import PIECES_PER_WORKER
+from morpheus_core.parallel.choice import Workers
+from morpheus_core.parallel.executors import PIECES_PER_WORKER
 from morpheus_core.parallel.folders import Folders, clear, held, is_free
 from morpheus_core.parallel.pieces import Watch, ignore
-from morpheus_core.parallel.workers import Workers
 from morpheus_core.pipeline.models import FactoryModel, pickle_model, warn_of_another_model
 from morpheus_core.progress import progress_bar
 from morpheus_core.results.outputs import give_name, refuse_to_replace

@@ -6,7 +6,7 @@ import logging
 import time
 
 from morpheus_core.errors import WorkerError
-from morpheus_core.parallel.engines import Engine
+from morpheus_core.parallel.executors import Engine
 
 logger = logging.getLogger("morpheus_core")
 

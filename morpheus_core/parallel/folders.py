@@ -142,7 +142,9 @@ class Folders:
 
 @contextmanager
 def held(folders: Folders) -> Iterator[None]:
-    """Hold the directory of a run; if it had to be made, an empty one is removed at the end.
+    """Hold the directory of a run, which is removed at the end if nothing is in it.
+
+    One that was empty before stays: the user has made it.
 
     Raises
     ------
@@ -150,7 +152,7 @@ def held(folders: Folders) -> Iterator[None]:
         If another process holds it, or it cannot be made.
     """
     directory = folders.directory
-    was_there = directory.exists()
+    was_given = directory.is_dir() and not any(directory.iterdir())
     try:
         with ExitStack() as stack:
             try:
@@ -162,7 +164,7 @@ def held(folders: Folders) -> Iterator[None]:
                 raise OutputError(f"cannot write to {directory}: {error}") from error
             yield
     finally:
-        if not was_there:
+        if not was_given:
             with suppress(OSError):  # something is in it
                 directory.rmdir()
 

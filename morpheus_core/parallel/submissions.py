@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from morpheus_core.errors import MorpheusError, OutputError, WorkerError
 from morpheus_core.parallel.absence import Absence
 from morpheus_core.parallel.counters import Progress
-from morpheus_core.parallel.engines import Engine, Submitted
+from morpheus_core.parallel.executors import Engine, Submitted
 from morpheus_core.parallel.pieces import NotLoadedError, Watch, Work
 from morpheus_core.parallel.tasks import Task, forget, run_task
 from morpheus_core.pipeline.models import with_recipe

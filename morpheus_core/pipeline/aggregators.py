@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predictions, Results
-
-NanPolicy = Literal["propagate", "omit"]
-NAN_POLICIES: tuple[NanPolicy, ...] = ("propagate", "omit")
 
 
 class AGGREGATION_METHODS(StrEnum):  # noqa: N801 - the name that users already know

@@ -15,9 +15,8 @@ from morpheus_core.pipeline.aggregators import (
     AGGREGATION_METHODS,
     AGGREGATORS,
     Aggregator,
-    NanPolicy,
 )
-from morpheus_core.pipeline.nan_watch import OnNan
+from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.windows.visits import Visits
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import ModelError, warn
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.kernels import Predictions
-from morpheus_core.pipeline.nan_watch import NanWatch, OnNan
+from morpheus_core.pipeline.nan_policy import NanWatch, OnNan
 from morpheus_core.storage import pickles
 
 Model = Callable[[list[NDArray[Any]]], Any]
@@ -50,7 +50,7 @@ class CheckedModel:
         on_nan: OnNan = "warn",
     ) -> None:
         self._model = model
-        self._nan_watch = NanWatch(on_nan)
+        self._nan_policy = NanWatch(on_nan)
         self._n_classes = n_classes
         self._window_shape = window_shape
         self._buffers = TwoBuffers() if asked_ahead else None
@@ -98,13 +98,13 @@ class CheckedModel:
 
     def sum_up(self) -> None:
         """Say, at the end, what the user should know of all answers."""
-        self._nan_watch.sum_up()
+        self._nan_policy.sum_up()
 
     def _checked(self, answer: NDArray[Any], batch: Batch) -> Predictions:
         scores = as_float(answer)
         predictions = self._spread(scores, len(batch))
         per_class = scores.ndim == predictions.ndim or scores.shape[1:] == predictions.shape[3:]
-        self._nan_watch.look(batch.windows, scores if per_class else predictions)
+        self._nan_policy.look(batch.windows, scores if per_class else predictions)
         return predictions
 
     def _spread(self, predictions: Predictions, batch_size: int) -> Predictions:

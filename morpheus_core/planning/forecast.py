@@ -16,8 +16,8 @@ from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
 from morpheus_core.pipeline.strip import count_windows
+from morpheus_core.planning.trial_in_worker import try_in_worker
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
-from morpheus_core.planning.worker import try_in_worker
 from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
 from morpheus_core.windows.grid import Group, Strip
 from morpheus_core.workspace.stitch import seam_bytes

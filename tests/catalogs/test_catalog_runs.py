@@ -251,6 +251,16 @@ class TestInterruptedRuns:
                 run(path, work_dir=folder.parent, resume=resume)
         assert (folder / "mine.txt").read_text() == "precious"
 
+    def test_leave_folders_alone_that_are_not_theirs(self, path, tmp_path):
+        work = tmp_path / "work"
+        (work / "2021").mkdir(parents=True)
+        (work / "7").mkdir()
+        (work / "7" / "log").write_text("mine")
+        run(path, work_dir=work)
+        assert (work / "7" / "log").read_text() == "mine"
+        assert (work / "2021").is_dir()
+        assert not (work / "0").exists()
+
     def test_leave_folders_alone_that_appear_meanwhile(self, path):
         """A worker would write there, and the folder be removed at the end."""
         interrupted(path)

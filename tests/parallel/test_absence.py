@@ -7,7 +7,7 @@ import pytest
 from morpheus_core import WorkerError
 from morpheus_core.parallel import absence
 from morpheus_core.parallel.absence import Absence
-from morpheus_core.parallel.engines import KILLED, LOST, DaskEngine, Engine
+from morpheus_core.parallel.executors import KILLED, LOST, DaskEngine, Engine
 
 
 class Cluster(Engine):

@@ -29,7 +29,7 @@ from morpheus_core import InputError, MorpheusWarning, OutputError, WorkerError
 from morpheus_core.cli import main
 from morpheus_core.parallel import tasks
 from morpheus_core.parallel.counters import Progress, WindowCounter
-from morpheus_core.parallel.engines import DaskEngine, engine_of
+from morpheus_core.parallel.executors import DaskEngine, engine_of
 from morpheus_core.parallel.tasks import (
     LOADED,
     ONE_PIECE,

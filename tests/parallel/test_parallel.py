@@ -109,7 +109,7 @@ def test_any_number_of_workers_gives_what_one_process_gives(
         for path, image in zip(paths, images, strict=True):
             fits.writeto(path, image)
         images = paths
-    with mock.patch("morpheus_core.parallel.workers.Processes", Here):
+    with mock.patch("morpheus_core.parallel.choice.Processes", Here):
         parallel = predict(model, images, out_dir=directory / "out", cpus=workers, **options)
     weighted = options["update_map"] is not None and options["update_map"].dtype != bool
     assert_same(parallel, serial, weighted)

@@ -11,7 +11,7 @@ from astropy.io import fits
 
 import morpheus_core as package
 from morpheus_core import InputError, MorpheusWarning, OutputError, verify
-from morpheus_core.parallel.engines import Engine, engine_of
+from morpheus_core.parallel.executors import Engine, engine_of
 from morpheus_core.storage import names
 from morpheus_core.workspace import completion
 from morpheus_core.workspace.folders import Workspace

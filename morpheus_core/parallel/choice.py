@@ -9,7 +9,7 @@ from typing import Any
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.parallel.devices import Environment, plan_workers, prefetch_depth
-from morpheus_core.parallel.engines import (
+from morpheus_core.parallel.executors import (
     PIECES_OF_UNKNOWN,
     PIECES_PER_WORKER,
     Engine,

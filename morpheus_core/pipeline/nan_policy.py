@@ -1,4 +1,8 @@
-"""Whether NaN of the images spreads in what a model says."""
+"""What NaN does: to the pixel that it was predicted for, and where the images have it.
+
+A prediction that is not finite makes its pixel NaN in every class ("propagate"), or is left out of
+the statistics and of n ("omit"): the kernels do either.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import ModelError, warn
 
+NanPolicy = Literal["propagate", "omit"]
+NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 OnNan = Literal["warn", "raise", "ignore"]
 ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
 

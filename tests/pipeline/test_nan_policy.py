@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from morpheus_core import InputError, ModelError, MorpheusWarning, map_exposures, predict
-from morpheus_core.pipeline.nan_watch import NanWatch, holds_nan
+from morpheus_core.pipeline.nan_policy import NanWatch, holds_nan
 
 IMAGE = np.ones((20, 20), np.float32)
 IMAGE[3, 4] = np.nan
