@@ -179,13 +179,8 @@ class Run:
 
     @cached_property
     def _apart(self) -> bool:
-        """Whether strips are to keep their rows in files of their own until all are complete."""
-        asked, directory = self._arguments.rows_apart, self._directory
-        if asked is not None:
-            return asked
-        elsewhere = self._ready.workers.may_be_elsewhere or self._arguments.begin_only
-        apart = elsewhere or is_shared(directory)
-        if apart:
+        apart, directory = keeps_rows_apart(self._ready), self._directory
+        if apart and self._arguments.rows_apart is None:
             kind = kind_of(directory)
             logger.info(
                 "strips keep their rows in files of their own: %s is on %s", directory, kind
@@ -288,6 +283,16 @@ class Run:
                 f"what was written of {len(damaged)} strips does not read back as it was computed, "
                 f"twice; use another file system than that of {self._directory}"
             )
+
+
+def keeps_rows_apart(ready: Prepared) -> bool:
+    """Say whether strips are to keep rows in files of their own until all are complete."""
+    arguments, directory = ready.arguments, ready.directory
+    if directory is None:
+        return False
+    if arguments.rows_apart is not None:
+        return arguments.rows_apart
+    return ready.workers.may_be_elsewhere or arguments.begin_only or is_shared(directory)
 
 
 @contextmanager

@@ -75,6 +75,7 @@ def predict_catalog(
     progress: bool = True,
     prefetch: int | None = None,
     executor: Any = None,
+    patience: float | None = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -153,6 +154,8 @@ def predict_catalog(
         As for `predict`.
     executor : executor, optional
         As for `predict`, for blocks of rows; needs `out` or `work_dir`.
+    patience : float, optional
+        As for `predict`.
 
     Returns
     -------
@@ -205,7 +208,7 @@ def predict_catalog(
     7.2 0.9    28.0     ok
     """
     place = places_of(out, work_dir, overwrite)
-    workers = choose_workers(cpus, gpus, executor, prefetch)
+    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience)
     if (workers or resume) and place.directory is None:
         raise InputError(
             "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"

@@ -199,12 +199,6 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
     )
     parser.add_argument(
-        "--patience",
-        type=float,
-        metavar="SECONDS",
-        help="give up when the cluster has had no workers for so long",
-    )
-    parser.add_argument(
         "--begin-only",
         action="store_true",
         help="print the number of strips, and leave them to run-strip and stitch",

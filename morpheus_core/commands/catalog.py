@@ -188,6 +188,7 @@ def run(arguments: argparse.Namespace) -> None:
             progress=not arguments.no_progress,
             prefetch=arguments.prefetch,
             executor=executor,
+            patience=arguments.patience,
         )
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")

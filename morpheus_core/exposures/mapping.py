@@ -67,6 +67,7 @@ def map_exposures(
     executor: Any = None,
     resume: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
+    patience: float | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -125,6 +126,8 @@ def map_exposures(
         `paths` in ``.morpheus-map``, which is in `out_dir`, or beside the masks of the first
         exposure. Of a run in which files failed it is kept for `resume`, if that has `out_dir` or
         `work_dir`.
+    patience : float, optional
+        As for `predict`.
 
     Returns
     -------
@@ -171,7 +174,7 @@ def map_exposures(
     sources = checked_sources(paths)
     if on_file is not None and not callable(on_file):
         raise InputError(f"on_file must be callable, got {on_file!r}")
-    workers = choose_workers(cpus, gpus, executor, None)
+    workers = choose_workers(cpus, gpus, executor, None, patience=patience)
     names = job.class_names or default_class_names(job.n_classes)
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
     called = FactoryModel(model) if isinstance(model, str) else model
