@@ -9,7 +9,7 @@ if [ "$1" = --local ]; then
     shift
 fi
 
-strips=$(morpheus-core predict "$@" --model morpheus_core.demo.network:DemoNetwork --n-classes 5 \
+strips=$(morpheus-core predict "$@" --model "${MODEL:-morpheus_core.demo.network:DemoNetwork}" --n-classes 5 \
     --window 40 --stride 20 --batch-size 16 --aggregate mean_var --out-dir results \
     --strips "${STRIPS:-64}" --begin-only)
 
