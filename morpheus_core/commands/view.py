@@ -12,6 +12,10 @@ from morpheus_core.pictures.quicklook import save_quicklook
 
 EXAMPLE = """example:
   morpheus-core view results --image h.fits --picture look.png
+
+to move about in it, in DS9 or in a browser, write its planes in Python:
+  from morpheus_core import export_planes
+  export_planes("results", "planes", files="one per plane", first_label=1)
 """
 
 

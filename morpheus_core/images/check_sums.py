@@ -12,6 +12,7 @@ from astropy.io import fits
 from morpheus_core.errors import InputError, warn
 from morpheus_core.fits.blocks import ones_complement_sum, sum_of_words
 from morpheus_core.images.fits_images import FitsImage
+from morpheus_core.images.hdus import quiet
 from morpheus_core.images.image import Image
 
 CheckSums = Literal["warn", "error", "ignore"]
@@ -66,7 +67,8 @@ def failed_cards(path: Path, hdu: Any) -> str:
     with path.open("rb") as file:
         file.seek(header_start)
         # Of tiles astropy shows another header than the one that is stored.
-        header = fits.Header.fromstring(file.read(data_start - header_start))
+        with quiet():
+            header = fits.Header.fromstring(file.read(data_start - header_start))
         wanted = [key for key in ("DATASUM", "CHECKSUM") if str(header.get(key, "")).strip()]
         if not wanted:
             return ""

@@ -11,8 +11,10 @@ import numpy as np
 from astropy.visualization import AsinhStretch, ImageNormalize
 from astropy.visualization.wcsaxes import WCSAxes
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -247,40 +249,49 @@ def add_scale(figure: Figure, layout: FigureLayout, place: int, drawn: Any) -> N
     bar.outline.set_visible(False)
 
 
-def legend_entries(look: Look) -> dict[str, Colours]:
-    """Return the colours of the classes by name; of many classes those of most pixels."""
+def legend_entries(look: Look) -> dict[str, Artist]:
+    """Return what stands beside each name in the legend; of many classes those of most pixels."""
     missing = np.isnan(look.shares[..., 0])
     entries = class_entries(look, missing)
     if look.marks.size:
-        entries["objects"] = rgb(MARK_COLOUR)
+        entries["objects"] = Line2D(
+            [], [], linestyle="", marker="o", fillstyle="none", color=MARK_COLOUR
+        )
     if missing.any():
-        entries["no result"] = rgb(MISSING_COLOUR)
+        entries["no result"] = swatch(rgb(MISSING_COLOUR))
     if look.flush:
-        entries["more predictions where the last window is flush with the border"] = rgb("#FFFFFF")
+        entries["more predictions where the last window is flush with the border"] = nothing()
     return entries
 
 
-def class_entries(look: Look, missing: NDArray[np.bool_]) -> dict[str, Colours]:
+def class_entries(look: Look, missing: NDArray[np.bool_]) -> dict[str, Artist]:
     """Return the colours of the classes that are drawn."""
     if look.class_name is not None:
-        return {look.class_name: np.array(colormaps[HEAT](0.75)[:3])}
+        return {look.class_name: swatch(np.array(colormaps[HEAT](0.75)[:3]))}
     colours = class_colours(look.class_names)
     pixels = np.bincount(look.shares[~missing].argmax(axis=-1), minlength=len(colours))
     named = np.sort(np.argsort(-pixels, kind="stable")[:MOST_NAMES])
-    entries = {look.class_names[k]: colours[k] for k in named}
+    entries = {look.class_names[k]: swatch(colours[k]) for k in named}
     if len(named) < len(colours):
-        entries[f"and {len(colours) - len(named)} more"] = rgb("#FFFFFF")
+        entries[f"and {len(colours) - len(named)} more"] = nothing()
     return entries
 
 
-def add_legend(figure: Figure, layout: FigureLayout, entries: dict[str, Colours]) -> None:
+def swatch(colour: Colours) -> Artist:
+    """Return a rectangle of a colour."""
+    return Patch(facecolor=tuple(colour), edgecolor=MISSING_COLOUR, linewidth=0.5)
+
+
+def nothing() -> Artist:
+    """Return what stands beside a note: an empty box would be taken for a colour."""
+    return Patch(visible=False)
+
+
+def add_legend(figure: Figure, layout: FigureLayout, entries: dict[str, Artist]) -> None:
     """Name the colours below the panels."""
-    patches = [
-        Patch(facecolor=tuple(colour), edgecolor=MISSING_COLOUR, linewidth=0.5, label=name)
-        for name, colour in entries.items()
-    ]
     figure.legend(
-        handles=patches,
+        handles=list(entries.values()),
+        labels=list(entries),
         loc="lower center",
         bbox_to_anchor=layout.point(layout.left + layout.block / 2, 0),
         ncols=layout.legend_columns,

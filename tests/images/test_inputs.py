@@ -500,7 +500,7 @@ def test_files_that_are_no_fits_are_not_read_whole(tmp_path, monkeypatch):
     with path.open("wb") as file:
         file.write(b"\x89HDF\r\n")
         file.truncate(1 << 34)
-    with pytest.raises(InputError, match=r"large\.h5 cannot be read as FITS"):
+    with pytest.raises(InputError, match=r"large\.h5 is an HDF5 file"):
         open_inputs(path)
 
 

@@ -377,6 +377,7 @@ def test_catalogues(make, tmp_path, cpus):
     assert table.pformat() == expected.pformat()
 
 
+@pytest.mark.filterwarnings("ignore:probabilities, from 0 to 1, are needed")
 def test_quicklooks(make):
     require("matplotlib")
     results = package.predict(Model(), IMAGE, **OPTIONS)

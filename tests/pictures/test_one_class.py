@@ -53,13 +53,18 @@ def test_a_rare_class_is_seen_at_any_size(results, max_pixels):
 @pytest.mark.parametrize("class_name", [None, "lens"])
 def test_objects_are_marked(results, class_name):
     require("scipy")
+    from matplotlib.colors import to_hex
+
     table = find_candidates(results, "class_0", 0.5)
     figure = quicklook(results, class_names=NAMES, class_name=class_name, candidates=table)
     first = figure.axes[0]
     (circles,) = first.collections
     assert_array_equal(circles.get_offsets(), [[333, 201]])
     (legend,) = figure.legends
-    assert "objects" in [text.get_text() for text in legend.get_texts()]
+    names = [text.get_text() for text in legend.get_texts()]
+    circle = legend.legend_handles[names.index("objects")]
+    assert (circle.get_marker(), circle.get_fillstyle()) == ("o", "none")
+    assert to_hex(circle.get_color()) == to_hex(circles.get_edgecolors()[0])
 
 
 def test_nothing_is_marked_without_objects(results):
@@ -78,7 +83,8 @@ def test_rows_of_more_predictions_are_explained(tmp_path):
         hdul.close()
     (legend,) = quicklook(tmp_path / "out").legends
     told = [text.get_text() for text in legend.get_texts()]
-    assert "more predictions where the last window is flush with the border" in told
+    note = told.index("more predictions where the last window is flush with the border")
+    assert [handle.get_visible() for handle in legend.legend_handles].index(False) == note
 
 
 @pytest.mark.parametrize(
