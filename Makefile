@@ -14,7 +14,7 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-# Boots a kernel's NFS server and two clients, see its README; needs root.
+# Boots a kernel's NFS server and two clients, see its README; needs root. The last line needs Slurm.
 TWO_MACHINES ?= ../shared/tools/two-machines
 STRIPS := $(TWO_MACHINES)/predict-strips $(CURDIR)/$(BIN)/python
 
@@ -25,7 +25,7 @@ help:
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-programs  what programs and packages of others make of our files, and we of theirs"
-	@echo "make test-clusters runs on two machines that share a folder by NFS, for minutes"
+	@echo "make test-clusters runs on two machines that share a folder by NFS and in jobs of Slurm"
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -75,6 +75,7 @@ test-clusters: $(VENV)/develop
 	$(TWO_MACHINES)/run --nfs 4.2 --timeout 600 $(STRIPS) 30 $(CURDIR)
 	$(TWO_MACHINES)/run --nfs 3 --coarse-times --timeout 600 $(STRIPS) 30 $(CURDIR)
 	$(TWO_MACHINES)/run --nfs 3 --timeout 300 $(subst strips ,strips --same-folder ,$(STRIPS)) 5 $(CURDIR)
+	$(BIN)/python .ci/slurm.py
 
 test-minimal: pyproject.toml setup.py
 	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."

@@ -12,6 +12,7 @@ from morpheus_core.errors import (
     WorkerError,
 )
 from morpheus_core.exposures.mapping import map_exposures
+from morpheus_core.job_arrays import run_strip, stitch
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
 from morpheus_core.pictures.quicklook import quicklook
 from morpheus_core.planning.forecast import Forecast, plan
@@ -50,6 +51,8 @@ __all__ = [
     "predict_catalog",
     "quicklook",
     "region_mask",
+    "run_strip",
+    "stitch",
     "update_maps",
     "verify",
 ]

@@ -9,7 +9,16 @@ import sys
 import traceback
 from collections.abc import Container, Sequence
 
-from morpheus_core.commands import catalog, demo, objects, package, predict, verify, view
+from morpheus_core.commands import (
+    catalog,
+    demo,
+    job_arrays,
+    objects,
+    package,
+    predict,
+    verify,
+    view,
+)
 from morpheus_core.commands import map as map_command
 from morpheus_core.errors import MorpheusError
 from morpheus_core.version import __version__
@@ -88,6 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (demo, predict, catalog, map_command, objects, view, verify, package):
+    shown = (demo, predict, job_arrays, catalog, map_command, objects, view, verify, package)
+    for command in shown:
         command.add(commands)
     return parser

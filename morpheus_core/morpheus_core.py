@@ -71,6 +71,7 @@ def predict(
     strips: int | None = None,
     rows_apart: bool | None = None,
     patience: float | None = None,
+    begin_only: bool = False,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -225,6 +226,11 @@ def predict(
         Seconds for which a cluster of Dask may have no workers before that is a WorkerError; what
         is finished is kept. By default the call waits for them, and says so. Other executors do not
         tell whether they have workers.
+    begin_only : bool, default False
+        Write plan, model and folders to `out_dir`, and return two empty lists: jobs of a cluster
+        run the strips then, each by :func:`~morpheus_core.run_strip`, and the last one makes the
+        outputs, by :func:`~morpheus_core.stitch`. Strips keep their rows apart, as with
+        ``rows_apart=True``, unless that is False.
 
     Returns
     -------
@@ -319,6 +325,7 @@ def predict(
             strips=strips,
             rows_apart=rows_apart,
             patience=patience,
+            begin_only=begin_only,
         )
     )
 
@@ -336,7 +343,11 @@ def results_of(arguments: Arguments, on_windows: OnSteps = ignore) -> Results:
     with prepare(arguments) as ready:
         if ready.directory is None:
             return run_in_memory(ready, on_windows)
-        return Run(ready, ready.directory, on_windows).results()
+        run = Run(ready, ready.directory, on_windows)
+        if arguments.begin_only:
+            run.begin()
+            return [], []
+        return run.results()
 
 
 def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:

@@ -87,6 +87,7 @@ class Arguments:
     strips: int | None
     rows_apart: bool | None
     patience: float | None
+    begin_only: bool
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -103,7 +104,7 @@ class Prepared:
     Attributes
     ----------
     arguments : Arguments
-        As they were given; `overwrite`, `resume` and `progress` are flags.
+        As they were given; `overwrite`, `resume`, `progress` and `begin_only` are flags.
     job : Job
         What to compute.
     stack : ImageStack
@@ -131,7 +132,7 @@ class Prepared:
 def prepare(arguments: Arguments) -> Iterator[Prepared]:
     """Check the arguments, and open the inputs."""
     arguments = with_package(arguments)
-    for name in ("overwrite", "resume", "progress"):
+    for name in ("overwrite", "resume", "progress", "begin_only"):
         checks.flag(name, getattr(arguments, name))
     if arguments.rows_apart is not None:
         checks.flag("rows_apart", arguments.rows_apart)
@@ -145,6 +146,8 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments.patience,
     )
     directory = run_directory(arguments)
+    if arguments.begin_only:
+        refuse_workers(arguments)
     layout = checks.one_of("bands", arguments.bands, BANDS)
     check = checks.one_of("check_wcs", arguments.check_wcs, CHECKS)
     sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
@@ -155,7 +158,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     ) as stack:
         automatic = arguments.batch_size == "auto"
         job = make_job(stack, replace(arguments, batch_size=1) if automatic else arguments)
-        n_strips = count_strips(arguments.strips, job.grid, workers)
+        n_strips = count_strips(arguments.strips, job.grid, workers, arguments.begin_only)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
         warn_of_unannounced_sip(stack.images)
@@ -194,10 +197,12 @@ def stored_batch_size(directory: Path | None) -> int | None:
     return int(workspace.load().parameters["batch_size"])
 
 
-def count_strips(strips: Any, grid: WindowGrid, workers: Workers) -> int:
+def count_strips(strips: Any, grid: WindowGrid, workers: Workers, begin_only: bool) -> int:
     """Return into how many strips a new run is cut, at most."""
     if strips is not None:
         return checks.whole_number("strips", strips)
+    if begin_only:
+        return strips_for(None, grid)
     if workers.engine is None:
         return max(1, len(workers.slots))
     return strips_for(workers.engine.count_workers(), grid)
@@ -224,7 +229,18 @@ def run_directory(arguments: Arguments) -> Path | None:
             raise InputError(f"{name} needs out_dir: strips are written to files there")
     if arguments.resume:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
+    if arguments.begin_only:
+        raise InputError("begin_only=True needs out_dir, where others find what they are to run")
     return None
+
+
+def refuse_workers(arguments: Arguments) -> None:
+    """Raise if workers are given to a call that runs nothing."""
+    for name in ("cpus", "gpus", "executor"):
+        if getattr(arguments, name) is not None:
+            raise InputError(
+                f"begin_only=True runs no strips, so it takes no {name}; leave one of them out"
+            )
 
 
 def make_job(stack: ImageStack, arguments: Arguments) -> Job:

@@ -23,6 +23,7 @@ from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
 from morpheus_core.results.outputs import (
+    Product,
     Results,
     allocate_files,
     open_results,
@@ -71,37 +72,42 @@ class Run:
         tuple
             Open HDULists and arrays, one per product.
         """
+        with self._opened() as plan:
+            if not self._workspace.is_stitched():
+                self._compute(plan)
+                self._complete(plan)
+                self._workspace.mark_stitched()
+            return hand_over(self._workspace, plan, self._products)
+
+    def begin(self) -> None:
+        """Begin or reopen the run, whose strips are left to others."""
+        with self._opened() as plan:
+            if self._workspace.is_stitched():
+                return
+            try:
+                self._workspace.close_session()  # of an executor that may still be at it
+                self._store_for_workers(plan, [0])
+                self._workspace.store_products(self._products)
+            except BaseException as error:
+                self._clean_up(plan, error)
+                raise
+
+    @contextmanager
+    def _opened(self) -> Iterator[Plan]:
+        """Hold the directory, and the plan of a run that is begun or resumed."""
         workspace, resume = self._workspace, self._arguments.resume
         resuming = resume and workspace.holds_a_run()
-        if self._ready.workers:
+        by_others = bool(self._ready.workers) or self._arguments.begin_only
+        if by_others:
             self._stack.check_portable()  # before anything is made
         pickled = None
-        if self._ready.workers and not isinstance(self._model, str) and not resuming:
+        if by_others and not isinstance(self._model, str) and not resuming:
             pickled = pickle_model(self._model)  # or refused, before anything is made
-        with self._output_errors():
+        with output_errors(self._directory):
             self._directory.mkdir(parents=True, exist_ok=True)
             with workspace.lock():
                 plan = self._reopen() if resume else None
-                plan = plan or self._begin(pickled)
-                if not workspace.is_stitched():
-                    self._compute(plan)
-                    self._complete(plan)
-                    workspace.mark_stitched()
-                publish(self._products, self._directory, workspace.is_marked("overwrite"))
-                workspace.remove(plan)
-            return open_results(self._products, self._directory)
-
-    @contextmanager
-    def _output_errors(self) -> Iterator[None]:
-        """Turn what the file system says into an error of ours."""
-        try:
-            yield
-        except OSError as error:
-            if isinstance(error, MorpheusError):
-                raise
-            raise OutputError(
-                f"cannot write to {self._directory}: {error.strerror} ({error.filename})"
-            ) from error
+                yield plan or self._begin(pickled)
 
     def _reopen(self) -> Plan | None:
         """Return the plan of the run that was interrupted, if there is one that had begun.
@@ -173,12 +179,8 @@ class Run:
 
     @cached_property
     def _apart(self) -> bool:
-        """Whether strips are to keep their rows in files of their own until all are complete."""
-        asked, directory = self._arguments.rows_apart, self._directory
-        if asked is not None:
-            return asked
-        apart = self._ready.workers.may_be_elsewhere or is_shared(directory)
-        if apart:
+        apart, directory = keeps_rows_apart(self._ready), self._directory
+        if apart and self._arguments.rows_apart is None:
             kind = kind_of(directory)
             logger.info(
                 "strips keep their rows in files of their own: %s is on %s", directory, kind
@@ -281,6 +283,36 @@ class Run:
                 f"what was written of {len(damaged)} strips does not read back as it was computed, "
                 f"twice; use another file system than that of {self._directory}"
             )
+
+
+def keeps_rows_apart(ready: Prepared) -> bool:
+    """Say whether strips are to keep rows in files of their own until all are complete."""
+    arguments, directory = ready.arguments, ready.directory
+    if directory is None:
+        return False
+    if arguments.rows_apart is not None:
+        return arguments.rows_apart
+    return ready.workers.may_be_elsewhere or arguments.begin_only or is_shared(directory)
+
+
+@contextmanager
+def output_errors(directory: Path) -> Iterator[None]:
+    """Turn what the file system says of a run into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MorpheusError):
+            raise
+        raise OutputError(
+            f"cannot write to {directory}: {error.strerror} ({error.filename})"
+        ) from error
+
+
+def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> Results:
+    """Give complete outputs their names, remove the folders of the run, and open the outputs."""
+    publish(products, workspace.directory, workspace.is_marked("overwrite"))
+    workspace.remove(plan)
+    return open_results(products, workspace.directory)
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:

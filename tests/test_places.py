@@ -1,5 +1,6 @@
 """The scripts of the documentation's places run as their pages say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_slurm(field, tmp_path):
     paths, expected = field
     output = run([sys.executable, PLACES / "slurm.py", "--local", *paths], tmp_path)
     assert_allclose(output, expected, atol=1e-6)
+
+
+def test_job_array(field, tmp_path, monkeypatch):
+    paths, expected = field
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("STRIPS", "2")
+    output = run(["bash", PLACES / "job_array.sh", "--local", *paths], tmp_path)
+    assert_allclose(output, expected, atol=1e-6)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "n.fits",
+        "output.fits",
+    ]
 
 
 def test_mpi(field, tmp_path):

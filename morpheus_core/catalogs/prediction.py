@@ -79,6 +79,7 @@ def predict_catalog(
     prefetch: int | None = None,
     executor: Any = None,
     check_sky: CheckSky = "error",
+    patience: float | None = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -159,6 +160,8 @@ def predict_catalog(
         As for `predict`, for blocks of rows; needs `out` or `work_dir`.
     check_sky : {"error", "warn", "ignore"}
         As for `predict`. Of files that a template names, those of the first row are compared.
+    patience : float, optional
+        As for `predict`.
 
     Returns
     -------
@@ -211,7 +214,7 @@ def predict_catalog(
     7.2 0.9    28.0     ok
     """
     place = places_of(out, work_dir, overwrite)
-    workers = choose_workers(cpus, gpus, executor, prefetch)
+    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience)
     if (workers or resume) and place.directory is None:
         raise InputError(
             "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"

@@ -216,10 +216,9 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--strips", type=int, metavar="N", help="strips that the image is cut into for workers"
     )
     parser.add_argument(
-        "--patience",
-        type=float,
-        metavar="SECONDS",
-        help="give up when the cluster has had no workers for so long",
+        "--begin-only",
+        action="store_true",
+        help="print the number of strips, and leave them to run-strip and stitch",
     )
     parser.add_argument(
         "--rows-apart",
@@ -269,6 +268,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "strips": arguments.strips,
         "rows_apart": arguments.rows_apart,
         "patience": arguments.patience,
+        "begin_only": arguments.begin_only,
     }
 
 

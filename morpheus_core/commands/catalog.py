@@ -191,6 +191,7 @@ def run(arguments: argparse.Namespace) -> None:
             prefetch=arguments.prefetch,
             check_sky=arguments.check_sky,
             executor=executor,
+            patience=arguments.patience,
         )
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")

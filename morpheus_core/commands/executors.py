@@ -13,9 +13,15 @@ from morpheus_core.extras import require_package
 
 
 def add_executor_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names a Dask cluster."""
+    """Add the options of a Dask cluster: its name, and how long to wait for its workers."""
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="run on the workers of this cluster, as tcp://host:8786"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="give up when the cluster has had no workers for so long",
     )
 
 

@@ -146,6 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
             resume=arguments.resume,
             work_dir=arguments.work_dir,
             executor=executor,
+            patience=arguments.patience,
             progress=sys.stderr.isatty(),
             on_file=report,
         )

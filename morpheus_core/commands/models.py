@@ -86,10 +86,16 @@ def load_model(arguments: argparse.Namespace) -> Model | str:
             raise InputError(f"a model package says itself what its {', '.join(options)} is")
         return load_package(arguments.model, trust_code=arguments.trust_pickle)
     model = adapters.load_model(arguments.model, trust_pickle=arguments.trust_pickle, **options)
-    folder = str(Path.cwd())
-    if isinstance(model, str) and folder not in sys.path:  # it is "module:factory"
-        sys.path.insert(0, folder)  # where `python -m` also looks for modules
+    if isinstance(model, str):  # it is "module:factory"
+        look_here()
     return model
+
+
+def look_here() -> None:
+    """Look for modules of models in the folder of this process, as `python -m` also does."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def adapter_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
 from morpheus_core.commands.executors import add_executor_argument, open_executor
@@ -19,6 +22,7 @@ from morpheus_core.results.exports import (
     export_planes,
 )
 from morpheus_core.results.image_files import refuse_export
+from morpheus_core.workspace.folders import Workspace
 
 EXAMPLE = """examples:
   morpheus-core predict h.fits j.fits v.fits z.fits --model net.onnx --activation softmax \\
@@ -82,9 +86,10 @@ def run_predict(arguments: argparse.Namespace) -> None:
     with open_executor(arguments) as executor:
         model = load_model(arguments)
         hduls, arrays = predict(model, **predict_options(arguments), executor=executor)
-    for hdul, array in zip(hduls, arrays, strict=True):
-        print(f"{hdul.filename()}  {hdul[0].name}  {array.shape}")
-        hdul.close()
+    if arguments.begin_only:
+        print(len(Workspace(Path(arguments.out_dir).expanduser()).load().strips))
+        return
+    print_results(hduls, arrays)
     if arguments.planes is not None:
         export_planes(arguments.out_dir, arguments.planes, overwrite=arguments.overwrite)
         print(arguments.planes)
@@ -98,6 +103,13 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print(arguments.masks)
 
 
+def print_results(hduls: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
+    """Print what a run has made, and close it."""
+    for hdul, array in zip(hduls, arrays, strict=True):
+        print(f"{hdul.filename()}  {hdul[0].name}  {array.shape}")
+        hdul.close()
+
+
 def refuse_exports(arguments: argparse.Namespace) -> None:
     """Raise before the run if its exports could not be written after it.
 
@@ -108,6 +120,10 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
     OutputError
         If a file cannot be made, is in the way, or is one that is read.
     """
+    if arguments.begin_only and (arguments.masks is not None or arguments.planes is not None):
+        raise InputError(
+            "--begin-only makes no results; call export_masks or export_planes after stitch"
+        )
     if (arguments.masks is None) != (arguments.threshold is None):
         raise InputError("--masks and --threshold need each other")
     if arguments.masks is not None:

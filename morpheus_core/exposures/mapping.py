@@ -69,6 +69,7 @@ def map_exposures(
     resume: bool = False,
     work_dir: str | os.PathLike[str] | None = None,
     check_sky: CheckSky = "error",
+    patience: float | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -130,6 +131,8 @@ def map_exposures(
         `work_dir`.
     check_sky : {"error", "warn", "ignore"}
         As for `predict`; a refused image is in the outcome of its file.
+    patience : float, optional
+        As for `predict`.
 
     Returns
     -------
@@ -178,7 +181,7 @@ def map_exposures(
     sources = checked_sources(paths)
     if on_file is not None and not callable(on_file):
         raise InputError(f"on_file must be callable, got {on_file!r}")
-    workers = choose_workers(cpus, gpus, executor, None)
+    workers = choose_workers(cpus, gpus, executor, None, patience=patience)
     card = card_of(model)
     if card is not None and priors is not None and trained_priors is None:
         trained_priors = card.classes.priors

@@ -178,5 +178,11 @@ def engine_of(executor: Any) -> Engine:
             f"executor must have a method submit that returns futures, as "
             f"concurrent.futures.ProcessPoolExecutor(4) or a Dask client has, got {executor!r}"
         )
-    is_dask = type(executor).__module__.partition(".")[0] == "distributed"
-    return DaskEngine(executor) if is_dask else Engine(executor)
+    package = type(executor).__module__.partition(".")[0]
+    if package == "pebble":
+        raise InputError(
+            f"executor must have a method submit(function, argument), got the "
+            f"{type(executor).__name__} of pebble, which takes the second for a time limit; pass a "
+            f"concurrent.futures.ProcessPoolExecutor"
+        )
+    return DaskEngine(executor) if package == "distributed" else Engine(executor)

@@ -129,18 +129,23 @@ def count_windows(job: Job, stack: ImageStack) -> NDArray[np.int64]:
 
     Where some may be left out, this reads the mask, and all images to find blank pixels.
     """
-    grid = job.grid
-    if not (job.skip_blank or job.masked):
-        return np.full(len(grid.rows.origins), len(grid.columns.origins))
-    reader = open_reader(job, grid.whole(), stack)
-    groups = grid.groups(job.batch_size, grid.whole())
-    counts = np.concatenate([reader.count(group) for group in groups])
+    counts = windows_of_strip(job, job.grid.whole(), stack)
     if not counts.any():
         warn(
             "no window holds a good pixel, so the model is never called and n is 0 everywhere; in "
             "a mask, what is not zero is bad"
         )
     return counts
+
+
+def windows_of_strip(job: Job, strip: Strip, stack: ImageStack) -> NDArray[np.int64]:
+    """Count the windows of each window row of a strip, of which it reads the rows it must."""
+    grid = job.grid
+    if not (job.skip_blank or job.masked):
+        return np.full(strip.stop - strip.start, len(grid.columns.origins))
+    reader = open_reader(job, strip, stack)
+    groups = grid.groups(job.batch_size, strip)
+    return np.concatenate([reader.count(group) for group in groups])
 
 
 def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -12,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core.fits.blocks import sum_of_words
 from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
@@ -19,8 +21,14 @@ from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.planning.trial_in_worker import try_in_worker
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
 from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
+from morpheus_core.run import keeps_rows_apart
 from morpheus_core.windows.grid import Group, Strip
 from morpheus_core.workspace.stitch import seam_bytes
+
+#: How often bytes that are verified are read and added up: once when copied, once when read back.
+PASSES = 2
+#: Bytes by which the time of that is measured.
+SAMPLE = 16 << 20
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +54,11 @@ class Forecast:
         Size of the outputs, in memory or, with `out_dir`, on disk.
     disk_bytes : int
         The most space that is taken in `out_dir`, outputs and what is removed at the end.
+    verified_bytes : int
+        What is copied from files of strips into the outputs, read back, and compared with what was
+        computed; 0 where strips write straight into the outputs.
+    verifying_seconds : float
+        The processor time of that, without waiting for the disk or a server.
     memory_bytes : int
         The most memory of one process that runs the model.
     total_memory_bytes : int
@@ -65,6 +78,8 @@ class Forecast:
     outputs: dict[str, tuple[int, ...]]
     output_bytes: int
     disk_bytes: int
+    verified_bytes: int
+    verifying_seconds: float
     memory_bytes: int
     total_memory_bytes: int
     windows_per_second: float
@@ -82,12 +97,21 @@ class Forecast:
             "reached by no window",
             "outputs": f"{shapes}: {as_size(self.output_bytes)}",
             "disk": as_size(self.disk_bytes),
+            "verifying": self._verifying(),
             "memory": f"{as_size(self.memory_bytes)} in each process that runs the model, "
             f"{as_size(self.total_memory_bytes)} in all",
             "speed": f"{self.windows_per_second:,.0f} windows per second",
             "duration": as_duration(self.seconds),
         }
         return "\n".join(f"{name:10}{text}" for name, text in lines.items())
+
+    def _verifying(self) -> str:
+        if not self.verified_bytes:
+            return "sums are compared, nothing is read back"
+        return (
+            f"{as_size(self.verified_bytes)} are copied and read back, "
+            f"{as_duration(self.verifying_seconds)} of processor time beside the disk's"
+        )
 
 
 def with_arguments_of(
@@ -167,7 +191,8 @@ def forecast(ready: Prepared) -> Forecast:
     in_memory = ready.directory is None
     units = [product.unit for product in ready.products]
     outputs = sum(unit.data_bytes if in_memory else unit.file_bytes() for unit in units)
-    seams = sum(seam_bytes(job, strip) for strip in strips)
+    verified = outputs if keeps_rows_apart(ready) else 0
+    stored = outputs + verified + sum(seam_bytes(job, strip) for strip in strips)
     memory = trial.peak_bytes + growth(job, busiest, windows, trial)
     if in_memory:
         memory += outputs
@@ -182,7 +207,9 @@ def forecast(ready: Prepared) -> Forecast:
         unreached_pixels=job.visits.count_unreached(),
         outputs={product.name: product.unit.shape for product in ready.products},
         output_bytes=outputs,
-        disk_bytes=0 if in_memory else outputs + seams + trial.stored_bytes,
+        disk_bytes=0 if in_memory else stored + trial.stored_bytes,
+        verified_bytes=verified,
+        verifying_seconds=verified * PASSES * seconds_per_byte() if verified else 0.0,
         memory_bytes=memory,
         total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
         windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
@@ -192,7 +219,15 @@ def forecast(ready: Prepared) -> Forecast:
 
 def count_workers(ready: Prepared) -> int | None:
     """Return how many processes there are beside this one; an executor may not know its own."""
-    return ready.workers.count()
+    return None if ready.arguments.begin_only else ready.workers.count()
+
+
+def seconds_per_byte() -> float:
+    """Return how long it takes to copy some memory and add up its words."""
+    page = np.ones(SAMPLE // 4, np.uint32)
+    start = time.perf_counter()
+    sum_of_words(page.copy(), 0)
+    return (time.perf_counter() - start) / SAMPLE
 
 
 def most_windows(strips: Sequence[int], workers: int) -> int:

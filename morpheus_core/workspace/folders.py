@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
+from morpheus_core.fits.blocks import ImageUnit
 from morpheus_core.images.stack import ImageStack, reopen, stored_paths
 from morpheus_core.parallel.folders import LOG, Folders, clear, is_free, is_remainder
 from morpheus_core.results.outputs import Product, part_path
@@ -41,6 +43,7 @@ class Workspace(Folders):
         self._plan_path = self._shared / "run.json"
         self._stitched_path = self._shared / "stitched.json"
         self._inputs_path = self._shared / "inputs.json"
+        self._products_path = self._shared / "outputs.json"
 
     def journal_path(self, index: int) -> Path:
         """Return where a strip's finished rows are recorded."""
@@ -149,6 +152,38 @@ class Workspace(Folders):
     def input_paths(self) -> list[Path]:
         """Return the files that a worker has to open."""
         return stored_paths(json.loads(self._inputs_path.read_text()))
+
+    def store_products(self, products: Sequence[Product]) -> None:
+        """Make sure that others can make the outputs."""
+        texts = [
+            {
+                "name": product.name,
+                "shape": product.unit.shape,
+                "dtype": product.unit.dtype.str,
+                "cards": str(product.unit.cards.tostring()),  # to the letter
+            }
+            for product in products
+        ]
+        write_text(self._products_path, json.dumps(texts))
+
+    def has_products(self) -> bool:
+        """Say whether others can make the outputs."""
+        return self._products_path.is_file()
+
+    def products(self) -> list[Product]:
+        """Return the outputs, as they were stored."""
+        return [
+            Product(
+                text["name"],
+                ImageUnit(
+                    tuple(text["shape"]),
+                    np.dtype(text["dtype"]),
+                    fits.Header.fromstring(text["cards"]),
+                    summed=True,
+                ),
+            )
+            for text in json.loads(self._products_path.read_text())
+        ]
 
     def mark(self, fact: str) -> None:
         """Note one of `FACTS`: replacing is allowed, all is ready to run."""

@@ -102,12 +102,18 @@ class Plan:
             parameters["on_nan"],
         )
 
+    def other_version(self) -> str | None:
+        """Say which version has begun the run, if it is another than this one."""
+        if self.version != __version__:
+            return f"it was begun by version {self.version}, this is {__version__}"
+        if self.format != RUN_FORMAT:
+            return f"it was begun by another build of version {self.version}"
+        return None
+
     def difference(self, asked: Plan) -> str | None:
         """Name the first thing that decides the numbers and that another plan has otherwise."""
-        if self.version != asked.version:
-            return f"it was begun by version {self.version}, this is {asked.version}"
-        if self.format != asked.format:
-            return f"it was begun by another build of version {self.version}"
+        if (self.version, self.format) != (asked.version, asked.format):
+            return self.other_version()
         if self.factory != asked.factory:
             return f"model was {self.factory or 'an object'}, is {asked.factory or 'an object'}"
         for name, stored in self.parameters.items():

@@ -1,11 +1,16 @@
 """Clusters without workers."""
 
 import logging
+from concurrent.futures import Future
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 
-from morpheus_core import WorkerError
-from morpheus_core.parallel import absence
+from morpheus_core import WorkerError, map_exposures, predict, predict_catalog
+from morpheus_core.parallel import absence, submissions
 from morpheus_core.parallel.absence import Absence
 from morpheus_core.parallel.executors import KILLED, LOST, DaskEngine, Engine
 
@@ -84,3 +89,42 @@ def test_errors_of_the_cluster_are_explained(status, error, ending):
     client.status = status
     assert engine.explain(error) == ending
     assert engine.has_workers() == (status != "running")
+
+
+class Deserted(Client):
+    """A cluster without workers, which takes work all the same."""
+
+    scheduler = SimpleNamespace(address="tcp://node7:8786")
+
+    def submit(self, function, task, **options):
+        return Future()
+
+    def run(self, check):
+        return {}
+
+
+Deserted.__module__ = "distributed.client"
+OPTIONS = {"n_classes": 1, "batch_size": 4, "window_shape": (5, 5), "progress": False}
+
+
+def predict_image(folder, **options):
+    options = {**options, "stride": (5, 5), "aggregate_method": "mean_var"}
+    predict(len, folder / "image.fits", out_dir=folder, **options)
+
+
+def predict_rows(folder, **options):
+    table = Table({"x": [3.0, 5.0], "y": [3.0, 5.0]})
+    predict_catalog(len, folder / "image.fits", table, work_dir=folder / "work", **options)
+
+
+def map_files(folder, **options):
+    del options["progress"]
+    map_exposures(len, [folder / "image.fits"], out_dir=folder / "masks", **options)
+
+
+@pytest.mark.parametrize("call", [predict_image, predict_rows, map_files])
+def test_every_call_has_patience(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(submissions, "LOOK", 0.001)
+    fits.writeto(tmp_path / "image.fits", np.zeros((20, 10), np.float32))
+    with pytest.raises(WorkerError, match=r"the cluster has had no workers for .* resume=True"):
+        call(tmp_path, executor=Deserted(), patience=0.01, **OPTIONS)

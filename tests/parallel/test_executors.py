@@ -671,6 +671,17 @@ def test_workers_with_threads_are_warned_of(tmp_path):
     assert warned[0].filename == __file__  # the line that passed the executor
 
 
+def test_pools_of_pebble_are_refused(tmp_path):
+    class ProcessPool:
+        def submit(self, function, timeout, /, *arguments):
+            raise AssertionError
+
+    ProcessPool.__module__ = "pebble.pool.process"
+    with pytest.raises(InputError, match="got the ProcessPool of pebble, which takes the second"):
+        predict(MODEL, tmp_path, executor=ProcessPool())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("executor", [7, ProcessPoolExecutor, "processes"])
 def test_what_is_no_executor(executor, tmp_path):
     with pytest.raises(InputError, match="executor must have a method submit"):

@@ -245,3 +245,28 @@ def test_a_model_that_fails():
 
     with pytest.raises(ModelError, match="no weights"):
         plan(broken, IMAGE, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [
+        ({"rows_apart": True}, True),
+        ({"begin_only": True}, True),
+        ({"begin_only": True, "rows_apart": False}, False),
+        ({"rows_apart": False}, False),
+    ],
+)
+def test_what_verifying_takes(tmp_path, options, apart):
+    """Rows that are kept apart are on disk twice, and are copied and read back."""
+    forecast = plan(Model(), IMAGE, out_dir=tmp_path, **{**OPTIONS, **options})
+    assert forecast.verified_bytes == apart * forecast.output_bytes
+    assert (forecast.verifying_seconds > 0) == apart
+    assert forecast.disk_bytes > (1 + apart) * forecast.output_bytes
+    line = next(line for line in str(forecast).splitlines() if line.startswith("verifying"))
+    assert ("are copied and read back" in line) == apart
+    assert forecast.workers == (None if "begin_only" in options else 0)
+
+
+def test_what_is_in_memory_is_not_verified():
+    forecast = plan(Model(), IMAGE, **OPTIONS)
+    assert (forecast.verified_bytes, forecast.verifying_seconds) == (0, 0.0)
