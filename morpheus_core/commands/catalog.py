@@ -79,8 +79,8 @@ def add_position_arguments(parser: argparse.ArgumentParser) -> None:
         "--origin",
         type=int,
         choices=(0, 1),
-        default=0,
-        help="what x and y are at the centre of the first pixel (%(default)s)",
+        help="what x and y are at the centre of the first pixel (1 for columns of SExtractor and\n"
+        "gnuastro, else 0)",
     )
     group.add_argument(
         "--bands",
