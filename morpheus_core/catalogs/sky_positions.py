@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import quietly_mended
+from morpheus_core.images.general_wcs import is_general
 from morpheus_core.images.image import Image
 from morpheus_core.sky.headers import celestial_wcs, has_tables
 from morpheus_core.sky.mending import mended
@@ -30,6 +31,8 @@ ROTATION_TOLERANCE = 3
 LONGEST_STEP = 2
 #: Pixels: where the iteration that inverts a distortion ends.
 CONVERGENCE = 1e-8
+#: Steps from the nearest header to coordinates that it does not hold: each gains three digits.
+MOST_STEPS = 8
 #: Pixels by which a position may be missed on the way to the image and back.
 ROUND_TRIP = 1e-3
 #: Digits of positions in pixels that are more than noise: the ways back from distortions end at
@@ -149,11 +152,14 @@ class SkyToPixels:
 
 
 def sky_wcs(image: Image) -> WCS:
-    """Return the celestial world coordinates of an image, with all its distortions."""
+    """Return the celestial world coordinates of an image, with all its distortions.
+
+    Of those that no header holds it is the nearest that a header does; see `general_pixels_of`.
+    """
     try:
         if image.header is None:
             wcs = None
-        elif image.wcs is not None:
+        elif image.wcs is not None and not is_general(image.wcs):
             wcs = image.wcs.celestial
         elif has_tables(image.header):
             wcs = wcs_with_tables(image)
@@ -256,16 +262,49 @@ def pixels_of(sky: Any, wcs: WCS, image: Image) -> Float64:
     angles = np.array([there.lon.deg, there.lat.deg])
     pixels = np.full(angles.shape, np.nan)
     near = np.flatnonzero(is_near(angles, wcs, image.shape[:2]))
-    if len(near):
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of what diverges, which is found below
+    if len(near) == 0:
+        return pixels
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of what diverges, which is found below
+        if is_general(image.wcs):
+            pixels[:, near] = general_pixels_of(sky[near], wcs, image)[::-1]
+        else:
             asked = angles[:, near]
-            world = asked[axes_of(wcs)]
-            found = wcs.all_world2pix(*world, 0, tolerance=CONVERGENCE, quiet=True)
+            found = header_pixels_of(asked, wcs)
             missed = separations(angles_at(found, wcs), asked)
-        found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)[::-1]
-        pixels[:, near] = turned(found, wcs, image)
+            found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)[::-1]
+            pixels[:, near] = turned(found, wcs, image)
     return pixels
+
+
+def header_pixels_of(asked: Float64, wcs: WCS) -> Float64:
+    """Return columns and rows, (2, positions), of angles in the frame of a header."""
+    return np.array(wcs.all_world2pix(*asked[axes_of(wcs)], 0, tolerance=CONVERGENCE, quiet=True))
+
+
+def general_pixels_of(sky: Any, wcs: WCS, image: Image) -> Float64:
+    """Return columns and rows by world coordinates that no header holds, from the nearest header.
+
+    Only the way from pixels to the sky is asked of them: the other one may be an approximation,
+    or missing.
+    """
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    frame = wcs_to_celestial_frame(wcs)
+
+    def nearest(places: Any) -> Float64:
+        there = places.transform_to(frame).spherical
+        return header_pixels_of(np.array([there.lon.deg, there.lat.deg]), wcs)
+
+    last = np.array(image.shape[1::-1])[:, np.newaxis] - 0.5
+    asked = found = nearest(sky)
+    for _ in range(MOST_STEPS):
+        inside = np.clip(found, -0.5, last)  # beyond, they may know of no sky
+        step = asked - nearest(image.wcs.pixel_to_world(*inside))
+        found = inside + step
+        if not (np.abs(step) > CONVERGENCE).any():
+            break
+    return found
 
 
 def axes_of(wcs: WCS) -> list[int]:
@@ -273,7 +312,7 @@ def axes_of(wcs: WCS) -> list[int]:
     return [wcs.wcs.lng, wcs.wcs.lat]
 
 
-def angles_at(pixels: Sequence[Float64], wcs: WCS) -> Float64:
+def angles_at(pixels: Sequence[Float64] | Float64, wcs: WCS) -> Float64:
     """Return longitudes and latitudes in degrees, (2, positions), of columns and rows."""
     return np.array(wcs.all_pix2world(*pixels, 0))[axes_of(wcs)]
 
