@@ -371,3 +371,20 @@ def test_catalog_counts_pixels_as_the_columns_do(folder, name, expected):
     arguments = ["catalog", "index.fits", "--catalog", "table.csv", "--model", "cli_network:middle"]
     assert main([*arguments, "--window", "3", "--n-classes", "1", "--out", "out.csv"]) == 0
     assert Table.read("out.csv")["class_0"].tolist() == [expected]
+
+
+@pytest.mark.parametrize("command", ["catalog", "map"])
+def test_damaged_files_are_refused_where_that_is_asked(folder, command, capsys):
+    hdu = fits.PrimaryHDU(np.zeros((60, 50), np.float32))
+    hdu.writeto("sums.fits", checksum=True)
+    content = bytearray((folder / "sums.fits").read_bytes())
+    content[3000] ^= 1
+    (folder / "sums.fits").write_bytes(content)
+    (folder / "table.csv").write_text("x,y\n3,10\n")
+    options = {
+        "catalog": ["--catalog", "table.csv", "--out", "out.csv", "--window", "3"],
+        "map": [*WINDOWS[:-1], "--out-dir", "masks"],
+    }[command]
+    model = ["--model", "cli_network:make", "--n-classes", "2", "--check-sums", "error"]
+    assert main([command, "sums.fits", *model, *options]) == 1
+    assert "DATASUM" in capsys.readouterr().err
