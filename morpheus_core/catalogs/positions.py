@@ -10,7 +10,8 @@ import numpy as np
 from astropy.units import Unit
 from numpy.typing import NDArray
 
-from morpheus_core.catalogs.sky_positions import Float64, parse_angles
+from morpheus_core.catalogs.angles import parse_angles
+from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.errors import InputError
 
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,6 +31,8 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.catalogs.work import CatalogJob
 from morpheus_core.columns import Derived, derived_columns
 from morpheus_core.errors import InputError
+from morpheus_core.images.check_sums import CheckSums
+from morpheus_core.images.check_sums import check_sums as compare_sums
 from morpheus_core.images.image import BANDS, Bands, Image
 from morpheus_core.images.sources import brings_mask, warn_of_other_order
 from morpheus_core.images.stack import ModelInputs, as_list, open_images
@@ -40,7 +43,7 @@ from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.pipeline.models import FactoryModel, Model
-from morpheus_core.sky.alignment import check_alignment
+from morpheus_core.sky.alignment import CHECKS, check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import PADDINGS, Padding
 
@@ -80,6 +83,8 @@ def predict_catalog(
     executor: Any = None,
     check_sky: CheckSky = "error",
     patience: float | None = None,
+    check_sums: CheckSums = "warn",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -97,7 +102,8 @@ def predict_catalog(
         three degrees. Or paths that name columns of the catalogue in braces, as `str.format` takes
         them, one set of files per row:
         ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
-        are doubled, ``"{{"``. Each file is opened once, the files of one row at a time.
+        are doubled, ``"{{"``. Each file is opened once, the files of one row at a time. Addresses
+        of both kinds, ``"s3://bucket/{id}.fits"``, need the extra ``remote``.
     catalog : Table, DataFrame or path
         An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
         .vot, .votable, or .parquet (extra ``catalog``); .cat, .ldac and .txt are catalogues of
@@ -162,6 +168,11 @@ def predict_catalog(
         As for `predict`. Of files that a template names, those of the first row are compared.
     patience : float, optional
         As for `predict`.
+    check_sums : {"warn", "error", "ignore"}
+        As for `predict`; each file of a template is compared when it is opened, and with "error"
+        its rows have the status "unreadable file".
+    storage_options : dict, optional
+        As for `predict`. A run that is resumed does not see changes of files at addresses.
 
     Returns
     -------
@@ -244,11 +255,16 @@ def predict_catalog(
     if origin not in (0, 1, None):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
     positions = find_positions(table, (ra, dec), (x, y), origin)
+    sums = checks.one_of("check_sums", check_sums, CHECKS)
     cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
     with ExitStack() as opened:
-        sources, set_of_row, images = find_sources(model_inputs, bands, table, opened)
+        sources, set_of_row, images = find_sources(
+            model_inputs, bands, table, opened, storage_options
+        )
+        sources = replace(sources, check=sums, storage_options=storage_options)
         rows = in_order(positions, set_of_row)
         if images is not None:
+            compare_sums(images, sums)
             # Only for the error that it raises.
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
         with some_images(images, sources, rows.to_run) as looked_at:
@@ -333,7 +349,11 @@ def make_cut(
 
 
 def find_sources(
-    model_inputs: ModelInputs, bands: Any, table: Table, opened: ExitStack
+    model_inputs: ModelInputs,
+    bands: Any,
+    table: Table,
+    opened: ExitStack,
+    storage_options: Mapping[str, Any] | None,
 ) -> tuple[Sources, Int64, list[Image] | None]:
     """Return where rows are cut from, and the images, open, if all rows have the same."""
     names = list(bands) if isinstance(bands, (list, tuple)) else []
@@ -353,7 +373,7 @@ def find_sources(
             f"windows are cut from images without a mask, got {type(source).__name__} with a mask; "
             f"pass its data alone, with the pixels filled that it marks"
         )
-    images = open_images(inputs, layout, opened)
+    images = open_images(inputs, layout, opened, storage_options)
     return Sources([[]], layout), np.zeros(len(table), np.int64), images
 
 
@@ -370,6 +390,7 @@ def some_images(
     """
     with ExitStack() as opened:
         if images is None and len(rows):
+            sources = replace(sources, check="ignore")  # the run compares all
             with suppress(InputError):  # which becomes the status of its rows
                 images = opened.enter_context(sources.open(int(rows["set"][0])))
             for image in images or ():

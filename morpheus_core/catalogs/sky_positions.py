@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import quietly_mended
+from morpheus_core.images.general_wcs import is_general
 from morpheus_core.images.image import Image
 from morpheus_core.sky.headers import celestial_wcs, has_tables
 from morpheus_core.sky.mending import mended
@@ -30,6 +30,8 @@ ROTATION_TOLERANCE = 3
 LONGEST_STEP = 2
 #: Pixels: where the iteration that inverts a distortion ends.
 CONVERGENCE = 1e-8
+#: Steps from the nearest header to coordinates that it does not hold: each gains three digits.
+MOST_STEPS = 8
 #: Pixels by which a position may be missed on the way to the image and back.
 ROUND_TRIP = 1e-3
 #: Digits of positions in pixels that are more than noise: the ways back from distortions end at
@@ -37,56 +39,8 @@ ROUND_TRIP = 1e-3
 NOISE_DIGITS = 6
 #: Degrees from its centre to a corner above which no circle need hold an image.
 WIDE_FIELD = 45
-#: Text of columns that stands for nothing.
-NO_TEXT = ("", "--", "nan", "NaN", "None", "<NA>")
 #: Projections in which longitude is proportional to x.
 CYLINDRICAL = ("CAR", "CEA", "MER")
-#: The usual forms of text, which are read a hundred times faster than by astropy: sign, whole part
-#: and its unit, minutes, seconds, as in "-10:22:25.7", "10 22 25", "0h00m0.41s".
-SEXAGESIMAL = re.compile(r"([+-]?)(\d+)\s*([:hd\s])\s*([0-5]?\d)\s*[:m\s]\s*([0-5]?\d(?:\.\d*)?)s?")
-
-
-def parse_angles(texts: Sequence[str], degrees_per_hour: float) -> Float64:
-    """Return angles in degrees, NaN where a text is empty, infinity where it is no angle.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Numbers in degrees, ``"0.0017"``, or what `astropy.coordinates.Angle` reads:
-        ``"00:00:00.41"``, ``"0 0 0.41"``, ``"0h0.5m"``, ``"12.5d"``.
-    degrees_per_hour : {15, 1}
-        What the whole part of text without units is: 15 where that is hours.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of 60 seconds, which are a minute
-        return np.array([parse_angle(text, degrees_per_hour) for text in texts], float)
-
-
-def parse_angle(text: str, degrees_per_hour: float) -> float:
-    """Return one angle in degrees."""
-    text = text.strip().replace("\N{MINUS SIGN}", "-")
-    if text in NO_TEXT:
-        return np.nan
-    try:
-        return float(text)
-    except ValueError:
-        parts = SEXAGESIMAL.fullmatch(text)
-    if parts is None:
-        return parse_unusual_angle(text, degrees_per_hour)
-    sign, whole, unit, minutes, seconds = parts.groups()
-    unit_size = {"h": 15.0, "d": 1.0}.get(unit, degrees_per_hour)
-    angle = (int(whole) + int(minutes) / 60 + float(seconds) / 3600) * unit_size
-    return -angle if sign == "-" else angle
-
-
-def parse_unusual_angle(text: str, degrees_per_hour: float) -> float:
-    """Return an angle as astropy reads it."""
-    from astropy.coordinates import Angle
-
-    try:
-        return float(Angle(text, "hourangle" if degrees_per_hour == 15 else "deg").deg)
-    except ValueError:
-        return np.inf
 
 
 class NoSkyPositionError(InputError):
@@ -149,11 +103,14 @@ class SkyToPixels:
 
 
 def sky_wcs(image: Image) -> WCS:
-    """Return the celestial world coordinates of an image, with all its distortions."""
+    """Return the celestial world coordinates of an image, with all its distortions.
+
+    Of those that no header holds it is the nearest that a header does; see `general_pixels_of`.
+    """
     try:
         if image.header is None:
             wcs = None
-        elif image.wcs is not None:
+        elif image.wcs is not None and not is_general(image.wcs):
             wcs = image.wcs.celestial
         elif has_tables(image.header):
             wcs = wcs_with_tables(image)
@@ -256,16 +213,49 @@ def pixels_of(sky: Any, wcs: WCS, image: Image) -> Float64:
     angles = np.array([there.lon.deg, there.lat.deg])
     pixels = np.full(angles.shape, np.nan)
     near = np.flatnonzero(is_near(angles, wcs, image.shape[:2]))
-    if len(near):
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # of what diverges, which is found below
+    if len(near) == 0:
+        return pixels
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # of what diverges, which is found below
+        if is_general(image.wcs):
+            pixels[:, near] = general_pixels_of(sky[near], wcs, image)[::-1]
+        else:
             asked = angles[:, near]
-            world = asked[axes_of(wcs)]
-            found = wcs.all_world2pix(*world, 0, tolerance=CONVERGENCE, quiet=True)
+            found = header_pixels_of(asked, wcs)
             missed = separations(angles_at(found, wcs), asked)
-        found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)[::-1]
-        pixels[:, near] = turned(found, wcs, image)
+            found = np.where(missed < ROUND_TRIP * pixel_scale(wcs), found, np.nan)[::-1]
+            pixels[:, near] = turned(found, wcs, image)
     return pixels
+
+
+def header_pixels_of(asked: Float64, wcs: WCS) -> Float64:
+    """Return columns and rows, (2, positions), of angles in the frame of a header."""
+    return np.array(wcs.all_world2pix(*asked[axes_of(wcs)], 0, tolerance=CONVERGENCE, quiet=True))
+
+
+def general_pixels_of(sky: Any, wcs: WCS, image: Image) -> Float64:
+    """Return columns and rows by world coordinates that no header holds, from the nearest header.
+
+    Only the way from pixels to the sky is asked of them: the other one may be an approximation,
+    or missing.
+    """
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    frame = wcs_to_celestial_frame(wcs)
+
+    def nearest(places: Any) -> Float64:
+        there = places.transform_to(frame).spherical
+        return header_pixels_of(np.array([there.lon.deg, there.lat.deg]), wcs)
+
+    last = np.array(image.shape[1::-1])[:, np.newaxis] - 0.5
+    asked = found = nearest(sky)
+    for _ in range(MOST_STEPS):
+        inside = np.clip(found, -0.5, last)  # beyond, they may know of no sky
+        step = asked - nearest(image.wcs.pixel_to_world(*inside))
+        found = inside + step
+        if not (np.abs(step) > CONVERGENCE).any():
+            break
+    return found
 
 
 def axes_of(wcs: WCS) -> list[int]:
@@ -273,7 +263,7 @@ def axes_of(wcs: WCS) -> list[int]:
     return [wcs.wcs.lng, wcs.wcs.lat]
 
 
-def angles_at(pixels: Sequence[Float64], wcs: WCS) -> Float64:
+def angles_at(pixels: Sequence[Float64] | Float64, wcs: WCS) -> Float64:
     """Return longitudes and latitudes in degrees, (2, positions), of columns and rows."""
     return np.array(wcs.all_pix2world(*pixels, 0))[axes_of(wcs)]
 

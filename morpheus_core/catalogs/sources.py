@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError
+from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.expansion import Unpacked
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.images.image import ArrayImage, Bands, Image, Layout
+from morpheus_core.images.remote_images import is_address, open_remote
+from morpheus_core.images.scales import Reading
 from morpheus_core.images.stack import reopen_image
 
 if TYPE_CHECKING:
@@ -75,18 +78,21 @@ class Sources:
         The images of each set; paths are those that templates make.
     layout : {"last", "first"}
         Where the bands of files are.
+    check : {"warn", "error", "ignore"}
+        What to do if files that templates name are not what their checksums were made of.
+    storage_options : mapping, optional
+        What fsspec needs to open addresses.
     """
 
     sets: Sequence[Sequence[str | StoredImage]]
     layout: Bands
+    check: CheckSums = "warn"
+    storage_options: Mapping[str, Any] | None = None
 
     @property
     def paths(self) -> list[list[Path]]:
         """The files of each set that templates name."""
-        return [
-            [split_extension(place)[0] for place in places if isinstance(place, str)]
-            for places in self.sets
-        ]
+        return [files_on_disk(places) for places in self.sets]
 
     @contextmanager
     def opener(self) -> Iterator[Callable[[int], AbstractContextManager[list[Image]]]]:
@@ -109,14 +115,36 @@ class Sources:
             images: list[Image] = []
             unpacked = unpacked or opened.enter_context(Unpacked())
             places = self.sets[index]
-            unpacked.keep(split_extension(place)[0] for place in places if isinstance(place, str))
+            unpacked.keep(files_on_disk(places))
             for place in places:
-                if isinstance(place, str):
-                    images.append(open_file(place, self.layout, unpacked))
-                else:
-                    images.append(place.open())
+                images.append(self._open_one(place, unpacked))
                 opened.callback(images[-1].close)
+            if all(isinstance(place, str) for place in places):  # others were checked before
+                check_sums(images, self.check)
             yield images
+
+    def _open_one(self, place: str | StoredImage, unpacked: Unpacked) -> Image:
+        if not isinstance(place, str):
+            return place.open()
+        if is_address(place):
+            return open_address(place, self.layout, self.storage_options)
+        return open_file(place, self.layout, unpacked)
+
+
+def files_on_disk(places: Sequence[str | StoredImage]) -> list[Path]:
+    """Return the files on this machine that templates name."""
+    named = [place for place in places if isinstance(place, str) and not is_address(place)]
+    return [split_extension(place)[0] for place in named]
+
+
+def open_address(source: str, layout: Bands, options: Mapping[str, Any] | None) -> Image:
+    """Open an image at an address, perhaps with an extension in brackets."""
+    try:
+        return open_remote(source, layout, Reading(), options)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise MissingFileError(f"no such file: {source}") from error
+        raise
 
 
 def open_file(source: str, layout: Bands, unpacked: Unpacked) -> Image:
@@ -145,8 +173,9 @@ class RowFormatter(Formatter):
 
 def is_template(source: Any) -> TypeGuard[str | os.PathLike[str]]:
     """Say whether an input is a path with fields, ``"frame-{band}-{run:06d}.fits"``."""
-    is_path = isinstance(source, (str, os.PathLike))
-    return is_path and "{" in os.fspath(source) and not exists(checks.path("source", source))
+    if not isinstance(source, (str, os.PathLike)) or "{" not in os.fspath(source):
+        return False
+    return is_address(os.fspath(source)) or not exists(checks.path("source", source))
 
 
 def name_files(
@@ -184,7 +213,9 @@ def name_files(
     folder = str(Path.cwd()).replace("{", "{{").replace("}", "}}")  # a model may change it
     # A Path would change names: it leaves out "./" and "//".
     absolute = [
-        template if template.startswith("~") else os.path.join(folder, template)  # noqa: PTH118
+        template
+        if template.startswith("~") or is_address(template)
+        else os.path.join(folder, template)  # noqa: PTH118
         for template in templates
     ]
     pairs = files_of(absolute, bands)

@@ -161,18 +161,8 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do if inputs show different sky (%(default)s)",
     )
     add_check_sky(images)
-    images.add_argument(
-        "--check-sums",
-        choices=CHECKS,
-        default="warn",
-        help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
-    )
-    images.add_argument(
-        "--storage-options",
-        type=json.loads,
-        metavar="JSON",
-        help="what opens addresses such as s3://bucket/image.fits: '{\"anon\": true}'",
-    )
+    add_check_sums(images)
+    add_storage_options(images)
     add_window_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -238,6 +228,26 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     add_verbose(parser)
+
+
+def add_check_sums(group: argparse._ActionsContainer) -> None:
+    """Add the option that says what damaged files lead to."""
+    group.add_argument(
+        "--check-sums",
+        choices=CHECKS,
+        default="warn",
+        help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
+
+
+def add_storage_options(group: argparse._ActionsContainer) -> None:
+    """Add the option for addresses."""
+    group.add_argument(
+        "--storage-options",
+        type=json.loads,
+        metavar="JSON",
+        help="what opens addresses such as s3://bucket/image.fits: '{\"anon\": true}'",
+    )
 
 
 def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.commands.arguments import (
     Pair,
     add_check_sky,
+    add_check_sums,
+    add_storage_options,
     add_verbose,
     add_worker_arguments,
     class_count,
@@ -60,6 +62,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_check_sky(parser)
     add_window_arguments(parser)
     add_table_arguments(parser)
+    add_check_sums(parser)
+    add_storage_options(parser)
     add_worker_arguments(parser)
     add_executor_argument(parser)
     parser.add_argument(
@@ -79,8 +83,8 @@ def add_position_arguments(parser: argparse.ArgumentParser) -> None:
         "--origin",
         type=int,
         choices=(0, 1),
-        default=0,
-        help="what x and y are at the centre of the first pixel (%(default)s)",
+        help="what x and y are at the centre of the first pixel (1 for columns of SExtractor and\n"
+        "gnuastro, else 0)",
     )
     group.add_argument(
         "--bands",
@@ -192,6 +196,8 @@ def run(arguments: argparse.Namespace) -> None:
             check_sky=arguments.check_sky,
             executor=executor,
             patience=arguments.patience,
+            check_sums=arguments.check_sums,
+            storage_options=arguments.storage_options,
         )
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")

@@ -9,6 +9,7 @@ from typing import Any
 
 from morpheus_core.commands.arguments import (
     add_check_sky,
+    add_check_sums,
     add_verbose,
     add_window_arguments,
     add_worker_arguments,
@@ -59,6 +60,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_worker_arguments(parser)
     add_executor_argument(parser)
     add_output_arguments(parser)
+    add_check_sums(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
 
@@ -147,6 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
             work_dir=arguments.work_dir,
             executor=executor,
             patience=arguments.patience,
+            check_sums=arguments.check_sums,
             progress=sys.stderr.isatty(),
             on_file=report,
         )

@@ -212,7 +212,7 @@ def opened(path: Path, folder: Path | None = None) -> Iterator[tuple[Path, fits.
                 stack.callback(scratch.unlink, missing_ok=True)
             stored = scratch or path
             with quiet():
-                hdus = stack.enter_context(open_without_map(stored))
+                hdus = stack.enter_context(open_without_map(stored, scaled=True))
                 refuse_lost_hdus(stored, hdus)
         except InputError:
             raise

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
 from morpheus_core.images.expansion import scratch_file
+from morpheus_core.images.general_wcs import nearest_header, wcs_beside
 from morpheus_core.images.image import Bands
 from morpheus_core.images.lazy_images import LazyImage
 
@@ -88,6 +89,11 @@ class AsdfArray:
             node = node[name]
         return getattr(node, "value", node)  # of a quantity
 
+    @property
+    def wcs(self) -> Any:
+        """World coordinates that the file has beside the array, or None."""
+        return wcs_beside(self._open().tree, self.key)
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Return some rows, in memory."""
         rows: NDArray[Any] = np.asanyarray(self._array()[index]).copy()
@@ -129,8 +135,15 @@ class AsdfImage(LazyImage):
         self._array.close()
 
 
-def open_asdf(path: Path, key: str | None, bands: Bands) -> LazyImage:
+def open_asdf(path: Path, key: str | None, bands: Bands, has_place: bool) -> LazyImage:
     """Open an image of an ASDF file.
+
+    Parameters
+    ----------
+    path, key, bands
+        The file, the name of the array, and where its bands are.
+    has_place : bool
+        Whether its world coordinates are of interest, which those of a mask are not.
 
     Raises
     ------
@@ -151,6 +164,8 @@ def open_asdf(path: Path, key: str | None, bands: Bands) -> LazyImage:
     image = AsdfImage(source, bands)
     try:
         image.read(0, 1)
+        if has_place and (wcs := source.wcs) is not None:
+            image.wcs, image.header = wcs, nearest_header(wcs, image.shape[:2], image.name)
     except BaseException:
         image.close()
         raise

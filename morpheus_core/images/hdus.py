@@ -34,10 +34,10 @@ OTHER_FORMATS = {
 NAMES = ("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT")
 
 
-def open_without_map(path: Path) -> fits.HDUList:
-    """Open a FITS file and read all its headers; images have their stored numbers."""
+def open_without_map(path: Path, *, scaled: bool = False) -> fits.HDUList:
+    """Open a FITS file and read all its headers; images have their stored numbers, or scaled."""
     refuse_endless_files(path)
-    file = fits.open(path, mode="readonly", memmap=False, do_not_scale_image_data=True)
+    file = fits.open(path, mode="readonly", memmap=False, do_not_scale_image_data=not scaled)
     try:
         for hdu in file:  # which reads every header
             repair_names(hdu)

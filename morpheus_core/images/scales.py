@@ -38,7 +38,9 @@ class Reading:
     @classmethod
     def of(cls, hdu: Any) -> Self:
         """Return how the user opened an HDU, which astropy keeps to itself."""
-        ignored = "BLANK" in hdu.header and getattr(hdu, "_blank", None) is None
+        # astropy also forgets a card that is no whole number, such as -32768.0.
+        card = hdu.header.get("BLANK")
+        ignored = isinstance(card, int) and getattr(hdu, "_blank", None) is None
         return cls(
             scaled=not getattr(hdu, "_do_not_scale_image_data", False),
             unsigned=bool(getattr(hdu, "_uint", True)),
@@ -102,9 +104,17 @@ class Scale:
 
 
 def blank_of(header: fits.Header) -> int | None:
-    """Return the stored number of pixels without a value, if a header tells a whole one."""
+    """Return the stored number of pixels without a value, if a header tells a whole one.
+
+    As for CFITSIO, ``-32768.0`` and ``'-32768'`` are whole numbers.
+    """
     blank = last_value(header, "BLANK", None)
-    return blank if isinstance(blank, int) and not isinstance(blank, bool) else None
+    if isinstance(blank, int):
+        return None if isinstance(blank, bool) else blank
+    try:
+        return int(float(blank)) if float(blank).is_integer() else None
+    except (TypeError, ValueError):
+        return None
 
 
 def last_value(header: fits.Header, key: str, default: Any) -> Any:
@@ -142,9 +152,10 @@ def loaded_pixels(hdu: Any, reading: Reading) -> NDArray[Any]:
         half = -128 if pixels.dtype == np.int8 else (1 << bits - 1) * (kind == "u" and bits > 8)
         found = pixels == blank + half
         pixels = pixels.astype(FLOATS[bits])
-    elif blank == 0 and getattr(hdu, "_orig_bitpix", -1) > 0:
+    elif getattr(hdu, "_orig_bitpix", -1) > 0:
         pixels = pixels.copy()
-        found = pixels == getattr(hdu, "_orig_bzero", 0)
+        scale, zero = getattr(hdu, "_orig_bscale", 1), getattr(hdu, "_orig_bzero", 0)
+        found = pixels == np.asarray(blank, pixels.dtype) * pixels.dtype.type(scale) + zero
     else:
         return pixels
     pixels[found] = np.nan

@@ -16,6 +16,7 @@ from morpheus_core.errors import InputError, warn
 from morpheus_core.fits.cards import OBSERVATION
 from morpheus_core.images.asdf_images import open_asdf
 from morpheus_core.images.fits_images import FitsImage
+from morpheus_core.images.general_wcs import is_general, nearest_header
 from morpheus_core.images.hdus import (
     describe_hdu,
     has_rows_and_columns,
@@ -68,7 +69,7 @@ def open_image(
             return open_remote(address, bands, reading or Reading(), storage_options)
         path, extension = split_extension(os.fspath(source))
         if path.suffix.lower() == ".asdf":
-            return open_asdf(path, extension, bands)
+            return open_asdf(path, extension, bands, has_place=reading is None)
         return FitsImage(path, extension, bands, reading=reading or Reading())
     if isinstance(source, fits.HDUList):
         return open_hdu(only_image(source, name), name, bands, reading)
@@ -79,7 +80,9 @@ def open_image(
     if isinstance(source, NDData):
         image = open_image(source.data, name, bands)
         image.header = header_of(source, name)
-        if has_lookup_tables(source.wcs):
+        if is_general(source.wcs):
+            image.header.update(nearest_header(source.wcs, image.shape[:2], name))
+        if has_lookup_tables(source.wcs) or is_general(source.wcs):
             image.wcs = source.wcs
         return image
     if is_lazy(source):
@@ -135,11 +138,6 @@ def header_of(source: NDData, name: str) -> fits.Header:
         header.update(source.wcs.to_header(relax=True))
         if has_lookup_tables(source.wcs):
             warn(f"the distortion tables of {name} are left out of the outputs' sky position")
-    elif source.wcs is not None:
-        warn(
-            f"{name} has world coordinates that a FITS header cannot hold, "
-            f"{type(source.wcs).__name__}: they are left out"
-        )
     return header
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 from astropy.io import fits
 
 from morpheus_core.errors import warn
 from morpheus_core.images.image import Image
-from morpheus_core.sky.world_cards import PROJECTION, SIP
+from morpheus_core.sky.world_cards import LINEAR, PROJECTION, SIP
 
 #: Orders of those polynomials; without one there are none.
 SIP_ORDERS = ("A_ORDER", "B_ORDER")
@@ -37,11 +38,42 @@ def mended(header: fits.Header) -> fits.Header:
         elif (angle := str(unit).strip("[]. ").lower()) in ANGLES:
             header[f"CUNIT{axis}"] = ANGLES[angle]
     if unannounced_sip(header):
-        return without(header, SIP)
+        header = without(header, SIP)
+    if is_tpv_of_scales(header):
+        return with_tpv_matrix(header)
     if set(SIP_ORDERS) & set(header):
         # Of an earlier fit, which SIP replaces; astropy forgets it only where it sees both.
         return without(header, PROJECTION)
     return header
+
+
+def is_tpv_of_scales(header: fits.Header) -> bool:
+    """Say whether a polynomial of TPV comes with CDELT, where its convention has CD."""
+    return (
+        all(str(header.get(f"CTYPE{axis}", "")).strip().endswith("-TPV") for axis in (1, 2))
+        and any(f"CDELT{axis}" in header for axis in (1, 2))
+        and not any(re.fullmatch(r"CD[12]_[12]", key) for key in header)
+    )
+
+
+def with_tpv_matrix(header: fits.Header) -> fits.Header:
+    """Return a header with CD in place of what else says scale and rotation.
+
+    The polynomials are of degrees, https://fits.gsfc.nasa.gov/registry/tpvwcs.html; wcslib 8 takes
+    them to be of what PC alone makes of pixels.
+    """
+    from astropy.wcs import WCS
+
+    wcs = WCS(header, naxis=2).wcs
+    matrix = wcs.get_cdelt()[:, np.newaxis] * wcs.get_pc()
+    whole = without(header, LINEAR)
+    for i in (1, 2):
+        whole.remove(f"CROTA{i}", ignore_missing=True)
+        # In degrees, as wcslib has made them.
+        whole[f"CUNIT{i}"], whole[f"CRVAL{i}"] = "deg", float(wcs.crval[i - 1])
+        for j in (1, 2):
+            whole[f"CD{i}_{j}"] = float(matrix[i - 1, j - 1])
+    return whole
 
 
 def unannounced_sip(header: fits.Header) -> list[str]:

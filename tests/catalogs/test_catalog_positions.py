@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sky_headers import ROTATED, SIP, TPV, sky_header
 
 from morpheus_core import InputError, MorpheusWarning, predict_catalog
-from morpheus_core.catalogs.sky_positions import SkyToPixels, parse_angles
+from morpheus_core.catalogs.angles import parse_angles
+from morpheus_core.catalogs.sky_positions import SkyToPixels
 from morpheus_core.catalogs.windows import corners_of
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.image import ArrayImage

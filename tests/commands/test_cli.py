@@ -7,6 +7,7 @@ from inspect import signature
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from conftest import require
 
 import morpheus_core
@@ -23,6 +24,9 @@ def make():
         bright = 1 / (1 + np.exp(-batch[0].astype(np.float32)))
         return np.concatenate([bright, 1 - bright], axis=-1)
     return model
+
+def middle():
+    return lambda batch: batch[0][:, 1, 1]
 
 def broken():
     raise RuntimeError("no weights")
@@ -356,3 +360,31 @@ def test_as_a_module(folder):
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "output.fits" in ended.stdout
+
+
+@pytest.mark.parametrize(("name", "expected"), [("x", 503.0), ("X_IMAGE", 452.0)])
+def test_catalog_counts_pixels_as_the_columns_do(folder, name, expected):
+    """Those of SExtractor count from 1."""
+    other = {"x": "y", "X_IMAGE": "Y_IMAGE"}[name]
+    fits.writeto("index.fits", np.arange(60 * 50.0).reshape(60, 50))
+    (folder / "table.csv").write_text(f"{name},{other}\n3,10\n")
+    arguments = ["catalog", "index.fits", "--catalog", "table.csv", "--model", "cli_network:middle"]
+    assert main([*arguments, "--window", "3", "--n-classes", "1", "--out", "out.csv"]) == 0
+    assert Table.read("out.csv")["class_0"].tolist() == [expected]
+
+
+@pytest.mark.parametrize("command", ["catalog", "map"])
+def test_damaged_files_are_refused_where_that_is_asked(folder, command, capsys):
+    hdu = fits.PrimaryHDU(np.zeros((60, 50), np.float32))
+    hdu.writeto("sums.fits", checksum=True)
+    content = bytearray((folder / "sums.fits").read_bytes())
+    content[3000] ^= 1
+    (folder / "sums.fits").write_bytes(content)
+    (folder / "table.csv").write_text("x,y\n3,10\n")
+    options = {
+        "catalog": ["--catalog", "table.csv", "--out", "out.csv", "--window", "3"],
+        "map": [*WINDOWS[:-1], "--out-dir", "masks"],
+    }[command]
+    model = ["--model", "cli_network:make", "--n-classes", "2", "--check-sums", "error"]
+    assert main([command, "sums.fits", *model, *options]) == 1
+    assert "DATASUM" in capsys.readouterr().err

@@ -5,8 +5,16 @@ import gzip
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 
-from morpheus_core import InputError, MorpheusWarning, map_exposures, plan, predict
+from morpheus_core import (
+    InputError,
+    MorpheusWarning,
+    map_exposures,
+    plan,
+    predict,
+    predict_catalog,
+)
 from morpheus_core.images.check_sums import check_sums, failed_cards
 from morpheus_core.images.stack import open_inputs
 
@@ -94,3 +102,28 @@ def test_masks_and_every_way_to_open_images(tmp_path):
     assert "DATASUM" in str(outcome.error)
     with pytest.raises(InputError, match="check_sums must be one of"):
         predict(model, PIXELS, **options, check_sums="no")
+
+
+@pytest.mark.parametrize("source", ["a.fits[2]", "{name}.fits[2]"])
+def test_catalogues(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    flip(write(tmp_path / "a.fits", "f4"), "data")
+    write(tmp_path / "b.fits", "f4")
+    table = Table({"x": [9.0, 9.0], "y": [7.0, 7.0], "name": ["a", "b"]})
+
+    def ask(check):
+        def middle(batch):
+            return batch[0][:, 1, 1]
+
+        options = {"check_sums": check, "progress": False}
+        return predict_catalog(middle, source, table, 1, 8, (3, 3), **options)["status"].tolist()
+
+    assert ask("ignore") == ["ok", "ok"]
+    with pytest.warns(MorpheusWarning, match=r"a\.fits\[2\] is not what its DATASUM"):
+        assert ask("warn") == ["ok", "ok"]
+    if source.startswith("a"):
+        with pytest.raises(InputError, match=r"a\.fits\[2\] is not what its DATASUM"):
+            ask("error")
+    else:
+        with pytest.warns(MorpheusWarning, match="1 unreadable file"):
+            assert ask("error") == ["unreadable file", "ok"]

@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.table import Table
 from moto.server import ThreadedMotoServer
 
-from morpheus_core import InputError, predict, predict_catalog
+from morpheus_core import InputError, MorpheusWarning, predict, predict_catalog
 from morpheus_core.images.remote_images import READ_AHEAD
 from morpheus_core.images.stack import open_inputs, reopen
 
@@ -19,6 +19,10 @@ FLAGS = (PIXELS > 2).astype("i4") * 4
 
 def model(batch):
     return np.concatenate([batch[0], -batch[0]], axis=-1)
+
+
+def middle(batch):
+    return batch[0][:, 1, 1]
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +178,30 @@ def test_results_and_tables_stay_on_this_machine(name, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=message):
         function(model, PIXELS, **arguments, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_templates_of_addresses(server, files, tmp_path, workers):
+    """Rows name files in the bucket; one is not there."""
+    table = Table({"x": [3.0, 40.0, 5.0], "y": [4.0, 50.0, 6.0], "id": ["image", "image", "none"]})
+    run = {"n_classes": 1, "batch_size": 8, "window_shape": (3, 3), "storage_options": server}
+    run |= {} if workers is None else {"cpus": workers, "out": tmp_path / "out.fits"}
+    with pytest.warns(MorpheusWarning, match="1 missing file"):
+        found = predict_catalog(middle, "s3://sky/{id}.fits", table, progress=False, **run)
+    assert found["status"].tolist() == ["ok", "ok", "missing file"]
+    np.testing.assert_array_equal(found["class_0"][:2], PIXELS[[4, 50], [3, 40]])
+
+
+def test_an_address_for_all_rows(server, files):
+    table = Table({"x": [3.0, 40.0], "y": [4.0, 50.0]})
+    found = predict_catalog(
+        middle,
+        "s3://sky/exposure.fits[SCI]",
+        table,
+        1,
+        8,
+        (3, 3),
+        storage_options=server,
+        progress=False,
+    )
+    np.testing.assert_array_equal(found["class_0"], PIXELS[[4, 50], [3, 40]])

@@ -148,3 +148,25 @@ def test_scales_that_are_no_numbers(tmp_path, value):
     write(tmp_path / "image.fits", 16, BSCALE=value)
     with pytest.raises(InputError, match="cannot be read as FITS"):
         pixels(tmp_path / "image.fits")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for 'BLANK'")
+@pytest.mark.parametrize("card", [3.0, "3", 0.0, "3.0 "])
+@pytest.mark.parametrize("scale", [{}, {"BSCALE": 2.0, "BZERO": 5.0}, {"BZERO": 32768}])
+def test_blank_as_a_whole_number_of_another_form(tmp_path, card, scale):
+    """CFITSIO reads it; astropy warns, and gives the number."""
+    stored = write(tmp_path / "image.fits", 16, BLANK=card, **scale).astype(float)
+    expected = stored * scale.get("BSCALE", 1) + scale.get("BZERO", 0)
+    expected[stored == float(card)] = np.nan
+    np.testing.assert_array_equal(pixels(tmp_path / "image.fits"), expected)
+    with fits.open(tmp_path / "image.fits") as file:
+        np.testing.assert_array_equal(pixels(file[1]), expected)
+        assert file[1].data is not None
+        np.testing.assert_array_equal(pixels(file[1]), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for 'BLANK'")
+@pytest.mark.parametrize("card", [2.5, "none", True])
+def test_blank_that_is_no_whole_number_marks_nothing(tmp_path, card):
+    stored = write(tmp_path / "image.fits", 16, BLANK=card)
+    np.testing.assert_array_equal(pixels(tmp_path / "image.fits"), stored)

@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
 from astropy.wcs import WCS, DistortionLookupTable
-from sky_headers import ROTATED, SIP, sky_header
+from sky_headers import ROTATED, SIP, TPV, sky_header
 
 from morpheus_core import InputError, MorpheusWarning, predict, predict_catalog
 from morpheus_core.images.stack import open_inputs
@@ -188,3 +188,32 @@ def test_pixels_and_sky_give_the_same_windows(distortion, shape, half):
         for table in (Table({"x": x, "y": y}), Table({"ra": ra, "dec": dec}))
     ]
     np.testing.assert_array_equal(found[0]["class_0"], found[1]["class_0"])
+
+
+SCALES = {
+    "PC": {"PC1_1": 0.8, "PC1_2": -0.6, "PC2_1": 0.6, "PC2_2": 0.8},
+    "CROTA": {"CROTA2": -float(np.degrees(np.arctan2(0.6, 0.8)))},
+    "arcsec": {"CUNIT1": "arcsec", "CUNIT2": "arcsec"},
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_polynomials_of_tpv_are_of_degrees(tmp_path, kind):
+    """wcslib takes them to be of pixels where CDELT says the scale."""
+    header = fits.Header({**TPV, "CRVAL1": 53.1, "CRVAL2": -27.8, "CRPIX1": 20.5, "CRPIX2": 11.0})
+    scale = 0.06 / 3600
+    matrix = scale * np.array([[-0.8, 0.6], [0.6, 0.8]])
+    if kind == "arcsec":
+        matrix = scale * np.diag([-1.0, 1.0])
+    expected = header.copy()
+    expected.update({f"CD{i + 1}_{j + 1}": matrix[i, j] for i in (0, 1) for j in (0, 1)})
+    sky = WCS(expected).all_pix2world(COLUMNS, ROWS, 0)
+    header.update({"CDELT1": -scale, "CDELT2": scale, **SCALES[kind]})
+    if kind == "arcsec":
+        for key in ("CRVAL1", "CRVAL2", "CDELT1", "CDELT2"):
+            header[key] *= 3600
+    path = write(tmp_path / "image.fits", header)
+    assert values_at(path, *sky) == IMAGE[ROWS, COLUMNS].tolist()
+    with pytest.warns(MorpheusWarning, match="n keeps it"):
+        found = WCS(n_header(path)).all_pix2world(COLUMNS, ROWS, 0)
+    np.testing.assert_allclose(found, sky, rtol=0, atol=1e-10)
