@@ -455,9 +455,9 @@ class TestFailures:
         torch = require("torch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its age
-            model = torch.jit.script(torch.nn.Identity())
+            network = torch.jit.script(torch.nn.Identity())
         with pytest.raises(ModelError, match=r"cannot be sent to other processes"):
-            predict(model, out_dir=tmp_path / "out", cpus=2)
+            predict(lambda batch: network(batch[0]), out_dir=tmp_path / "out", cpus=2)
 
     def test_a_stored_model_that_others_may_have_written(self, tmp_path):
         with pytest.raises(WorkerError):
