@@ -99,7 +99,8 @@ subprocess.run([sys.executable, "drawings", "_drawings"], cwd=Path(__file__).par
 help_folder = Path(__file__).parent / "api" / "help"
 help_folder.mkdir(exist_ok=True)
 commands = (
-    [], ["predict"], ["catalog"], ["map"], ["objects"], ["view"], ["verify"],
+    [], ["predict"], ["run-strip"], ["stitch"], ["catalog"], ["map"], ["objects"], ["view"],
+    ["verify"],
     ["model"], ["model", "new"],
 )  # fmt: skip
 for command in commands:

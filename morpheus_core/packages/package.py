@@ -98,7 +98,7 @@ def sha256_of(file: IO[bytes]) -> str:
 class PackagedModel(StandIn):
     """The network of a package as a callable for `predict`, which also knows its description.
 
-    Attributes
+    Parameters
     ----------
     path : Path
         The package.

@@ -42,6 +42,11 @@ def check_package(package: PackagedModel) -> Outcome:
     package : PackagedModel
         As `load_package` returns it.
 
+    Returns
+    -------
+    Outcome
+        How far the answer is from the stored one.
+
     Raises
     ------
     InputError

@@ -40,7 +40,7 @@ Rows = tuple[int, int]
 class Difference:
     """What a file has otherwise than it was computed.
 
-    Attributes
+    Parameters
     ----------
     path : Path
         The file.
