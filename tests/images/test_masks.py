@@ -8,6 +8,7 @@ from morpheus_core import InputError, ModelError, MorpheusWarning, predict
 from morpheus_core.images.stack import open_inputs
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.run import Run
+from morpheus_core.windows.grid import WindowGrid
 
 
 class Counting:
@@ -134,13 +135,7 @@ def test_a_run_with_another_mask_is_not_resumed(mosaic, tmp_path):
 def test_the_images_are_read_once_more_only_if_windows_may_be_left_out(mosaic):
     class Job:
         skip_blank = masked = False
-
-        class grid:  # noqa: N801
-            class rows:  # noqa: N801
-                origins = range(3)
-
-            class columns:  # noqa: N801
-                origins = range(4)
+        grid = WindowGrid((6, 8), (2, 2), (2, 2))
 
     with open_inputs(mosaic) as stack:
         stack.images[0].read = None
