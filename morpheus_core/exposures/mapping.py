@@ -201,7 +201,7 @@ def map_exposures(
         checks.flag("progress", progress),
     )
     refuse_request(request, executor)
-    arguments = replace(arguments, model=called, prefetch=workers.prefetch)
+    arguments = replace(arguments, model=called)
     recipe = Recipe(arguments, model_name(model), mask_format)
     outcomes: dict[str | Exposure, Outcome] = {}
 

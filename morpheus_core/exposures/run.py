@@ -247,7 +247,9 @@ class MapRun:
             assert not isinstance(model, str), "a factory is a model that makes itself"
             witness = LoneWitness(model, self._folders.first_batch_path(0))
             witness.compare()
-            recipe = replace(self._recipe, arguments=replace(self._recipe.arguments, model=witness))
+            ahead = self._request.workers.prefetch
+            arguments = replace(self._recipe.arguments, model=witness, prefetch=ahead)
+            recipe = replace(self._recipe, arguments=arguments)
         for index in indices:
             self._work.do(index, recipe, ignore)
             finish(index)
