@@ -119,6 +119,7 @@ class CatalogRun:
     ) -> None:
         self._job, self._images, self._rows, self._request = job, images, rows, request
         self._record_type = job.predictor.record_type
+        self._is_resumed = False
 
     def run(self, on_records: OnRecords) -> None:
         """Finish all rows, and hand over their records; the directory must be held."""
@@ -134,7 +135,7 @@ class CatalogRun:
     def _begin(self, folders: Folders) -> None:
         """Note what is run, or make sure that it is what was begun here."""
         path, fingerprint = folders.folder(0) / "catalog.json", self._fingerprint()
-        resumed = path.exists() and self._request.resume
+        self._is_resumed = resumed = path.exists() and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
             folders.close_session()  # of an executor that may still be at it
@@ -251,6 +252,7 @@ class CatalogRun:
             prefetch=workers.prefetch,
             record_type=self._record_type,
             inputs=tuple(map(str, inputs)),
+            is_resumed=self._is_resumed,
         )
         steps = {index: len(block) for index, block in enumerate(blocks)}
         total, done = len(self._rows), len(self._rows) - len(left)

@@ -72,10 +72,13 @@ class CatalogWork(Work):
         Of the records of finished rows.
     inputs : tuple of str
         Files that all rows are cut from; those that templates name may be missing.
+    is_resumed : bool
+        Whether the run was begun before.
     """
 
     record_type: np.dtype[Any]
     inputs: tuple[str, ...]
+    is_resumed: bool
 
     def name(self, index: int) -> str:
         """Return how many rows a block has."""
@@ -107,7 +110,8 @@ class CatalogWork(Work):
         assert pickled is not None, "it was stored before any block was begun"
         job = unpickle_model(pickled)
         assert isinstance(job, CatalogJob)
-        LoneWitness(job.predictor.model, self.folders.first_batch_path(0)).compare()
+        if self.is_resumed:  # else another block may just have noted its first batch
+            LoneWitness(job.predictor.model, self.folders.first_batch_path(0)).compare()
         return replace(job, predictor=replace(job.predictor, model=guard(job.predictor.model)))
 
     def do(self, index: int, loaded: CatalogJob, on_steps: OnSteps) -> None:

@@ -1,12 +1,14 @@
 """Arrays of ASDF files, as Roman and JWST have them."""
 
-import asdf
 import numpy as np
 import pytest
-from roman_datamodels.datamodels import ImageModel
+from conftest import require
 
 from morpheus_core import InputError, predict
 from morpheus_core.images.stack import open_inputs, reopen
+
+asdf = require("asdf")
+ImageModel = require("roman_datamodels.datamodels").ImageModel
 
 PIXELS = np.arange(40 * 30, dtype=">f4").reshape(40, 30)
 FLAGS = (PIXELS % 7 == 0).astype("u4") * 4

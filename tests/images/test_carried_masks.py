@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import xarray
 from astropy import units as u
 from astropy.nddata import CCDData, NDData
 from astropy.table import Table
 from astropy.utils.masked import Masked
+from conftest import require
 
 from morpheus_core import InputError, predict, predict_catalog
 from morpheus_core.images.stack import open_inputs
@@ -92,6 +92,7 @@ def test_bits_without_flags(source):
 
 def test_arrays_of_xarray_with_workers(tmp_path):
     """Those in memory say that they have no graph of Dask."""
+    xarray = require("xarray")
     image = xarray.DataArray(PIXELS)
     arguments = {"n_classes": 2, "batch_size": 8, "window_shape": (2, 2), "progress": False}
     serial = predict(mean, image, **arguments)[1][0]

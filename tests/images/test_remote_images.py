@@ -2,16 +2,19 @@
 
 import logging
 
-import fsspec
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from moto.server import ThreadedMotoServer
+from conftest import require
 
 from morpheus_core import InputError, MorpheusWarning, predict, predict_catalog
 from morpheus_core.images.remote_images import READ_AHEAD
 from morpheus_core.images.stack import open_inputs, reopen
+
+fsspec = require("fsspec")
+require("s3fs")
+ThreadedMotoServer = require("moto.server").ThreadedMotoServer
 
 PIXELS = np.random.default_rng(0).normal(size=(600, 500)).astype("f4")
 FLAGS = (PIXELS > 2).astype("i4") * 4

@@ -1,7 +1,5 @@
 """World coordinates of gwcs, as files of Roman and JWST have them."""
 
-import asdf
-import gwcs
 import numpy as np
 import pytest
 from astropy import coordinates
@@ -10,10 +8,14 @@ from astropy.modeling import models
 from astropy.nddata import NDData
 from astropy.table import Table
 from astropy.wcs import WCS
-from gwcs import coordinate_frames as frames
-from roman_datamodels.datamodels import ImageModel, MosaicModel
+from conftest import require
 
 from morpheus_core import MorpheusWarning, predict, predict_catalog
+
+asdf, gwcs = require("asdf"), require("gwcs")
+frames = require("gwcs.coordinate_frames")
+datamodels = require("roman_datamodels.datamodels")
+ImageModel, MosaicModel = datamodels.ImageModel, datamodels.MosaicModel
 
 IMAGE = np.arange(90 * 110, dtype="f8").reshape(90, 110)
 ROWS, COLUMNS = np.array([12, 40, 71]), np.array([20, 55, 97])
