@@ -364,8 +364,9 @@ def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
             job.grid.whole(),
             stack,
             model,
-            on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
+            on_rows=lambda _: None,  # they are where they belong
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,
+            room=outputs.room,
         )
     return outputs.results()

@@ -19,6 +19,9 @@ NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 OnNan = Literal["warn", "raise", "ignore"]
 ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
 
+#: Up to so many values it takes longer to tell numpy not to warn than to make a mask of them.
+SMALL = 1 << 14
+
 
 class NanWatch:
     """Compares how much of the windows is NaN with how much of the answers is.
@@ -84,7 +87,7 @@ def is_float(array: NDArray[Any]) -> bool:
 
 def holds_nan(array: NDArray[Any]) -> bool:
     """Say whether an array holds NaN, at the cost of little more than reading it."""
-    if not array.flags.forc:
+    if array.size <= SMALL or not array.flags.forc:
         return bool(np.isnan(array).any())
     values = array.ravel(order="K")
     with np.errstate(over="ignore", invalid="ignore"):

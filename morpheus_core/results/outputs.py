@@ -79,10 +79,9 @@ class MemoryOutputs:
                 f"have; give out_dir= to write them to disk"
             ) from error
 
-    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
-        """Copy rows from output row `first` on, one block per product."""
-        for array, block in zip(self._arrays, blocks, strict=True):
-            array[first : first + len(block)] = block
+    def room(self, first: int, stop: int) -> list[NDArray[Any]]:
+        """Return where rows ``[first, stop)`` of each product go."""
+        return [array[first:stop] for array in self._arrays]
 
     def results(self) -> Results:
         """Return the arrays, and HDULists over them if they were asked for."""

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import sum_of_words, write_all, writing
+from morpheus_core.pipeline.finisher import Scratch, write_results
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.ring import Sums
-from morpheus_core.pipeline.strip import results
 from morpheus_core.results.outputs import FitsOutputs
 from morpheus_core.storage.file_systems import forget_pages
 from morpheus_core.storage.resources import Resource
@@ -197,12 +197,14 @@ def stitch(
     """
     written: list[tuple[int, list[int]]] = []
     damaged: list[int] = []
+    room = Scratch(job)
     with closing(shared_rows(job, strips, open_seam, damaged.append)) as rows:
         for row, seams in rows:
             with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
                 total = np.sum([seam.read(row) for seam in seams], axis=0)
-            sums = results(job, seams[0].layout.split(row, total))
-            written.append((row, outputs.write(row, sums)))
+            blocks = room(row, row + 1)
+            write_results(job, seams[0].layout.split(row, total), blocks)
+            written.append((row, outputs.write(row, blocks)))
     return written, damaged
 
 
