@@ -27,6 +27,7 @@ from morpheus_core.images.hdus import (
     open_without_map,
     quiet,
 )
+from morpheus_core.images.sources import StoredHdu
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
@@ -62,7 +63,7 @@ class Recipe:
     mask_format: MaskFormat
 
     @contextmanager
-    def run(self, image: Any, out_dir: Path, on_windows: OnSteps) -> Iterator[FinishedRun]:
+    def run(self, image: StoredHdu, out_dir: Path, on_windows: OnSteps) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
         try:
@@ -106,18 +107,18 @@ def write_masks(
     MorpheusError
         If the exposure cannot be read or processed, or the files cannot be written.
     """
-    with opened(exposure.path, folder) as (_, hdus):
+    with opened(exposure.path, folder) as (stored, hdus):
         chosen = choose(exposure, hdus)
         for index in planes_of(hdus, chosen) if indices is None else indices:
             path = masks_path(folder, index)
             path.unlink(missing_ok=True)  # of a process that was killed
+            image = StoredHdu(exposure.path, index, stored)
             with (
                 named(exposure, hdus[index], index),
-                recipe.run(hdus[index], folder / "run", on_windows) as run,
+                recipe.run(image, folder / "run", on_windows) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
                 cards = cards_of(hdus[index], run, recipe)
-                cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
                 extension = index != chosen[0]
                 add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
                 with writing(path):

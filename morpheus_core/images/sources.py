@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,6 +41,17 @@ HDU_CLASSES = (
     fits.BinTableHDU,
     fits.TableHDU,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHdu:
+    """An HDU of a file that lies somewhere without compression of the whole."""
+
+    path: Path
+    index: int
+    stored: Path
+
+
 ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
 
 
@@ -71,6 +83,8 @@ def open_image(
         if path.suffix.lower() == ".asdf":
             return open_asdf(path, extension, bands, has_place=reading is None)
         return FitsImage(path, extension, bands, reading=reading or Reading())
+    if isinstance(source, StoredHdu):
+        return FitsImage(source.path, source.index, bands, stored=source.stored)
     if isinstance(source, fits.HDUList):
         return open_hdu(only_image(source, name), name, bands, reading)
     if isinstance(source, HDU_CLASSES):
