@@ -42,6 +42,7 @@ def test_laptop(field, tmp_path):
     assert_allclose(output, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slurm(field, tmp_path):
     require("dask_jobqueue")
     paths, expected = field
@@ -49,6 +50,7 @@ def test_slurm(field, tmp_path):
     assert_allclose(output, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_job_array(field, tmp_path, monkeypatch):
     paths, expected = field
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -61,6 +63,7 @@ def test_job_array(field, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_mpi(field, tmp_path):
     require("mpi4py")
     paths, expected = field

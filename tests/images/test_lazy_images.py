@@ -182,7 +182,13 @@ def test_a_mask_that_two_threads_read_is_not_read_back_and_forth(monkeypatch):
     assert len(mask.asked) == 2 * 12
 
 
-@pytest.mark.parametrize("kind", TRAVELLERS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in {"chunks", "dask"} else pytest.mark.slow)
+        for kind in TRAVELLERS
+    ],
+)
 def test_workers_give_what_one_process_gives(make, tmp_path, kind):
     inputs = make(kind, IMAGE)
     mask = Lazy(IMAGE > 0.95, (9, 9))
