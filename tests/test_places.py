@@ -36,6 +36,7 @@ def run(command, folder):
     return fits.getdata(folder / "results" / "output.fits")
 
 
+@pytest.mark.slow
 def test_laptop(field, tmp_path):
     paths, expected = field
     output = run([sys.executable, PLACES / "laptop.py", *paths], tmp_path)

@@ -628,6 +628,7 @@ class TestLinesForOtherNetworks:
             if "model" in names:
                 assert np.isfinite(classify(names.pop("model"))).all()
 
+    @pytest.mark.slow
     def test_command_line(self):
         require("matplotlib")
         write_onnx(bands=4, classes=5, window=40)

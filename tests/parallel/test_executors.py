@@ -793,6 +793,7 @@ def test_plan_knows_how_many_strips_run_at_a_time(tmp_path):
         assert where in str(forecast)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "strips"), [({"cpus": 2}, 5), ({}, 3)])
 def test_strips_without_an_executor(tmp_path, whole, options, strips, caplog):
     with caplog.at_level("INFO", "morpheus_core"):

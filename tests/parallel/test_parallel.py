@@ -171,6 +171,7 @@ class Scaled:
         return self.model([batch[0] / np.float32(60_000)])
 
 
+@pytest.mark.slow
 def test_workers_write_files_with_long_headers(tmp_path):
     """The sky position of this one takes more than one block of the outputs' headers."""
     header = fits.Header(
@@ -232,6 +233,7 @@ def test_every_window_is_evaluated_once(tmp_path):
     assert model.count() == N_WINDOWS
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_whoever_runs_them(tmp_path):
     """A model whose answer depends on its batch, like a network left in training mode."""
     serial = predict(of_the_batch)
@@ -249,6 +251,7 @@ def with_infinities(batch):
     return predictions
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("both_kernels")
 def test_infinities_of_both_signs_are_nan_without_a_warning(tmp_path):
     serial = predict(with_infinities)
@@ -268,6 +271,7 @@ def test_workers_read_ahead_when_asked(tmp_path, prefetch):
     predict(model, out_dir=tmp_path, cpus=1, prefetch=prefetch)
 
 
+@pytest.mark.slow
 def test_more_workers_than_groups(tmp_path, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
         parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])
@@ -376,6 +380,7 @@ class TestFailures:
         log = Path(message.split("its log is ")[1].split(", and ends")[0])
         assert "about to fail" in log.read_text()
 
+    @pytest.mark.slow
     def test_a_model_that_fails_at_once_leaves_only_logs_and_nothing_in_the_way(self, tmp_path):
         with pytest.raises(WorkerError):
             predict(lambda batch: 1 / 0, out_dir=tmp_path, cpus=2)
