@@ -44,7 +44,7 @@ from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import CHECKS, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ def predict_catalog(
         with some_images(images, sources, rows.to_run) as looked_at:
             check_sky_of(model, looked_at, sky_check)
             if cut.on_sky:
-                warn_of_unannounced_sip(looked_at)
+                warn_of_other_distortions(looked_at)
             else:
                 check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)
