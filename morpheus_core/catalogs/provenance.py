@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from morpheus_core.catalogs.answers import RowPredictor
-from morpheus_core.catalogs.batches import Cut
+from morpheus_core.catalogs.work import CatalogJob
 from morpheus_core.images.stack import ModelInputs, as_list
 from morpheus_core.pipeline.descriptions import model_digest, model_name
 from morpheus_core.pipeline.models import Model
@@ -19,8 +18,7 @@ def catalog_provenance(
     model: Model | str,
     model_inputs: ModelInputs,
     bands: str | Sequence[str],
-    predictor: RowPredictor,
-    cut: Cut,
+    job: CatalogJob,
 ) -> dict[str, Any]:
     """Return how results of a catalogue came about, by the keywords of cards."""
     inputs = {
@@ -29,7 +27,7 @@ def catalog_provenance(
         else type(source).__name__
         for index, source in enumerate(as_list(model_inputs))
     }
-    digest = model_digest(model)
+    digest, cut, threads = model_digest(model), job.cut, job.threads
     return {
         "CREATOR": f"morpheus_core {__version__}",
         "MODEL": ascii_text(model_name(model)),
@@ -39,5 +37,7 @@ def catalog_provenance(
         "WINDOW": as_card_value([*cut.window_shape]),
         "EDGES": cut.edges,
         "PADDING": as_card_value(cut.padding),
-        "APERTURE": as_card_value(predictor.aperture),
+        "APERTURE": as_card_value(job.predictor.aperture),
+        "BATCHSIZ": cut.batch_size,
+        **({} if threads is None else {"THREADS": threads}),
     }
