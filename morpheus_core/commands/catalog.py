@@ -12,7 +12,6 @@ from morpheus_core import checks, columns
 from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.commands.arguments import (
-    Pair,
     add_check_sky,
     add_check_sums,
     add_storage_options,
@@ -23,8 +22,8 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
-from morpheus_core.windows.grid import PADDINGS
 
 EXAMPLE = """examples:
   morpheus-core catalog mosaic_g.fits mosaic_r.fits --catalog sources.csv --model net.onnx \\
@@ -97,29 +96,14 @@ def add_position_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_window_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what the model sees."""
-    group = parser.add_argument_group("windows")
-    group.add_argument(
-        "--window",
-        type=int,
-        nargs="+",
-        action=Pair,
-        metavar="PIXELS",
-        help="rows and columns of a window",
+    group = add_windows(parser, batch_size=64)
+    add_edges(
+        group,
+        CATALOG_EDGES,
+        "shift",
+        "what becomes of windows that reach beyond an image",
+        "how --edges pad continues an image",
     )
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="the most windows that the model gets at once (64)",
-    )
-    parser.set_defaults(usual_batch_size=64)
-    group.add_argument(
-        "--edges",
-        choices=CATALOG_EDGES,
-        default="shift",
-        help="what becomes of windows that reach beyond an image (%(default)s)",
-    )
-    group.add_argument("--padding", choices=PADDINGS, help="how --edges pad continues an image")
     group.add_argument(
         "--aperture",
         type=float,

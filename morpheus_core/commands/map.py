@@ -11,14 +11,13 @@ from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
     add_verbose,
-    add_window_arguments,
     add_worker_arguments,
     class_count,
-    window_options,
     worker_options,
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import MorpheusError
 from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import default_class_names, map_exposures
@@ -54,7 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="FITS files, file.fits[HDU] for one HDU, or directories with all that is below",
     )
     add_model_arguments(parser)
-    add_window_arguments(parser, batch_size=8)
+    add_grid_arguments(parser, batch_size=8)
     add_check_sky(parser)
     add_class_arguments(parser)
     add_worker_arguments(parser)
