@@ -37,6 +37,11 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the option that shows no bar."""
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+
+
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add the option that shows more of an error."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
@@ -143,7 +148,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
     )
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_no_progress(parser)
     add_verbose(parser)
 
 

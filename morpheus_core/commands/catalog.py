@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
+    add_no_progress,
     add_storage_options,
     add_verbose,
     add_worker_arguments,
@@ -22,6 +24,8 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.records import RECORD, compare_inputs, write_record
+from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
 
@@ -65,10 +69,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_storage_options(parser)
     add_worker_arguments(parser)
     add_executor_argument(parser)
+    add_config(parser)
     parser.add_argument(
         "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
     )
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_no_progress(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
 
@@ -147,44 +152,51 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict_catalog`."""
     complete(arguments)
-    bands = arguments.bands
-    n_classes = class_count(arguments.n_classes, arguments.class_names)
+    inputs = [arguments.catalog, *arguments.inputs]
+    compare_inputs(arguments, inputs)
     with open_executor(arguments) as executor:
-        table = predict_catalog(
-            load_model(arguments),
-            arguments.inputs,
-            arguments.catalog,
-            n_classes,
-            arguments.batch_size,
-            arguments.window,
-            arguments.out,
-            **worker_options(arguments),
-            ra=arguments.ra,
-            dec=arguments.dec,
-            x=arguments.x,
-            y=arguments.y,
-            origin=arguments.origin,
-            bands=bands[0] if bands in (["last"], ["first"]) else bands,
-            edges=arguments.edges,
-            padding=arguments.padding,
-            aperture=arguments.aperture,
-            columns=wanted_columns(arguments.columns, arguments.bin_centres),
-            class_names=arguments.class_names,
-            keep=arguments.keep,
-            output_dtype=arguments.output_dtype,
-            work_dir=arguments.work_dir,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            progress=not arguments.no_progress,
-            prefetch=arguments.prefetch,
-            check_sky=arguments.check_sky,
-            executor=executor,
-            patience=arguments.patience,
-            check_sums=arguments.check_sums,
-            storage_options=arguments.storage_options,
-        )
+        model = load_model(arguments)
+        table = predict_catalog(model, **catalog_options(arguments), executor=executor)
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")
+    out = Path(arguments.out).expanduser()
+    write_record(arguments, out.with_name(f"{out.name}.{RECORD}"), inputs, [out])
+
+
+def catalog_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `predict_catalog`, but for the model."""
+    bands = arguments.bands
+    return {
+        **worker_options(arguments),
+        "model_inputs": arguments.inputs,
+        "catalog": arguments.catalog,
+        "n_classes": class_count(arguments.n_classes, arguments.class_names),
+        "batch_size": arguments.batch_size,
+        "window_shape": arguments.window,
+        "out": arguments.out,
+        "ra": arguments.ra,
+        "dec": arguments.dec,
+        "x": arguments.x,
+        "y": arguments.y,
+        "origin": arguments.origin,
+        "bands": bands[0] if bands in (["last"], ["first"]) else bands,
+        "edges": arguments.edges,
+        "padding": arguments.padding,
+        "aperture": arguments.aperture,
+        "columns": wanted_columns(arguments.columns, arguments.bin_centres),
+        "class_names": arguments.class_names,
+        "keep": arguments.keep,
+        "output_dtype": arguments.output_dtype,
+        "work_dir": arguments.work_dir,
+        "resume": arguments.resume,
+        "overwrite": arguments.overwrite,
+        "progress": not arguments.no_progress,
+        "prefetch": arguments.prefetch,
+        "check_sky": arguments.check_sky,
+        "check_sums": arguments.check_sums,
+        "patience": arguments.patience,
+        "storage_options": arguments.storage_options,
+    }
 
 
 def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | columns.Derived] | None:

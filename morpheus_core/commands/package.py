@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from morpheus_core.commands.arguments import add_verbose
-from morpheus_core.commands.models import add_model_arguments, fill_of
+from morpheus_core.commands.models import add_model_arguments, fill_of, normalization
 from morpheus_core.commands.windows import PAIR
 from morpheus_core.packages.creation import new_package
 from morpheus_core.packages.package import load_package, read_description
@@ -78,12 +78,6 @@ def run_new(arguments: argparse.Namespace) -> None:
 
 def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what options say, as ``model.toml`` has it."""
-    normalize = None
-    if arguments.standardize:
-        normalize = {"kind": "standardize"}
-    elif arguments.min_max is not None:
-        low, high = arguments.min_max
-        normalize = {"kind": "min_max", "min_pixel": low, "max_pixel": high}
     description = {
         "name": arguments.name or arguments.package.rpartition("/")[2].removesuffix(".zip"),
         "network": {
@@ -92,7 +86,7 @@ def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
             "stack_inputs": False if arguments.separate_inputs else None,
             "fill_nan": fill_of(arguments.fill_nan),
             "activation": arguments.activation,
-            "normalize": normalize,
+            "normalize": normalization(arguments),
         },
         "windows": {
             "shape": list(arguments.window),
