@@ -17,6 +17,7 @@ from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Float64, Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
+from morpheus_core.pipeline.nan_policy import OnSpread, warn_of_spread
 from morpheus_core.pipeline.overlap import Ahead, Behind
 from morpheus_core.pipeline.ring import COLLECTED_VALUES, Complete, RowRing, Sums
 from morpheus_core.pipeline.selection import OutputMask
@@ -54,6 +55,7 @@ def run_strip(
     on_windows: Callable[[int], object],
     first_row: int | None = None,
     prefetch: int = 0,
+    on_spread: OnSpread = warn_of_spread,
 ) -> None:
     """Run the windows of a strip and hand over its rows as they are finished.
 
@@ -75,6 +77,8 @@ def run_strip(
         Output rows before this one are not wanted; windows that touch only those are not run.
     prefetch : int
         How many batches are read ahead of the model; 0 does all in this thread.
+    on_spread : callable
+        Told, at the end, how many of how many windows were spoilt by NaN.
     """
     grid = job.grid
     strip_rows = grid.strip_rows(strip)
@@ -103,7 +107,7 @@ def run_strip(
             on_windows(len(batch))
         behind.do(finisher.finish, strip_rows.stop)
         behind.wait()
-    checked_model.sum_up()
+    checked_model.sum_up(on_spread)
 
 
 def top_after(grid: WindowGrid, row: int, column: int) -> int:

@@ -163,6 +163,7 @@ def test_memory_is_read_when_predictions_have_been_folded(monkeypatch):
     assert events.index("peak") == len(events) - 1
 
 
+@pytest.mark.slow
 def test_seams_take_disk(tmp_path):
     options = {**OPTIONS, "out_dir": tmp_path}
     whole, halves = (plan(Model(), IMAGE, **options, cpus=cpus) for cpus in (1, 2))
