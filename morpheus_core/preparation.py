@@ -36,7 +36,7 @@ from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, O
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 from morpheus_core.workspace.folders import Workspace
 
@@ -172,7 +172,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         n_strips = count_strips(arguments.strips, job.grid, workers, arguments.begin_only)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
-        warn_of_unannounced_sip(stack.images)
+        warn_of_other_distortions(stack.images)
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
         refuse_other_order(arguments.model, stack.images)

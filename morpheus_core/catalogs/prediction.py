@@ -47,7 +47,7 @@ from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import CHECKS, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def predict_catalog(
             check_sky_of(model, looked_at, sky_check)
             refuse_other_order(model, looked_at)
             if cut.on_sky:
-                warn_of_unannounced_sip(looked_at)
+                warn_of_other_distortions(looked_at)
             else:
                 check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)

@@ -154,8 +154,7 @@ def windows_of_strip(job: Job, strip: Strip, stack: ImageStack) -> NDArray[np.in
 
 def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
     """Make the reader of a strip's windows."""
-    height = job.grid.group_height(job.batch_size, strip)
-    return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
+    return BatchReader(stack, job.grid, job.batch_size, strip, job.skip_blank)
 
 
 def open_ring(job: Job, first: int) -> RowRing:
@@ -209,7 +208,7 @@ class Finisher:
         self._first_row, self._on_rows = first_row, on_rows
         self._mask: OutputMask | None = None
         if stack.mask is not None:
-            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
+            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows, strip_rows.stop)
 
     def fold(self, rows: Int64, columns: Int64, predictions: Predictions) -> None:
         """Fold predictions of windows, and hand over what they complete."""

@@ -569,6 +569,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_home(tmp_path):
     assert find_spec("keras")  # importing it here would choose a backend
     home = tmp_path / "home"
