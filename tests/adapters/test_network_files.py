@@ -23,6 +23,7 @@ from morpheus_core import (
     ModelError,
     MorpheusWarning,
     adapters,
+    map_exposures,
     predict,
     predict_catalog,
 )
@@ -389,6 +390,66 @@ def test_networks_are_wrapped(torch, trained, tmp_path, caplog, form):
     assert any("the model is run as Adapter(" in one.getMessage() for one in caplog.records)
 
 
+def everywhere(model, folder):
+    """Return what all three functions make of a model."""
+    rows = Table({"x": [8, 9], "y": [9, 10]})
+    table = predict_catalog(model, IMAGE, rows, 2, 2, (10, 10), progress=False)
+    fits.writeto(folder / "image.fits", IMAGE, overwrite=True)
+    (outcome,) = map_exposures(
+        model, folder / "image.fits", 2, 4, (10, 10), (5, 7), thresholds=None, overwrite=True,
+        progress=False,
+    )  # fmt: skip
+    assert outcome.error is None
+    values = np.stack([table["class_0"], table["class_1"]])
+    return [classify(model), values, fits.getdata(outcome.output)]
+
+
+def with_softmax(trained):
+    import torch
+
+    return torch.nn.Sequential(trained, torch.nn.Softmax(1)).eval()
+
+
+def estimator():
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression().fit([[0], [1]], [0, 1])
+
+
+def keras_network():
+    import keras
+
+    image = keras.Input((None, None, 1))
+    scores = keras.layers.Conv2D(2, 1, activation="softmax", kernel_initializer="ones")(image)
+    return keras.Model(image, scores)
+
+
+def program_file(trained, folder):
+    import torch
+
+    given = (torch.zeros(2, 1, 10, 10),)
+    program = torch.export.export(
+        with_softmax(trained), given, dynamic_shapes=({0: torch.export.Dim("b")},)
+    )
+    torch.export.save(program, folder / "net.pt2")
+    return str(folder / "net.pt2")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("form", ["module", "path", "estimator", "keras"])
+def test_all_functions_take_networks_as_they_are(trained, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    model, adapter = {
+        "module": lambda: (with_softmax(trained), adapters.torch_model),
+        "path": lambda: (program_file(trained, tmp_path), adapters.torch_model),
+        "estimator": lambda: (estimator(), adapters.sklearn_model),
+        "keras": lambda: (keras_network(), adapters.keras_model),
+    }[form]()
+    adapted = everywhere(adapter(model), tmp_path)
+    for found, expected in zip(everywhere(model, tmp_path), adapted, strict=True):
+        assert_array_equal(found, expected)
+
+
 def test_guards_of_a_program_say_what_to_pass(torch, trained):
     program = torch.export.export(trained, (torch.zeros(3, 1, 10, 10),))
     with pytest.raises(ModelError, match="pass the ExportedProgram itself"):
@@ -562,10 +623,16 @@ from sklearn.linear_model import LogisticRegression
 windows = [np.ones((2, 4, 4, 1), np.float32)]
 adapters.onnx_model(sys.argv[1], channels="last")(windows)
 adapters.sklearn_model(LogisticRegression().fit([[0], [1]], [0, 1]))(windows)
+import torch
+adapters.torch_model(torch.nn.Conv2d(1, 2, 1))(windows)
+adapters.test_time_augmentation(adapters.torch_model(torch.nn.Conv2d(1, 2, 1)))(windows)
 try:
     adapters.keras_model(sys.argv[1] + ".keras").network
 except Exception as error:
     print(error)
+import keras
+image = keras.Input((None, None, 1))
+adapters.keras_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))(windows)
 """
 
 
