@@ -147,14 +147,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def output_dtype(value: Any) -> str:
-    """Return "float32" or "float64"."""
+def output_dtype(value: Any, choices: Sequence[str] = OUTPUT_DTYPES) -> str:
+    """Return the name of a type of results."""
     try:
         name = str(np.dtype(value).name)
     except TypeError:
         name = ""
-    if value is None or name not in OUTPUT_DTYPES:
-        raise InputError(f'output_dtype must be "float32" or "float64", got {value!r}')
+    if value is None or name not in choices:
+        raise InputError(f"output_dtype must be one of {', '.join(choices)}, got {value!r}")
     return name
 
 

@@ -50,7 +50,10 @@ def test_docstrings(path):
     assert outcome.failed == 0
 
 
-@pytest.mark.parametrize("module", [morpheus_core, morpheus_core.adapters, morpheus_core.packages])
+@pytest.mark.parametrize(
+    "module",
+    [morpheus_core, morpheus_core.adapters, morpheus_core.columns, morpheus_core.packages],
+)
 def test_reference_has_every_public_name(module):
     pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
     documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))

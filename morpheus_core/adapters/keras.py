@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +83,7 @@ def keras_model(
     custom_objects: Mapping[str, Any] | None = None,
     channels: Channels = "last",
     stack_inputs: bool = True,
-    fill_nan: float | Literal["median"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
     output: Output | None = None,
@@ -105,9 +105,9 @@ def keras_model(
         (batch, channels, height, width).
     stack_inputs : bool, default True
         Stack the bands of all images into one tensor. False gives the network one tensor per image.
-    fill_nan : float or "median", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN).
+    fill_nan : float, sequence of float or "median", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN).
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.

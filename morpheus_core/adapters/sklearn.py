@@ -105,7 +105,7 @@ def sklearn_model(
     estimator: Any,
     *,
     features: Features | None = None,
-    fill_nan: float | Literal["median", "keep"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median", "keep"] | None = None,
     normalize: Normalizer | None = None,
     band_names: Sequence[str] | None = None,
 ) -> PixelClassifier:
@@ -123,11 +123,11 @@ def sklearn_model(
         From float32 pixels, (batch, height, width, bands), to the features of each, (batch,
         height, width, features); a filter, say, that looks at the neighbours. By default the
         bands are the features.
-    fill_nan : float, "median" or "keep", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN). By default a pixel with a feature that is not finite
-        gets NaN. "keep" hands it on: boosted trees, among others, give confident classes for NaN,
-        which mean something only if they were trained with it.
+    fill_nan : float, sequence of float, "median" or "keep", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN). By default a pixel with
+        a feature that is not finite gets NaN. "keep" hands it on: boosted trees, among others, give
+        confident classes for NaN, which mean something only if they were trained with it.
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
 from morpheus_core.adapters.band_names import refuse_other_order
-from morpheus_core.catalogs.answers import RowPredictor, column_names
+from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.choices import with_choices
 from morpheus_core.catalogs.folders import remove
@@ -31,7 +31,7 @@ from morpheus_core.catalogs.tables import (
 )
 from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
 from morpheus_core.catalogs.work import CATALOG_ON_NAN, CatalogJob, CatalogOnNan
-from morpheus_core.columns import Derived, derived_columns
+from morpheus_core.columns.derived import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.check_sums import check_sums as compare_sums
@@ -52,6 +52,9 @@ from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+#: Types of results.
+CATALOG_DTYPES = (*checks.OUTPUT_DTYPES, HALF)
 
 
 def predict_catalog(
@@ -74,7 +77,7 @@ def predict_catalog(
     edges: CatalogEdges = "shift",
     padding: Padding | None = None,
     aperture: float | None = None,
-    columns: Sequence[str | Derived] | None = None,
+    columns: str | Derived | Sequence[str | Derived] | None = None,
     class_names: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
@@ -117,7 +120,8 @@ def predict_catalog(
         As for `predict`. Batches are filled from several files where these have few rows.
     out : path, optional
         Write the table there, when it is complete: .csv, .ecsv, .fits, .parquet, .xml,
-        .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in FITS.
+        .hdf5, .h5, .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in
+        FITS. CSV takes no vector.
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
@@ -145,15 +149,17 @@ def predict_catalog(
         Of models that score pixels, the mean over the pixels whose centres are at most this far
         from the position, in pixels, and over the nearest one; less than half a window. Near the
         edge of an image it is the mean over those that there are.
-    columns : list of str or of :mod:`morpheus_core.columns`, optional
+    columns : str, or list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
-        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class.
+        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class;
+        with ``"vector"`` one column ``scores``, (rows, n_classes), of them all.
     class_names : list of str, optional
         What classes are called; "class_0", "class_1", ... by default.
     keep : list of str, optional
         Which columns of the catalogue the result has; all by default.
-    output_dtype : {"float32", "float64"}
-        Of the results.
+    output_dtype : {"float32", "float64", "float16"}
+        Of the results. With "float16" that of a vector, beside which other columns are float32;
+        FITS and VOTable, which have no such numbers, get the vector as float32.
     work_dir : path, optional
         Where finished rows are kept until the table is complete; ``<out>.morpheus`` by default.
         Without that and `out` they are kept in memory.
@@ -334,14 +340,26 @@ def make_predictor(
     window_shape = checks.positive_pair("window_shape", window_shape)
     count = checks.whole_number("n_classes", n_classes)
     names = column_names(count, checks.class_names(class_names, count))
+    wanted = derived_columns(columns, names)
     return RowPredictor(
         FactoryModel(model) if isinstance(model, str) else model,
         names,
-        derived_columns(columns, names),
+        wanted,
         window_shape,
         None if aperture is None else checked_aperture(aperture, window_shape),
-        checks.output_dtype(output_dtype),
+        checked_dtype(output_dtype, wanted),
     )
+
+
+def checked_dtype(output_dtype: Any, columns: Sequence[Derived]) -> str:
+    """Return the type of results, which may be of half precision where there is a vector."""
+    name = checks.output_dtype(output_dtype, CATALOG_DTYPES)
+    if name == HALF and not any(column.is_vector for column in columns):
+        raise InputError(
+            'output_dtype="float16" is for a vector of scores, got columns without one; add '
+            '"vector" to columns, or leave it out'
+        )
+    return name
 
 
 def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
@@ -436,13 +454,13 @@ def kept(table: Table, keep: Any) -> Table:
 
 def collect(
     run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Run, and return values, (rows, columns), and statuses, (rows,), in the catalogue's order."""
-    # Column by column, which is how the table holds them.
-    values = np.full((len(statuses), len(predictor.names)), np.nan, predictor.dtype, order="F")
+) -> tuple[Values, NDArray[np.uint8]]:
+    """Run, and return values and statuses, (rows,), in the catalogue's order."""
+    values = predictor.blank(len(statuses))
 
     def take(records: NDArray[Any]) -> None:
-        values[records["row"]] = records["values"]
+        for name, found in values.items():
+            found[records["row"]] = records[name]
         statuses[records["row"]] = records["status"]
 
     run.run(take)

@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from morpheus_core.catalogs.answers import RowPredictor, column_names
 from morpheus_core.catalogs.work import CatalogJob
+from morpheus_core.columns.bins import BINS, as_text
 from morpheus_core.images.stack import ModelInputs, as_list
 from morpheus_core.pipeline.descriptions import model_digest, model_name
 from morpheus_core.pipeline.models import Model
@@ -40,4 +42,16 @@ def catalog_provenance(
         "APERTURE": as_card_value(job.predictor.aperture),
         "BATCHSIZ": cut.batch_size,
         **({} if threads is None else {"THREADS": threads}),
+        **vector_cards(job.predictor),
     }
+
+
+def vector_cards(predictor: RowPredictor) -> dict[str, str]:
+    """Return what the values of a vector stand for: bins, or classes that have names."""
+    names = predictor.class_names
+    for column in predictor.columns:
+        if column.is_vector and column.bin_centres is not None:
+            return {BINS: as_text(column.bin_centres)}
+        if column.is_vector and names != column_names(len(names), ()):
+            return {f"CLASS{index}": name for index, name in enumerate(names)}
+    return {}

@@ -48,11 +48,13 @@ class NanWatch:
             If NaN has spread, and on_nan is "raise".
         """
         self._windows += len(predictions)
-        if self._on_nan == "ignore" or not holds_nan(predictions):
+        pixels = [one for one in windows if is_float(one)]
+        # Windows are in the processor's cache, and mostly smaller than what is said of them.
+        if self._on_nan == "ignore" or not any(map(holds_nan, pixels)):
+            return  # what NaN there is is the model's own
+        if not holds_nan(predictions):
             return
-        holes = np.any([np.isnan(one).any(axis=-1) for one in windows if is_float(one)], axis=0)
-        if not holes.any():
-            return  # the NaN is the model's own
+        holes = np.any([np.isnan(one).any(axis=-1) for one in pixels], axis=0)
         bad = np.isnan(predictions).any(axis=-1)
         if bad.mean() <= holes.mean():
             return  # pixels without a value have no answer

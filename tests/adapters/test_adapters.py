@@ -78,6 +78,14 @@ class TestPreparation:
         (tensor,) = make_preparation("last", True, 10, adapters.min_max(0, 40))([window])
         assert tensor.ravel().tolist() == [0.25, 0.75]
 
+    def test_nan_becomes_the_number_of_its_band(self):
+        window = np.full((1, 1, 2, 2), np.nan, np.float32)
+        window[0, 0, 1, 1] = 7
+        (tensor,) = make_preparation("last", fill_nan=[1, 2])([window])
+        assert tensor.ravel().tolist() == [1, 2, 1, 7]
+        with pytest.raises(ModelError, match="fill_nan must have one value, or one per band, 2"):
+            make_preparation("last", fill_nan=[1, 2, 3])([window])
+
     def test_nan_becomes_the_median_of_its_band_in_its_window(self):
         window = pixels(2, 3, 3, 2)
         window[0, 0, 0, 0] = np.nan

@@ -32,7 +32,7 @@ from morpheus_core.storage.locks import is_held
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
 CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
 ARGUMENTS = (CATALOG, 1, 16, (5, 6))
-DTYPE = record_type(2, "float32")
+DTYPE = record_type([("values", "float32", (2,))])
 
 
 def total(batch):
