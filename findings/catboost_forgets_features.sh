@@ -5,7 +5,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/python" -m pip install --quiet "catboost==${CATBOOST:-1.2.10}" "scikit-learn==1.9.1"
+# Without what it only draws with.
+"$folder/venv/bin/python" -m pip install --quiet --no-deps "catboost==${CATBOOST:-1.2.10}" "numpy==2.4.1" "scipy==1.17.0" pandas==3.1.1 python-dateutil==2.9.0.post0 six graphviz
 cat > "$folder/script.py" <<'end'
 import copy
 import pickle
