@@ -180,8 +180,9 @@ def predict(
         it covers are.
     mask_bits : int, str or list of int, optional
         Which flags of an integer mask are bad, as `astropy.nddata.bitmask.interpret_bit_flags`
-        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others. All
-        flags by default.
+        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others; or by the
+        names that cards ``MP_SAT``, ... in the mask's header give them, as those of Rubin and HSC
+        have: ``"BAD|SAT"``, ``"~DETECTED"``. All flags by default.
     skip_blank : bool, default False
         Never send windows to the model that are NaN in every input, apart from padding and from
         bad pixels of `mask`. To know how many are left, the inputs are read once more before the

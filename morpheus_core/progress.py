@@ -25,6 +25,7 @@ def progress_bar(
         initial=done,
         unit=f" {unit}",
         disable=not shown,
+        leave=None,  # what is shown below another bar is gone at its end
         # Each update is a line of its own in a log.
         mininterval=0.1 if sys.stderr.isatty() else 1.0,
     )

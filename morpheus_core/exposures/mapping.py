@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
 from morpheus_core.errors import InputError
+from morpheus_core.exposures.choice import HduChoice, checked_hdus
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe
@@ -70,6 +71,9 @@ def map_exposures(
     work_dir: str | os.PathLike[str] | None = None,
     check_sky: CheckSky = "error",
     patience: float | None = None,
+    hdus: int | str | Sequence[int | str] | None = None,
+    mask: int | str | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -133,6 +137,17 @@ def map_exposures(
         As for `predict`; a refused image is in the outcome of its file.
     patience : float, optional
         As for `predict`.
+    hdus : int, str or list of these, optional
+        The HDUs that are exposed to the model: numbers, names, or patterns of names, ``"SCI"``,
+        ``"SCI,2"``, ``"CCD*"``. All other images of two dimensions, VAR or DQ for instance, are
+        left out of the masks. By default masks are made of all. Brackets of a path count before
+        this.
+    mask : int or str, optional
+        The HDU of the same file that marks bad pixels, as `mask` of `predict` does: its number, or
+        its name, ``"DQ"``, which stands for the one that has the EXTVER of the image. Bad pixels
+        have no result.
+    mask_bits : int, str or list of int, optional
+        As for `predict`.
 
     Returns
     -------
@@ -173,8 +188,10 @@ def map_exposures(
         check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
         check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
+        mask_bits=mask_bits,
         progress=False,
     )
+    choice = make_choice(hdus, mask, mask_bits)
     arguments = with_package(asked)
     model = arguments.model
     job = checked_job(arguments)
@@ -202,7 +219,7 @@ def map_exposures(
     )
     refuse_request(request, executor)
     arguments = replace(arguments, model=called)
-    recipe = Recipe(arguments, model_name(model), mask_format)
+    recipe = Recipe(arguments, model_name(model), mask_format, choice)
     outcomes: dict[str | Exposure, Outcome] = {}
 
     def tell(key: str | Exposure, outcome: Outcome) -> None:
@@ -213,7 +230,7 @@ def map_exposures(
     for source, error in refused.items():
         tell(source, Outcome(source, error=error))
     if exposures:
-        MapRun(recipe, fingerprint_of(job, model, mask_format), request, tell).run(exposures)
+        MapRun(recipe, fingerprint_of(job, model, recipe), request, tell).run(exposures)
     return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
@@ -252,8 +269,19 @@ def refuse_request(request: MapRequest, executor: object) -> None:
             raise InputError(f"{name} needs out_dir or work_dir, where finished HDUs are kept")
 
 
-def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dict[str, Any]:
+def make_choice(hdus: Any, mask: Any, mask_bits: Any) -> HduChoice:
+    """Return the rule by which HDUs are chosen, or raise."""
+    names = checked_hdus("mask", mask)
+    if names is not None and (len(names) > 1 or isinstance(mask, (list, tuple))):
+        raise InputError(f"mask must be one HDU, got {mask!r}")
+    if checks.mask_bits(mask_bits) is not None and names is None:
+        raise InputError(f"mask_bits needs mask, which says where flags are, got {mask_bits!r}")
+    return HduChoice(checked_hdus("hdus", hdus), None if names is None else names[0])
+
+
+def fingerprint_of(job: Job, model: Model | str, recipe: Recipe) -> dict[str, Any]:
     """Return what decides masks, as JSON values."""
+    mask_format, choice = recipe.mask_format, recipe.choice
     parameters = job.parameters()
     del parameters["image_shape"]
     return {
@@ -262,6 +290,9 @@ def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dic
         "model": model if isinstance(model, str) else "an object",
         "masks": [list(map(str, card)) for card in mask_format.cards().cards],
         "single_mask": mask_format.single,
+        "hdus": None if choice.hdus is None else list(choice.hdus),
+        "mask": choice.mask,
+        "mask_bits": checks.mask_bits(recipe.arguments.mask_bits),
     }
 
 
