@@ -354,7 +354,6 @@ def results_of(arguments: Arguments, on_windows: OnSteps = ignore) -> Results:
 def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
     """Run a job as one strip into arrays."""
     job, stack = ready.job, ready.stack
-    model = resolve(ready.arguments.model)
     windows = int(count_windows(job, stack).sum())
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
@@ -364,7 +363,7 @@ def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
             job,
             job.grid.whole(),
             stack,
-            model,
+            resolve(ready.arguments.model),
             on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,
