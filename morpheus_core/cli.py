@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from morpheus_core.commands import (
     catalog,
     demo,
+    evaluate,
     job_arrays,
     objects,
     package,
@@ -33,6 +34,8 @@ EXAMPLE = """examples:
       draw that
   morpheus-core objects results labels.fits --class-name lens --threshold 0.9
       label the objects of a class
+  morpheus-core evaluate results truth.fits
+      compare it with what is known to be true
 
 exit codes: 0; 1 for an error, which is explained; 2 for wrong usage; 130 after Ctrl-C
 """
@@ -117,7 +120,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    shown = (demo, predict, job_arrays, catalog, map_command, objects, view, verify, package)
+    shown = (
+        *(demo, predict, job_arrays, catalog, map_command),
+        *(objects, view, evaluate, verify, package),
+    )
     for command in shown:
         command.add(commands)
     for name, one in parsers_of(parser).items():

@@ -35,6 +35,9 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     workers.add_argument(
         "--gpus", nargs="+", metavar="GPU", help="run in one process per index or UUID"
     )
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="threads that libraries have in each process"
+    )
 
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +84,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     add_check_sky(images)
     add_check_sums(images)
     add_storage_options(images)
-    add_grid_arguments(parser, batch_size=64, automatic=True)
+    add_grid_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     results.add_argument(
@@ -224,4 +227,4 @@ def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     gpus = arguments.gpus
     if gpus is not None:
         gpus = [int(gpu) if gpu.isdecimal() else gpu for gpu in gpus]
-    return {"cpus": arguments.cpus, "gpus": gpus}
+    return {"cpus": arguments.cpus, "gpus": gpus, "threads": arguments.threads}

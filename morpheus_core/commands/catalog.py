@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from morpheus_core import checks, columns
-from morpheus_core.catalogs.prediction import predict_catalog
+from morpheus_core.catalogs.prediction import CATALOG_DTYPES, predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
+from morpheus_core.catalogs.work import CATALOG_ON_NAN
 from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
@@ -29,6 +31,14 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
 
+#: Columns that need the centres of bins, or, of a vector, may have them.
+OF_BINS: dict[str, Callable[[Any], columns.Derived]] = {
+    "expected_value": columns.expected_value,
+    "std": columns.std,
+    "mode": columns.mode,
+    "odds": columns.odds,
+    "vector": columns.vector,
+}
 EXAMPLE = """examples:
   morpheus-core catalog mosaic_g.fits mosaic_r.fits --catalog sources.csv --model net.onnx \\
       --class-names star galaxy --window 32 --columns classes argmax --out classes.csv
@@ -110,6 +120,12 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
         "how --edges pad continues an image",
     )
     group.add_argument(
+        "--on-nan",
+        choices=CATALOG_ON_NAN,
+        default="warn",
+        help="what to do if NaN of windows spoils the answers of their rows (%(default)s)",
+    )
+    group.add_argument(
         "--aperture",
         type=float,
         metavar="PIXELS",
@@ -121,7 +137,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what is written."""
     group = parser.add_argument_group("table")
     group.add_argument(
-        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits or .parquet"
+        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits, .hdf5 or .parquet"
     )
     group.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     group.add_argument("--class-names", nargs="+", metavar="NAME", help="names of the classes")
@@ -129,8 +145,8 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--columns",
         nargs="+",
         metavar="COLUMN",
-        help="classes, argmax, top, entropy; of bins also expected_value, std and quantiles, "
-        "as q0.16 (classes)",
+        help="classes, argmax, top, entropy, vector; of bins also expected_value, std, mode, odds\n"
+        "and quantiles, as q0.16 (classes)",
     )
     group.add_argument(
         "--bin-centres", metavar="FILE", help="the value of each class, as text or .npy"
@@ -138,9 +154,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--keep", nargs="+", metavar="COLUMN", help="columns of the catalogue (all)")
     group.add_argument(
         "--output-dtype",
-        choices=checks.OUTPUT_DTYPES,
+        choices=CATALOG_DTYPES,
         default="float32",
-        help="type of the answers (%(default)s)",
+        help="type of the answers (%(default)s); float16 is for a vector",
     )
     group.add_argument(
         "--work-dir", metavar="DIR", help="where finished rows are kept (FILE.morpheus)"
@@ -196,6 +212,7 @@ def catalog_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "check_sums": arguments.check_sums,
         "patience": arguments.patience,
         "storage_options": arguments.storage_options,
+        "on_nan": arguments.on_nan,
     }
 
 
@@ -216,14 +233,13 @@ def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | colu
 def column_of(name: str, centres: Any) -> str | columns.Derived:
     """Return a column by its name."""
     share = re.fullmatch(r"q([0-9.]+)", name)
-    if name not in ("expected_value", "std") and share is None:
+    if (name not in OF_BINS and share is None) or (name == "vector" and centres is None):
         return name
     if centres is None:
         raise InputError(f"--columns {name} needs --bin-centres, the value of each class")
     if share is not None:
         return columns.quantiles(float(share[1]), bin_centres=centres)
-    make = columns.expected_value if name == "expected_value" else columns.std
-    return make(centres)
+    return OF_BINS[name](centres)
 
 
 def read_centres(name: str) -> Any:

@@ -37,9 +37,7 @@ class Pair(argparse.Action):
 PAIR: dict[str, Any] = {"type": int, "nargs": "+", "action": Pair, "metavar": "PIXELS"}
 
 
-def add_windows(
-    parser: argparse.ArgumentParser, batch_size: int, automatic: bool = False
-) -> argparse._ArgumentGroup:
+def add_windows(parser: argparse.ArgumentParser, batch_size: int) -> argparse._ArgumentGroup:
     """Add the options of windows of whatever kind, and return their group.
 
     Parameters
@@ -48,17 +46,14 @@ def add_windows(
         Of the command.
     batch_size : int
         What is usual, where neither the user nor a model package says.
-    automatic : bool
-        Whether a good size may be looked for.
     """
     group = parser.add_argument_group("windows")
     group.add_argument("--window", **PAIR, help="rows and columns of a window")
     group.add_argument(
         "--batch-size",
-        type=size_or_auto if automatic else int,
+        type=size_or_auto,
         metavar="N",
-        help="the most windows that the model gets at once"
-        f"{', or auto' if automatic else ''} ({batch_size})",
+        help=f"the most windows that the model gets at once, or auto ({batch_size})",
     )
     parser.set_defaults(usual_batch_size=batch_size)
     return group
@@ -72,11 +67,9 @@ def add_edges(
     group.add_argument("--padding", choices=PADDINGS, help=padding)
 
 
-def add_grid_arguments(
-    parser: argparse.ArgumentParser, batch_size: int, automatic: bool = False
-) -> None:
+def add_grid_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Add the options of windows that slide over an image."""
-    group = add_windows(parser, batch_size, automatic)
+    group = add_windows(parser, batch_size)
     add_edges(
         group,
         EDGES,

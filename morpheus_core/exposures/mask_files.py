@@ -14,9 +14,9 @@ from typing import Any
 from astropy.io import fits
 
 from morpheus_core.errors import InputError, ModelError, MorpheusError, MorpheusWarning
-from morpheus_core.exposures.choice import HduChoice, is_plane, planes_of
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
+from morpheus_core.exposures.hdu_choice import HduChoice, is_plane, planes_of
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.hdus import (
@@ -28,6 +28,7 @@ from morpheus_core.images.hdus import (
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.image_files import make_room, new_file
@@ -64,7 +65,7 @@ class Recipe:
 
     @contextmanager
     def run(
-        self, image: Any, mask: Any, out_dir: Path, on_windows: OnSteps
+        self, image: Any, mask: Any, out_dir: Path, on_windows: OnSteps, on_spread: OnSpread
     ) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
@@ -73,7 +74,7 @@ class Recipe:
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
                 asked = replace(self.arguments, model_inputs=image, mask=mask, out_dir=out_dir)
-                hduls, _ = results_of(asked, on_windows)
+                hduls, _ = results_of(asked, on_windows, on_spread)
             for hdul in hduls:
                 hdul.close()
             with FinishedRun(out_dir) as run:
@@ -88,6 +89,7 @@ def write_masks(
     recipe: Recipe,
     folder: Path,
     on_windows: OnSteps,
+    on_spread: OnSpread,
 ) -> None:
     """Write the masks of some HDUs of an exposure, each to a file of its own in a folder.
 
@@ -103,6 +105,8 @@ def write_masks(
         Where the files go.
     on_windows : callable
         Told how many windows were just finished.
+    on_spread : callable
+        Told, of each HDU, how many of how many windows were spoilt by NaN.
 
     Raises
     ------
@@ -117,7 +121,11 @@ def write_masks(
             with (
                 named(exposure, hdus[index], index),
                 recipe.run(
-                    hdus[index], recipe.choice.mask_of(hdus, index), folder / "run", on_windows
+                    hdus[index],
+                    recipe.choice.mask_of(hdus, index),
+                    folder / "run",
+                    on_windows,
+                    on_spread,
                 ) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
