@@ -85,7 +85,9 @@ def open_image(
             return open_asdf(path, extension, bands, has_place=reading is None)
         return FitsImage(path, extension, bands, reading=reading or Reading())
     if isinstance(source, StoredHdu):
-        return FitsImage(source.path, source.index, bands, stored=source.stored)
+        return FitsImage(
+            source.path, source.index, bands, reading=reading or Reading(), stored=source.stored
+        )
     if isinstance(source, fits.HDUList):
         return open_hdu(only_image(source, name), name, bands, reading)
     if isinstance(source, HDU_CLASSES):
