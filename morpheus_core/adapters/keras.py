@@ -11,7 +11,7 @@ from typing import Any, Literal
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.answers import Output, checked_output, chosen
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
@@ -22,7 +22,7 @@ from morpheus_core.pipeline.descriptions import arrays_as_bytes, described
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class KerasSource:
+class KerasSource(Source):
     """Where a network of Keras comes from.
 
     Attributes

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.answers import Output, checked_output
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
@@ -30,7 +30,7 @@ OUTPUT_TYPES = (*INPUT_TYPES, "tensor(bfloat16)")
 
 
 @dataclass(frozen=True, repr=False)
-class OnnxSource:
+class OnnxSource(Source):
     """Where a network in the ONNX format comes from.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -34,12 +34,15 @@ class PixelClassifier:
         From (batch, height, width, bands) to (batch, height, width, features).
     keep_nan : bool
         Whether pixels with NaN among their features go to the estimator; else they get NaN.
+    named : bool
+        Whether the user has said what the bands are called.
     """
 
     estimator: Any
     preparation: Preparation
     features: Features | None = None
     keep_nan: bool = False
+    named: bool = field(default=False, repr=False)
 
     __repr__ = described
 
@@ -129,7 +132,8 @@ def sklearn_model(
         width, bands) to the same shape.
     band_names : list of str, optional
         What the features are called, in their order. They are compared with those that the
-        estimator was trained with, where it knows them (``feature_names_in_``).
+        estimator was trained with, where it knows them (``feature_names_in_``). Without them runs
+        compare the names of the files, where each holds the name of one feature.
 
     Returns
     -------
@@ -157,7 +161,7 @@ def sklearn_model(
     keep_nan = fill_nan == "keep"
     filled = None if keep_nan else fill_nan
     preparation = make_preparation("last", fill_nan=filled, normalize=normalize)
-    return PixelClassifier(estimator, preparation, features, keep_nan)
+    return PixelClassifier(estimator, preparation, features, keep_nan, band_names is not None)
 
 
 def refuse_other_features(estimator: Any, names: Any) -> None:

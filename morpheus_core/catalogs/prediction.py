@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
+from morpheus_core.adapters.band_names import refuse_other_order
 from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
+from morpheus_core.catalogs.choices import with_choices
 from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
 from morpheus_core.catalogs.positions import Positions, find_positions
@@ -28,7 +30,7 @@ from morpheus_core.catalogs.tables import (
     write_table,
 )
 from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
-from morpheus_core.catalogs.work import CatalogJob
+from morpheus_core.catalogs.work import CATALOG_ON_NAN, CatalogJob, CatalogOnNan
 from morpheus_core.columns.derived import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.check_sums import CheckSums
@@ -42,9 +44,10 @@ from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
+from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import CHECKS, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def predict_catalog(
     model_inputs: ModelInputs,
     catalog: Any,
     n_classes: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     window_shape: tuple[int, int] | None = None,
     out: str | os.PathLike[str] | None = None,
     gpus: Sequence[int | str] | None = None,
@@ -88,6 +91,8 @@ def predict_catalog(
     patience: float | None = None,
     check_sums: CheckSums = "warn",
     storage_options: Mapping[str, Any] | None = None,
+    on_nan: CatalogOnNan = "warn",
+    threads: int | None = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -179,6 +184,12 @@ def predict_catalog(
         its rows have the status "unreadable file".
     storage_options : dict, optional
         As for `predict`. A run that is resumed does not see changes of files at addresses.
+    on_nan : {"warn", "raise"}
+        What to do if windows hold NaN and the answers about them do: their rows have the status
+        "not finite" and are counted in the warning at the end, or the first such batch ends the
+        run.
+    threads : int, optional
+        As for `predict`.
 
     Returns
     -------
@@ -231,7 +242,7 @@ def predict_catalog(
     7.2 0.9    28.0     ok
     """
     place = places_of(out, work_dir, overwrite)
-    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience)
+    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience, threads=threads)
     if (workers or resume) and place.directory is None:
         raise InputError(
             "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"
@@ -263,7 +274,9 @@ def predict_catalog(
     positions = find_positions(table, (ra, dec), (x, y), origin)
     sums = checks.one_of("check_sums", check_sums, CHECKS)
     cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
+    spread = checks.one_of("on_nan", on_nan, CATALOG_ON_NAN)
     with ExitStack() as opened:
+        opened.enter_context(limited_threads(workers.threads))
         sources, set_of_row, images = find_sources(
             model_inputs, bands, table, opened, storage_options
         )
@@ -275,17 +288,25 @@ def predict_catalog(
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
         with some_images(images, sources, rows.to_run) as looked_at:
             check_sky_of(model, looked_at, sky_check)
+            refuse_other_order(model, looked_at)
             if cut.on_sky:
-                warn_of_unannounced_sip(looked_at)
+                warn_of_other_distortions(looked_at)
             else:
                 check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
-        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
-        del positions, set_of_row
         if place.directory is not None:
             opened.enter_context(held(Folders(place.directory)))
+        job = with_choices(
+            CatalogJob(predictor, cut, sources, spread, workers.threads),
+            None if told["batch_size"] == "auto" else cut.batch_size,
+            images,
+            rows.to_run,
+            place.directory if request.resume else None,
+        )
+        run = CatalogRun(job, images, rows.to_run, request)
+        del positions, set_of_row
         values, statuses = collect(run, predictor, rows.statuses)
         try:
             refuse_no_answer(statuses)
@@ -296,7 +317,8 @@ def predict_catalog(
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
-        result.meta.update(catalog_provenance(model, model_inputs, bands, predictor, cut))
+        named = model if isinstance(model, str) else job.predictor.model
+        result.meta.update(catalog_provenance(named, model_inputs, bands, job))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -360,7 +382,7 @@ def make_cut(
     return Cut(
         positions.on_sky,
         window_shape,
-        checks.whole_number("batch_size", batch_size),
+        1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size),
         edges,
         checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
     )

@@ -113,6 +113,9 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     workers.add_argument(
         "--gpus", nargs="+", metavar="GPU", help="run in one process per index or UUID"
     )
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="threads that libraries have in each process"
+    )
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
@@ -332,4 +335,4 @@ def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     gpus = arguments.gpus
     if gpus is not None:
         gpus = [int(gpu) if gpu.isdecimal() else gpu for gpu in gpus]
-    return {"cpus": arguments.cpus, "gpus": gpus}
+    return {"cpus": arguments.cpus, "gpus": gpus, "threads": arguments.threads}

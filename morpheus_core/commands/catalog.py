@@ -12,6 +12,7 @@ import numpy as np
 from morpheus_core import checks, columns
 from morpheus_core.catalogs.prediction import CATALOG_DTYPES, predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
+from morpheus_core.catalogs.work import CATALOG_ON_NAN
 from morpheus_core.commands.arguments import (
     Pair,
     add_check_sky,
@@ -20,6 +21,7 @@ from morpheus_core.commands.arguments import (
     add_verbose,
     add_worker_arguments,
     class_count,
+    size_or_auto,
     worker_options,
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
@@ -117,9 +119,9 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch-size",
-        type=int,
+        type=size_or_auto,
         metavar="N",
-        help="the most windows that the model gets at once (64)",
+        help="the most windows that the model gets at once, or auto (64)",
     )
     parser.set_defaults(usual_batch_size=64)
     group.add_argument(
@@ -129,6 +131,12 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
         help="what becomes of windows that reach beyond an image (%(default)s)",
     )
     group.add_argument("--padding", choices=PADDINGS, help="how --edges pad continues an image")
+    group.add_argument(
+        "--on-nan",
+        choices=CATALOG_ON_NAN,
+        default="warn",
+        help="what to do if NaN of windows spoils the answers of their rows (%(default)s)",
+    )
     group.add_argument(
         "--aperture",
         type=float,
@@ -207,6 +215,7 @@ def run(arguments: argparse.Namespace) -> None:
             patience=arguments.patience,
             check_sums=arguments.check_sums,
             storage_options=arguments.storage_options,
+            on_nan=arguments.on_nan,
         )
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")

@@ -22,6 +22,7 @@ from morpheus_core.results.exports import (
     export_planes,
 )
 from morpheus_core.results.image_files import refuse_export
+from morpheus_core.storage.paths import at_home
 from morpheus_core.workspace.folders import Workspace
 
 EXAMPLE = """examples:
@@ -87,7 +88,7 @@ def run_predict(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         hduls, arrays = predict(model, **predict_options(arguments), executor=executor)
     if arguments.begin_only:
-        print(len(Workspace(Path(arguments.out_dir).expanduser()).load().strips))
+        print(len(Workspace(Path(at_home(arguments.out_dir))).load().strips))
         return
     print_results(hduls, arrays)
     if arguments.planes is not None:
@@ -132,11 +133,11 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
         n_classes = class_count(arguments.n_classes, arguments.class_names)
         checked_thresholds(thresholds_of(arguments.threshold), [""] * n_classes)
     named = [path for path in (arguments.planes, arguments.masks) if path is not None]
-    exports = [Path(path).expanduser() for path in named]
+    exports = [Path(at_home(path)) for path in named]
     if len({path.resolve() for path in exports}) < len(exports):
         raise InputError(f"--planes and --masks must be two files, got {exports[0]} for both")
     for path in exports:
-        out_dir = Path(arguments.out_dir).expanduser()
+        out_dir = Path(at_home(arguments.out_dir))
         refuse_export(out_dir, path, files_read(arguments), arguments.overwrite)
 
 
@@ -145,7 +146,7 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
     paths = [split_extension(image)[0] for image in images]
     others = (arguments.model, arguments.update_map or "")
-    paths += [Path(name).expanduser() for name in others]
+    paths += [Path(at_home(name)) for name in others]
     return [path for path in paths if path.is_file()]
 
 

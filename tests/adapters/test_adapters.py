@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from morpheus_core import InputError, MissingPackageError, ModelError, adapters, predict
 from morpheus_core.adapters.activations import ACTIVATIONS
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.preparation import Preparation, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.pipeline.descriptions import model_name
@@ -30,7 +30,7 @@ def pixels(*shape):
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Source):
     """A source of what is given to it as a network, which counts how often it is loaded."""
 
     run: object

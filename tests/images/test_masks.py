@@ -99,7 +99,11 @@ def test_strips_are_balanced_by_the_windows_that_are_left(mosaic, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    "options", [{"mask": "mask.fits[DQ]", "mask_bits": [4]}, {"skip_blank": True}]
+    "options",
+    [
+        {"mask": "mask.fits[DQ]", "mask_bits": [4]},
+        pytest.param({"skip_blank": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_workers_skip_the_same_windows(mosaic, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
