@@ -31,7 +31,8 @@ from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import FinishedRun
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.results.verification import refuse_differences
