@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.errors import OutputError
+from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
     ImageUnit,
     UnitWriter,
@@ -27,7 +28,7 @@ from morpheus_core.fits.blocks import (
     writing,
 )
 from morpheus_core.storage.file_systems import is_shared
-from morpheus_core.storage.names import comes_true
+from morpheus_core.storage.names import comes_true, is_there
 from morpheus_core.storage.resources import Resource
 
 Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
@@ -47,6 +48,18 @@ class Product:
 
     name: str
     unit: ImageUnit
+
+
+@contextmanager
+def output_errors(directory: Path) -> Iterator[None]:
+    """Turn what the file system says of a run into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MorpheusError):
+            raise
+        place = error.filename or directory
+        raise OutputError(f"{place} cannot be read or written: {error.strerror}") from error
 
 
 class MemoryOutputs:
@@ -128,6 +141,10 @@ class FitsOutputs(Resource):
         """Write rows to their place in each file and return the data sum of each block."""
         return [file.write(first, block) for file, block in zip(self._files, blocks, strict=True)]
 
+    def copy(self, index: int, first: int, count: int, source: int, start: int) -> bool:
+        """Copy rows of a product, as :meth:`UnitWriter.copy` does."""
+        return self._files[index].copy(first, count, source, start)
+
     def sync(self) -> None:
         """Wait until what was written is on disk."""
         for file in self._files:
@@ -158,7 +175,7 @@ def part_path(product: Product, directory: Path) -> Path:
 def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
     """Raise if an output would replace an input, or, without `overwrite`, any other file."""
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             continue
         if not path.is_file():
             raise OutputError(f"{path} is in the way: it is not a file")
@@ -243,7 +260,7 @@ def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> No
     """
     for product in reversed(products):
         part, path = part_path(product, directory), output_path(product, directory)
-        if part.exists():
+        if is_there(part):
             give_name(part, path, overwrite)
 
 
@@ -255,7 +272,7 @@ def give_name(part: Path, path: Path, overwrite: bool) -> None:
     OutputError
         If another one has appeared under that name meanwhile, or it cannot be given.
     """
-    if path.exists() and not overwrite:
+    if not overwrite and is_there(path):
         raise OutputError(f"{path} has appeared during the run; the result is {part}")
     try:
         part.replace(path)
@@ -314,6 +331,10 @@ class FitsFile:
     def write(self, first: int, block: NDArray[Any]) -> int:
         """Write rows from row `first` on, and return what they add to the data sum."""
         return self._writer.write(first, block)
+
+    def copy(self, first: int, count: int, source: int, start: int) -> bool:
+        """Copy rows from another file, and say whether that has them all."""
+        return self._writer.copy(first, count, source, start)
 
     def seal(self, row_sums: Sequence[int]) -> None:
         """Enter checksums into the header."""
