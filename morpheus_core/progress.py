@@ -31,6 +31,13 @@ def told(listener: Callable[[str], object]) -> Iterator[None]:
         LISTENERS.remove(listener)
 
 
+def write_line(text: str) -> None:
+    """Print a line above the bars that are shown."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text)
+
+
 class Bar:
     """Shows steps until something is finished, and then how much.
 
