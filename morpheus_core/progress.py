@@ -16,8 +16,8 @@ LISTENERS: list[Callable[[str], object]] = []
 
 
 def say(step: str) -> None:
-    """Tell whoever shows it what is being done that may take its time; from any thread."""
-    for listener in list(LISTENERS):
+    """Tell who shows it what is being done that may take its time; from any thread."""
+    for listener in LISTENERS[-1:]:  # of bars below each other the one that stands still
         listener(step)
 
 
