@@ -23,17 +23,17 @@ from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
+from morpheus_core.results.fits_outputs import allocate_files
 from morpheus_core.results.outputs import (
     Product,
     Results,
-    allocate_files,
     open_results,
     output_path,
     publish,
     refuse_a_small_disk,
     refuse_to_replace,
 )
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.products import FILE_NAMES
 from morpheus_core.storage.file_systems import is_shared, kind_of
 from morpheus_core.workspace.completion import Completion, forget_strips
 from morpheus_core.workspace.folders import FEW, Workspace
@@ -325,11 +325,11 @@ def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> 
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
-    """Raise if outputs of a run with other methods would be left beside the new ones."""
-    for name in OUTPUT_NAMES:
+    """Raise if outputs of a run of another kind would be left beside the new ones."""
+    for name in FILE_NAMES:
         path = directory / f"{name}.fits"
         if path.exists() and path not in paths:
             raise OutputError(
-                f"{path} is of a run with another aggregate_method and would be left beside a "
-                f"count that is not its own; remove it or pass another out_dir"
+                f"{path} is of a run with another aggregate_method or products and would be left "
+                f"beside results that are not its own; remove it or pass another out_dir"
             )

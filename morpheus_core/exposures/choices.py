@@ -66,7 +66,8 @@ def tried_with(arguments: Arguments, choice: HduChoice, exposure: Exposure) -> C
     with warnings.catch_warnings(), opened(exposure.path) as (_, hdus):
         warnings.simplefilter("ignore", MorpheusWarning)  # they come when it is run
         first, *_ = planes_of(hdus, choice.chosen(exposure, hdus))
-        mask = choice.mask_of(hdus, first)
+        marks = choice.mask_of(hdus, first)
+        mask = None if marks is None else hdus[marks]
         asked = replace(arguments, model_inputs=hdus[first], mask=mask, check_sums="ignore")
         with prepare(asked) as ready:
             return Choices(ready.arguments.model, ready.job.batch_size, ready.job.memory_format)

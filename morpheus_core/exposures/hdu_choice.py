@@ -64,8 +64,8 @@ class HduChoice:
             )
         return found
 
-    def mask_of(self, hdus: fits.HDUList, index: int) -> Any:
-        """Return the HDU that marks bad pixels of an image, or None if no mask is asked for.
+    def mask_of(self, hdus: fits.HDUList, index: int) -> int | None:
+        """Return which HDU marks bad pixels of an image, or None if no mask is asked for.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class HduChoice:
                 f"mask must be an image beside each that masks are made of, got no [{name}] for "
                 f"{describe_hdu(index, hdus[index])} but {listed(hdus)}"
             )
-        return hdus[found]
+        return found
 
 
 def is_meant(rule: str, index: int, hdu: Any) -> bool:

@@ -34,7 +34,7 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
-from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD

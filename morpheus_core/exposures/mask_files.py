@@ -25,12 +25,14 @@ from morpheus_core.images.hdus import (
     open_without_map,
     quiet,
 )
+from morpheus_core.images.sources import StoredHdu
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import FinishedRun
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.results.verification import refuse_differences
@@ -65,7 +67,12 @@ class Recipe:
 
     @contextmanager
     def run(
-        self, image: Any, mask: Any, out_dir: Path, on_windows: OnSteps, on_spread: OnSpread
+        self,
+        image: StoredHdu,
+        mask: StoredHdu | None,
+        out_dir: Path,
+        on_windows: OnSteps,
+        on_spread: OnSpread,
     ) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
@@ -113,24 +120,22 @@ def write_masks(
     MorpheusError
         If the exposure cannot be read or processed, or the files cannot be written.
     """
-    with opened(exposure.path, folder) as (_, hdus):
+    with opened(exposure.path, folder) as (stored, hdus):
         chosen = recipe.choice.chosen(exposure, hdus)
         for index in planes_of(hdus, chosen) if indices is None else indices:
             path = masks_path(folder, index)
             path.unlink(missing_ok=True)  # of a process that was killed
+            image, marks = (
+                StoredHdu(exposure.path, index, stored),
+                recipe.choice.mask_of(hdus, index),
+            )
+            mask = None if marks is None else replace(image, index=marks)
             with (
                 named(exposure, hdus[index], index),
-                recipe.run(
-                    hdus[index],
-                    recipe.choice.mask_of(hdus, index),
-                    folder / "run",
-                    on_windows,
-                    on_spread,
-                ) as run,
+                recipe.run(image, mask, folder / "run", on_windows, on_spread) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
                 cards = cards_of(hdus[index], run, recipe)
-                cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
                 extension = index != chosen[0]
                 add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
                 with writing(path):

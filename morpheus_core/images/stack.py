@@ -203,9 +203,11 @@ def reopen_image(place: dict[str, Any]) -> Image:
         return reopen_lazy(place)
     if "array" in place:
         array = np.load(place["array"], mmap_mode="r")
-        return ArrayImage(array, Path(place["array"]).name, "first")
+        return ArrayImage(array, place["name"], "first")
     reading = Reading(**place["reading"])
-    return FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
+    image = FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
+    image.name = place["name"]  # the file may be an unpacked one
+    return image
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:

@@ -14,24 +14,20 @@ import numpy as np
 from astropy.io import fits
 
 from morpheus_core import checks
-from morpheus_core.errors import InputError, OutputError
+from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import (
-    CARD,
     FITS_BLOCK,
+    read_header,
     row_ranges,
     row_sum_key,
     same_sum,
     sum_of_words,
 )
-from morpheus_core.results.finished import what_is_there
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.finished import outputs_in
 from morpheus_core.storage.file_systems import forget_pages
 
 #: Bytes that are read at once, whole words; they stay in the processor's cache.
 BLOCK_BYTES = 1 << 20
-#: The end of a header is one of its cards.
-END = b"END" + b" " * 77
-
 #: First and last of a range of rows.
 Rows = tuple[int, int]
 
@@ -83,13 +79,7 @@ def verify(out_dir: str | os.PathLike[str]) -> list[Difference]:
         If `out_dir` holds no finished run.
     """
     directory = checks.path("out_dir", out_dir)
-    paths = [directory / f"{name}.fits" for name in OUTPUT_NAMES]
-    paths = [path for path in paths if path.exists()]
-    if len(paths) < 2:
-        raise InputError(
-            f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
-            f"n.fits, got {what_is_there(directory)}"
-        )
+    paths = outputs_in(directory)
     return [difference for path in paths for difference in differences(path)]
 
 
@@ -227,25 +217,13 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
             yield first, stop, int(data_sum)
 
 
-def read_header(descriptor: int, start: int) -> bytes:
-    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
-    blocks = b""
-    while True:
-        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
-        if len(block) < FITS_BLOCK:
-            raise EOFError
-        blocks += block
-        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
-            return blocks
-
-
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
-    """Add up the 32-bit words of a range of a file."""
+    """Add up the 32-bit words of a range of a file, whose words begin where its blocks do."""
     total, first = 0, start
     while first < stop:
         data = np.frombuffer(os.pread(descriptor, min(BLOCK_BYTES, stop - first), first), np.uint8)
         if not len(data):  # another process has just shortened it
             break
-        total += sum_of_words(data, first - start)
+        total += sum_of_words(data, first)
         first += len(data)
     return total

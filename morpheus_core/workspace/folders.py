@@ -94,8 +94,8 @@ class Workspace(Folders):
         OutputError
             They are never deleted: they may be the finished rows of a long run.
         """
-        found = [part_path(product, self.directory) for product in products]
-        found = [path for path in found if path.exists()]
+        parts = dict.fromkeys(part_path(product, self.directory) for product in products)
+        found = [path for path in parts if path.exists()]
         folders = [self.folder(index) for index in range(n_strips)]
         found += [path for path in folders if path.exists() and not is_free(path)]
         if found:
@@ -161,6 +161,9 @@ class Workspace(Folders):
                 "shape": product.unit.shape,
                 "dtype": product.unit.dtype.str,
                 "cards": str(product.unit.cards.tostring()),  # to the letter
+                "extension": product.unit.extension,
+                "file": product.file,
+                "product": product.product,
             }
             for product in products
         ]
@@ -179,8 +182,11 @@ class Workspace(Folders):
                     tuple(text["shape"]),
                     np.dtype(text["dtype"]),
                     fits.Header.fromstring(text["cards"]),
+                    text["extension"],
                     summed=True,
                 ),
+                text["file"],
+                text["product"],
             )
             for text in json.loads(self._products_path.read_text())
         ]
