@@ -23,6 +23,7 @@ OTHER_NAMES = {
     "mean": ("z_score",),
     "min_pixel": ("min_max",),
     "model_inputs": ("inputs",),
+    "products": ("product",),
     "progress": ("no_progress",),
     "stack_inputs": ("separate_inputs",),
     "std": ("z_score",),
