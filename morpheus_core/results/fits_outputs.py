@@ -16,7 +16,6 @@ from morpheus_core.fits.blocks import (
     UnitWriter,
     allocate,
     place_units,
-    read_header,
     write_all,
     writing,
 )
@@ -125,11 +124,11 @@ class FitsFile:
         try:
             with self._path.open("rb") as file:
                 for unit in units:
-                    block = read_header(file.fileno(), end)
-                    if fits.Header.fromstring(block)["RUNID"] != run:
+                    file.seek(end)
+                    if fits.Header.fromfile(file)["RUNID"] != run:
                         return []
-                    starts.append((end, end + len(block)))
-                    end += len(block) + unit.padded_bytes
+                    starts.append((end, file.tell()))
+                    end = file.tell() + unit.padded_bytes
         except Exception:  # there is no end to what a foreign file may hold
             return []
         return starts if end == os.fstat(self._descriptor).st_size else []
