@@ -185,8 +185,9 @@ def predict(
         it covers are.
     mask_bits : int, str or list of int, optional
         Which flags of an integer mask are bad, as `astropy.nddata.bitmask.interpret_bit_flags`
-        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others. All
-        flags by default.
+        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others; or by the
+        names that cards ``MP_SAT``, ... in the mask's header give them, as those of Rubin and HSC
+        have: ``"BAD|SAT"``, ``"~DETECTED"``. All flags by default.
     skip_blank : bool, default False
         Never send windows to the model that are NaN in every input, apart from padding and from
         bad pixels of `mask`. To know how many are left, the inputs are read once more before the
@@ -395,7 +396,6 @@ def results_of(
 def run_in_memory(ready: Prepared, on_windows: OnSteps, on_spread: OnSpread) -> Results:
     """Run a job as one strip into arrays."""
     job, stack = ready.job, ready.stack
-    model = resolve(ready.arguments.model)
     windows = int(count_windows(job, stack).sum())
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
@@ -405,7 +405,7 @@ def run_in_memory(ready: Prepared, on_windows: OnSteps, on_spread: OnSpread) -> 
             job,
             job.grid.whole(),
             stack,
-            model,
+            resolve(ready.arguments.model),
             on_rows=lambda rows: outputs.write(rows.first, make(rows.blocks)),
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,

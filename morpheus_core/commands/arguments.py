@@ -76,11 +76,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the bands of inputs with three axes are (%(default)s)",
     )
     images.add_argument("--mask", metavar="FILE", help="image that marks bad pixels")
-    images.add_argument(
-        "--mask-bits",
-        metavar="BITS",
-        help='flags that mark bad pixels: "4,16", their sum "20", or "~4" for all others',
-    )
+    add_mask_bits(images)
     images.add_argument(
         "--check-wcs",
         choices=CHECKS,
@@ -182,6 +178,16 @@ def add_check_sums(group: argparse._ActionsContainer) -> None:
         choices=CHECKS,
         default="warn",
         help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
+
+
+def add_mask_bits(group: argparse._ActionsContainer) -> None:
+    """Add the option that says which flags of a mask count."""
+    group.add_argument(
+        "--mask-bits",
+        metavar="BITS",
+        help='flags that mark bad pixels: "4,16", their sum "20", "~4" for all others, or planes\n'
+        'that the header names by cards MP_..., "BAD|SAT"',
     )
 
 
