@@ -213,7 +213,7 @@ def what_is_there(directory: Path) -> str:
     return "none that are complete"
 
 
-def open_hdus(path: Path, opened: ExitStack, scattered: bool) -> fits.HDUList:
+def open_hdus(path: Path, opened: ExitStack, scattered: bool, scaled: bool = True) -> fits.HDUList:
     """Open a file, without a memory map: its pages would count as memory of this process."""
     try:
         file = opened.enter_context(path.open("rb"))
@@ -222,6 +222,8 @@ def open_hdus(path: Path, opened: ExitStack, scattered: bool) -> fits.HDUList:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is damaged shows when it is read
-            return opened.enter_context(fits.open(file, memmap=False))
+            return opened.enter_context(
+                fits.open(file, memmap=False, do_not_scale_image_data=not scaled)
+            )
     except OSError as error:
         raise InputError(f"{path} cannot be read as FITS: {error}") from error

@@ -35,12 +35,14 @@ class ProductRun(Outputs):
         Their file.
     scattered : bool
         Whether rows will be read that are far apart.
+    scaled : bool
+        Whether integers become the real numbers that they stand for.
     """
 
-    def __init__(self, path: Path, scattered: bool = False) -> None:
+    def __init__(self, path: Path, scattered: bool = False, scaled: bool = True) -> None:
         self.directory, self.paths = path.parent, [path]
         with ExitStack() as opened:
-            hdus = open_hdus(path, opened, scattered)[1:]
+            hdus = open_hdus(path, opened, scattered, scaled)[1:]
             #: The images, by their names.
             self.images = {
                 hdu.name: Output(f"{path}[{hdu.name}]", hdu.shape, hdu.header, hdu.section)

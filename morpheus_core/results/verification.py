@@ -17,8 +17,8 @@ from astropy.io import fits
 from morpheus_core import checks
 from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import (
+    CARD,
     FITS_BLOCK,
-    read_header,
     row_ranges,
     row_sum_key,
     same_sum,
@@ -31,6 +31,8 @@ from morpheus_core.storage.file_systems import forget_pages
 BLOCK_BYTES = 1 << 20
 #: Threads that read a file; they hold no lock while they read and add up.
 READERS = 4
+#: The end of a header is one of its cards.
+END = b"END" + b" " * (CARD - 3)
 #: First and last of a range of rows.
 Rows = tuple[int, int]
 
@@ -109,6 +111,16 @@ def refuse_differences(path: Path, starts: Iterable[int]) -> None:
                     f"what is read back is not what was written: {found[0]}; write it again, and "
                     f"to another place if that does not help"
                 )
+
+
+def starts_between(path: Path, start: int, stop: int) -> list[int]:
+    """Return where the units of a part of a file begin."""
+    starts = []
+    with reading(path) as descriptor:
+        while start < stop:
+            starts.append(start)
+            start = StoredUnit(descriptor, start).stop
+    return starts
 
 
 def differences(path: Path, anew: bool = True) -> Iterator[Difference]:
@@ -232,6 +244,18 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
         if row_sum_key(index) in header:
             _, data_sum = header[row_sum_key(index)].split()
             yield first, stop, int(data_sum)
+
+
+def read_header(descriptor: int, start: int) -> bytes:
+    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
+    blocks = b""
+    while True:
+        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
+        if len(block) < FITS_BLOCK:
+            raise EOFError
+        blocks += block
+        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
+            return blocks
 
 
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
