@@ -18,12 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.storage.paths import at_home
 
 Choice = TypeVar("Choice", bound=str)
 
 #: Dilations are fractions of whole numbers up to this one.
 LARGEST_DENOMINATOR = 10_000
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+PLANE_NAMES = re.compile(r"\s*~?\s*[A-Za-z_]\w*(?:\s*[|,+]\s*[A-Za-z_]\w*)*\s*")
 OUTPUT_DTYPES = ("float32", "float64")
 #: "CLASS999" is the longest keyword there can be.
 MOST_CLASS_NAMES = 1000
@@ -118,8 +120,7 @@ def path(name: str, value: Any) -> Path:
             f"{name} must be a path on this machine, got the address {os.fspath(value)}; copy what "
             f"is there, or what comes out, by a program of its own"
         )
-    # A model may change the working directory. Of "~nobody" pathlib would raise.
-    return Path(os.path.expanduser(value)).absolute()  # noqa: PTH111
+    return Path(at_home(value)).absolute()  # a model may change the working directory
 
 
 def existing_file(name: str, value: Any, suffixes: tuple[str, ...]) -> Path:
@@ -147,14 +148,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def output_dtype(value: Any) -> str:
-    """Return "float32" or "float64"."""
+def output_dtype(value: Any, choices: Sequence[str] = OUTPUT_DTYPES) -> str:
+    """Return the name of a type of results."""
     try:
         name = str(np.dtype(value).name)
     except TypeError:
         name = ""
-    if value is None or name not in OUTPUT_DTYPES:
-        raise InputError(f'output_dtype must be "float32" or "float64", got {value!r}')
+    if value is None or name not in choices:
+        raise InputError(f"output_dtype must be one of {', '.join(choices)}, got {value!r}")
     return name
 
 
@@ -181,10 +182,13 @@ def class_names(value: Any, n_classes: int) -> tuple[str, ...]:
     return names
 
 
-def mask_bits(value: Any) -> int | None:
-    """Return the bits that a list of flags, their sum, or a string such as "4,8" stand for."""
-    if value is None:
-        return None
+def mask_bits(value: Any) -> int | str | None:
+    """Return the bits that a list of flags, their sum, or a string such as "4,8" stand for.
+
+    Names of planes, "BAD|SAT", are returned as they are: only the header of a mask knows them.
+    """
+    if value is None or (isinstance(value, str) and PLANE_NAMES.fullmatch(value)):
+        return value
     from astropy.nddata.bitmask import interpret_bit_flags
 
     try:

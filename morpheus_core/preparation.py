@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Literal, ParamSpec
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
+from morpheus_core.adapters.band_names import refuse_other_order
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
@@ -24,15 +26,21 @@ from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
 from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
+from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.pipeline.batch_sizes import choose_batch_size
+from morpheus_core.pipeline.batch_sizes import windows_of
+from morpheus_core.pipeline.choices import choose
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.memory_formats import TriedFormats
+from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
-from morpheus_core.results.outputs import Product
+from morpheus_core.results.choices import checked_products
+from morpheus_core.results.chosen import PRODUCT_DTYPES, ProductDtype
+from morpheus_core.results.outputs import Product, output_errors
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 from morpheus_core.workspace.folders import Workspace
 
@@ -88,6 +96,10 @@ class Arguments:
     rows_apart: bool | None
     patience: float | None
     begin_only: bool
+    threads: int | None
+    products: Sequence[str | tuple[str, str]] | None
+    product_dtype: ProductDtype
+    thresholds: float | Sequence[float] | Mapping[str, float]
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -117,6 +129,8 @@ class Prepared:
         Where strips run.
     n_strips : int
         Into how many strips to cut the image, at most.
+    tried : TriedFormats or None
+        What was found about formats of memory, if any were tried.
     """
 
     arguments: Arguments
@@ -126,6 +140,7 @@ class Prepared:
     directory: Path | None
     workers: Workers
     n_strips: int
+    tried: TriedFormats | None
 
 
 @contextmanager
@@ -144,6 +159,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments.prefetch,
         interval,
         arguments.patience,
+        arguments.threads,
     )
     directory = run_directory(arguments)
     if arguments.begin_only:
@@ -153,26 +169,31 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
     sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
-    with open_inputs(
-        arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
-    ) as stack:
-        automatic = arguments.batch_size == "auto"
-        job = make_job(stack, replace(arguments, batch_size=1) if automatic else arguments)
+    with (
+        limited_threads(workers.threads),
+        open_inputs(
+            arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
+        ) as stack,
+    ):
+        job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers, arguments.begin_only)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
-        warn_of_unannounced_sip(stack.images)
+        warn_of_other_distortions(stack.images)
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
+        refuse_other_order(arguments.model, stack.images)
         warn_of_vain_requests(job)
-        if automatic:
-            begun = directory if arguments.resume else None
-            size = stored_batch_size(begun) or choose_batch_size(
-                job, stack, resolve(arguments.model)
-            )
-            job = replace(job, batch_size=size)
+        choices = choose(
+            arguments.model,
+            None if arguments.batch_size == "auto" else job.batch_size,
+            windows_of(job, stack),
+            stored_choices(directory) if arguments.resume else None,
+        )
+        arguments = replace(arguments, model=choices.model)
+        job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
         products = products_of(job, origin_of(job, stack, arguments.model))
-        yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
+        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, choices.tried)
 
 
 def with_package(arguments: Arguments) -> Arguments:
@@ -189,12 +210,12 @@ def with_package(arguments: Arguments) -> Arguments:
     return replace(arguments, model=model, **told)
 
 
-def stored_batch_size(directory: Path | None) -> int | None:
-    """Return the size of batches of the run that was begun in a folder, if there is one."""
+def stored_choices(directory: Path | None) -> dict[str, Any] | None:
+    """Return what the run has chosen that was begun in a folder, if there is one."""
     workspace = None if directory is None else Workspace(directory)
     if workspace is None or not workspace.holds_a_run():
         return None
-    return int(workspace.load().parameters["batch_size"])
+    return workspace.load().parameters
 
 
 def count_strips(strips: Any, grid: WindowGrid, workers: Workers, begin_only: bool) -> int:
@@ -221,8 +242,9 @@ def run_directory(arguments: Arguments) -> Path | None:
     """Return where a run works, if that is not in memory."""
     if arguments.out_dir is not None:
         directory = checks.path("out_dir", arguments.out_dir)
-        if directory.exists() and not directory.is_dir():
-            raise OutputError(f"out_dir must be a folder, got the file {directory}")
+        with output_errors(directory):  # its server may be away
+            if directory.exists() and not directory.is_dir():
+                raise OutputError(f"out_dir must be a folder, got the file {directory}")
         return directory
     for name in ("cpus", "gpus", "executor", "strips"):
         if getattr(arguments, name) is not None:
@@ -231,6 +253,8 @@ def run_directory(arguments: Arguments) -> Path | None:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
     if arguments.begin_only:
         raise InputError("begin_only=True needs out_dir, where others find what they are to run")
+    if checks.one_of("product_dtype", arguments.product_dtype, PRODUCT_DTYPES) != "float32":
+        raise InputError("product_dtype needs out_dir: it says how files hold numbers")
     return None
 
 
@@ -255,10 +279,10 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         dilation=checks.positive_fraction("dilation", arguments.dilation),
     )
     n_classes = checks.whole_number("n_classes", arguments.n_classes)
-    return Job(
+    job = Job(
         grid=grid,
         n_classes=n_classes,
-        batch_size=checks.whole_number("batch_size", arguments.batch_size),
+        batch_size=first_size(arguments.batch_size),
         update_map=checks.update_map(arguments.update_map, grid.output_window_shape),
         methods=checks.methods(arguments.aggregate_method),
         nan_policy=checks.one_of("nan_policy", arguments.nan_policy, NAN_POLICIES),
@@ -268,7 +292,38 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         masked=stack.mask is not None,
         class_names=checks.class_names(arguments.class_names, n_classes),
         on_nan=checks.one_of("on_nan", arguments.on_nan, ON_NAN),
+        threads=arguments.threads,
     )
+    return with_products(job, arguments)
+
+
+def with_products(job: Job, arguments: Arguments) -> Job:
+    """Return a job that keeps the products that are asked for, if any are."""
+    products = checked_products(arguments.products, job.methods, job.names_of_classes)
+    dtype = checks.one_of("product_dtype", arguments.product_dtype, PRODUCT_DTYPES)
+    if products is None and dtype != "float32":
+        raise InputError(f"product_dtype={dtype!r} is of products; say which, products=[...]")
+    if products is None:
+        return job
+    if job.output_dtype != "float32":
+        raise InputError(
+            f'products are made of float32, so output_dtype must be "float32", got '
+            f"{job.output_dtype!r}"
+        )
+    if dtype != "float32" and not math.isnan(job.fill_value):
+        raise InputError(
+            f"fill_value must be NaN with product_dtype={dtype!r}, whose pixels without a result "
+            f"are blank, got {job.fill_value}"
+        )
+    limits: dict[int, float] = {}
+    if any(product.startswith("bits") for product in products):
+        limits = checked_thresholds(arguments.thresholds, job.names_of_classes)
+    return replace(job, products=products, product_dtype=dtype, thresholds=tuple(limits.items()))
+
+
+def first_size(batch_size: Any) -> int:
+    """Return the size of batches as long as none was chosen."""
+    return 1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size)
 
 
 def warn_of_vain_requests(job: Job) -> None:

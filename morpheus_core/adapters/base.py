@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -19,6 +19,7 @@ from morpheus_core.adapters.signature import NetworkInput, check_tensors
 from morpheus_core.adapters.steadiness import Steadiness
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.descriptions import described
+from morpheus_core.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Source(Protocol):
     def digested(self) -> Iterable[Path | bytes]:
         """Yield what holds the weights, for a checksum."""
 
+    def in_formats(self) -> Mapping[str, Source]:
+        """Return the same network in each memory format, where a run is to choose one."""
+        return {}
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Adapter:
@@ -81,6 +86,7 @@ class Adapter:
     @cached_property
     def network(self) -> Network:
         """The network, loaded when it is first asked for."""
+        say("loading the network")
         return self.source.load()
 
     @cached_property
@@ -91,6 +97,11 @@ class Adapter:
     def digested(self) -> Iterable[Path | bytes]:
         """Yield what holds the weights, for a checksum."""
         return self.source.digested()
+
+    def in_formats(self) -> dict[str, Adapter]:
+        """Return the same network in each memory format, where a run is to choose one."""
+        formats = self.source.in_formats()
+        return {name: replace(self, source=source) for name, source in formats.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -18,14 +18,19 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
 from morpheus_core.storage.locks import unlock, wait_for_lock
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.resources import Resource
 
 HEADER = struct.Struct("<QI")
 
 
-def record_type(n_columns: int, dtype: str) -> np.dtype[Any]:
+#: A field of values: its name, its type, and how many a row has.
+Field = tuple[str, str, tuple[int]]
+
+
+def record_type(values: Sequence[Field]) -> np.dtype[Any]:
     """Return the type of records: the number of a row, its status, and its values."""
-    return np.dtype([("row", "<i8"), ("status", "u1"), ("values", dtype, (n_columns,))])
+    return np.dtype([("row", "<i8"), ("status", "u1"), *values])
 
 
 class RecordFile(Resource):
@@ -74,7 +79,7 @@ class RecordFile(Resource):
 
 def read_records(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     """Yield the blocks of a file, which need not exist, before the first broken one."""
-    if not path.exists():
+    if not is_there(path):
         return
     with path.open("rb") as file:
         while len(header := file.read(HEADER.size)) == HEADER.size:

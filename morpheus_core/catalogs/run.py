@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.catalogs.batches import ROW
+from morpheus_core.catalogs.choices import catalog_path
 from morpheus_core.catalogs.folders import (
     file_states_path,
     folders_of,
@@ -43,6 +44,7 @@ from morpheus_core.parallel.folders import LOG, Folders, clear
 from morpheus_core.parallel.pieces import Watch
 from morpheus_core.pipeline.models import FactoryModel, pickle_model
 from morpheus_core.progress import progress_bar
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import save_array, write_text
 from morpheus_core.workspace.fingerprints import BUILD, refuse_other_run, state_of
 
@@ -134,8 +136,8 @@ class CatalogRun:
 
     def _begin(self, folders: Folders) -> None:
         """Note what is run, or make sure that it is what was begun here."""
-        path, fingerprint = folders.folder(0) / "catalog.json", self._fingerprint()
-        self._is_resumed = resumed = path.exists() and self._request.resume
+        path, fingerprint = catalog_path(folders), self._fingerprint()
+        self._is_resumed = resumed = is_there(path) and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
             folders.close_session()  # of an executor that may still be at it
@@ -198,6 +200,8 @@ class CatalogRun:
             "derived": hashlib.sha256(pickle_model(job.predictor.columns)).hexdigest(),
             "output_dtype": job.predictor.dtype,
             "aperture": job.predictor.aperture,
+            "threads": job.threads,
+            "memory_format": job.memory_format,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
             "model_inputs": inputs,
             "world_coordinates": self._headers() if job.cut.on_sky else None,
@@ -250,6 +254,7 @@ class CatalogRun:
         work = CatalogWork(
             directory=str(folders.directory.absolute()),
             prefetch=workers.prefetch,
+            threads=workers.threads,
             record_type=self._record_type,
             inputs=tuple(map(str, inputs)),
             is_resumed=self._is_resumed,
@@ -266,7 +271,7 @@ class CatalogRun:
     def _log_of(self, folders: Folders, index: int) -> str:
         """Return what a worker has printed."""
         path = folders.log_path(index)
-        return path.read_text(errors="replace").strip() if path.exists() else ""
+        return path.read_text(errors="replace").strip() if is_there(path) else ""
 
     def _read(self, folders: Folders) -> Iterator[NDArray[Any]]:
         for folder in folders_of(folders.directory):

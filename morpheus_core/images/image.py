@@ -12,6 +12,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+from morpheus_core.images.expansion import Unpacking
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import save_array
 
 Bands = Literal["last", "first"]
@@ -35,6 +37,8 @@ class Image(Protocol):
     wcs: Any
     """World coordinates of which a header holds but a part, with the shared interface of astropy
     (APE 14); None where the header tells all."""
+    unpacking: Unpacking
+    """What the temporary files took that it is read from."""
 
     @property
     def path(self) -> Path | None:
@@ -160,7 +164,7 @@ class ArrayImage:
         primary: fits.Header | None = None,
     ) -> None:
         self.name, self.header, self.path, self.primary = name, header, path, primary
-        self.wcs = None
+        self.wcs, self.unpacking = None, Unpacking()
         if carried_mask(array) is not None:
             raise InputError(
                 f"{name} is a masked array, whose mask is not looked at here; pass its data alone, "
@@ -189,9 +193,9 @@ class ArrayImage:
 
     def store(self, path: Path) -> dict[str, Any]:
         """Write the image as a .npy file, (bands, height, width), unless it is there already."""
-        if not path.exists():
+        if not is_there(path):
             save_array(path, np.moveaxis(self._rows, -1, 0))
-        return {"array": str(path.absolute())}
+        return {"array": str(path.absolute()), "name": self.name}
 
     def close(self) -> None:
         """Leave the user's array alone."""

@@ -117,7 +117,7 @@ class Finisher:
         self._in_parts = stack.mask is None and (room is not None or window <= BEGUN_BYTES)
         self._mask: OutputMask | None = None
         if stack.mask is not None:
-            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
+            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows, strip_rows.stop)
         # Rows from `_begun` on whose first columns have their results already.
         self._begun, self._begun_blocks = 0, [np.empty(0)]
 

@@ -16,6 +16,7 @@ from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
+from morpheus_core.pipeline.nan_policy import OnSpread, warn_of_spread
 from morpheus_core.pipeline.overlap import Ahead, Behind
 from morpheus_core.pipeline.ring import COLLECTED_VALUES, RowRing
 from morpheus_core.windows.grid import Strip
@@ -31,6 +32,7 @@ def run_strip(
     on_windows: Callable[[int], object],
     first_row: int | None = None,
     prefetch: int = 0,
+    on_spread: OnSpread = warn_of_spread,
     room: Room | None = None,
 ) -> None:
     """Run the windows of a strip and hand over its rows as they are finished.
@@ -53,6 +55,8 @@ def run_strip(
         Output rows before this one are not wanted; windows that touch only those are not run.
     prefetch : int
         How many batches are read ahead of the model; 0 does all in this thread.
+    on_spread : callable
+        Told, at the end, how many of how many windows were spoilt by NaN.
     room : callable, optional
         Where results go; without it to memory that is used again.
     """
@@ -83,7 +87,7 @@ def run_strip(
             on_windows(len(batch))
         behind.do(finisher.finish, strip_rows.stop)
         behind.wait()
-    checked_model.sum_up()
+    checked_model.sum_up(on_spread)
 
 
 def batches_of(job: Job, strip: Strip, stack: ImageStack) -> Iterator[Batch]:
@@ -124,8 +128,7 @@ def windows_of_strip(job: Job, strip: Strip, stack: ImageStack) -> NDArray[np.in
 
 def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
     """Make the reader of a strip's windows."""
-    height = job.grid.group_height(job.batch_size, strip)
-    return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
+    return BatchReader(stack, job.grid, job.batch_size, strip, job.skip_blank)
 
 
 def open_ring(job: Job, first: int) -> RowRing:

@@ -100,6 +100,11 @@ class Plan:
             self.inputs["mask"] is not None,
             tuple(parameters["class_names"]),
             parameters["on_nan"],
+            parameters["threads"],
+            parameters["memory_format"],
+            None if parameters["products"] is None else tuple(parameters["products"]),
+            parameters["product_dtype"],
+            tuple((index, threshold) for index, threshold in parameters["thresholds"]),
         )
 
     def other_version(self) -> str | None:
