@@ -20,9 +20,9 @@ from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predic
 #: of the time, at 256/128 (640) less than half.
 COLLECTED_VALUES = 40
 
-#: And where predictions have this many values: with single windows of 64 × 64 and five classes
-#: (20,480 values) the calls for each take longer than what is saved.
-COLLECTED_BATCH = 1 << 16
+#: And where predictions have this many values: with 16 windows of 64 × 64 and five classes
+#: (327,680 values) the calls for each take longer than what is saved, with 64 no more.
+COLLECTED_BATCH = 1 << 19
 
 
 class Sums(NamedTuple):
