@@ -64,6 +64,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery_settings.place",
     "image_scrapers": ("matplotlib", "gallery_settings.drawn_by_itself"),
     "abort_on_example_error": True,
+    "parallel": 2,
     "remove_config_comments": True,
     "show_signature": False,
     "thumbnail_size": (600, 420),
