@@ -18,6 +18,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.exposures.choices import choices_of
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
+from morpheus_core.exposures.hdu_choice import HduChoice, checked_hdus
 from morpheus_core.exposures.mask_files import Recipe
 from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
@@ -33,7 +34,8 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
-from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.results.chosen import ProductDtype
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
@@ -72,6 +74,11 @@ def map_exposures(
     check_sky: CheckSky = "error",
     patience: float | None = None,
     threads: int | None = None,
+    products: Sequence[str | tuple[str, str]] | None = None,
+    product_dtype: ProductDtype = "float32",
+    hdus: int | str | Sequence[int | str] | None = None,
+    mask: int | str | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -135,6 +142,24 @@ def map_exposures(
         As for `predict`; a refused image is in the outcome of its file.
     patience, threads
         As for `predict`.
+    products : list of str, optional
+        What is written of each image in place of masks: the products of `predict` with
+        ``aggregate_method="mean_var"``, each image of them an HDU. Their names are those of
+        `predict`, behind the name of the image, ``SCI_CLASS_MAP``. `thresholds` are those of
+        "bits".
+    product_dtype : {"float32", "uint8", "int16"}
+        As for `predict`.
+    hdus : int, str or list of these, optional
+        The HDUs that are exposed to the model: numbers, names, or patterns of names, ``"SCI"``,
+        ``"SCI,2"``, ``"CCD*"``. All other images of two dimensions, VAR or DQ for instance, are
+        left out of the masks. By default masks are made of all. Brackets of a path count before
+        this.
+    mask : int or str, optional
+        The HDU of the same file that marks bad pixels, as `mask` of `predict` does: its number, or
+        its name, ``"DQ"``, which stands for the one that has the EXTVER of the image. Bad pixels
+        have no result.
+    mask_bits : int, str or list of int, optional
+        As for `predict`.
 
     Returns
     -------
@@ -175,9 +200,15 @@ def map_exposures(
         check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
         check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
+        mask_bits=mask_bits,
         progress=False,
         threads=threads,
+        products=products,
+        product_dtype=product_dtype,
+        thresholds=0.5 if thresholds is None else thresholds,
     )
+    refuse_masks(products, classes, single_mask)
+    choice = make_choice(hdus, mask, mask_bits)
     arguments = with_package(asked)
     model = arguments.model
     job = checked_job(arguments)
@@ -201,14 +232,16 @@ def map_exposures(
         checks.flag("progress", progress),
     )
     refuse_request(request, executor)
-    choices = choices_of(arguments, exposures, request.directory if request.resume else None)
+    choices = choices_of(
+        arguments, choice, exposures, request.directory if request.resume else None
+    )
     model = choices.model
     job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
     called = FactoryModel(model) if isinstance(model, str) else model
     if priors is not None and trained_priors is not None:
         called = adjust_priors(called, trained=trained_priors, expected=priors)
     arguments = replace(arguments, model=called, batch_size=choices.batch_size)
-    recipe = Recipe(arguments, model_name(model), mask_format)
+    recipe = Recipe(arguments, model_name(model), mask_format, choice)
     outcomes: dict[str | Exposure, Outcome] = {}
 
     def tell(key: str | Exposure, outcome: Outcome) -> None:
@@ -219,7 +252,7 @@ def map_exposures(
     for source, error in refused.items():
         tell(source, Outcome(source, error=error))
     if exposures:
-        MapRun(recipe, fingerprint_of(job, model, mask_format), request, tell).run(exposures)
+        MapRun(recipe, fingerprint_of(job, model, recipe), request, tell).run(exposures)
     return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
@@ -229,6 +262,12 @@ def checked_job(arguments: Arguments) -> Job:
     shape = checks.positive_pair("window_shape", arguments.window_shape)
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
         return make_job(stack, arguments)
+
+
+def refuse_masks(products: object, classes: object, single_mask: bool) -> None:
+    """Raise if something of masks is asked for beside products."""
+    if products is not None and (classes is not None or single_mask):
+        raise InputError("products take the place of masks; leave out classes and single_mask")
 
 
 def default_class_names(n_classes: int) -> list[str]:
@@ -258,8 +297,19 @@ def refuse_request(request: MapRequest, executor: object) -> None:
             raise InputError(f"{name} needs out_dir or work_dir, where finished HDUs are kept")
 
 
-def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dict[str, Any]:
+def make_choice(hdus: Any, mask: Any, mask_bits: Any) -> HduChoice:
+    """Return the rule by which HDUs are chosen, or raise."""
+    names = checked_hdus("mask", mask)
+    if names is not None and (len(names) > 1 or isinstance(mask, (list, tuple))):
+        raise InputError(f"mask must be one HDU, got {mask!r}")
+    if checks.mask_bits(mask_bits) is not None and names is None:
+        raise InputError(f"mask_bits needs mask, which says where flags are, got {mask_bits!r}")
+    return HduChoice(checked_hdus("hdus", hdus), None if names is None else names[0])
+
+
+def fingerprint_of(job: Job, model: Model | str, recipe: Recipe) -> dict[str, Any]:
     """Return what decides masks, as JSON values."""
+    mask_format, choice = recipe.mask_format, recipe.choice
     parameters = job.parameters()
     del parameters["image_shape"]
     return {
@@ -268,6 +318,9 @@ def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dic
         "model": model if isinstance(model, str) else "an object",
         "masks": [list(map(str, card)) for card in mask_format.cards().cards],
         "single_mask": mask_format.single,
+        "hdus": None if choice.hdus is None else list(choice.hdus),
+        "mask": choice.mask,
+        "mask_bits": checks.mask_bits(recipe.arguments.mask_bits),
     }
 
 

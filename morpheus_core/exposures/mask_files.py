@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,26 +16,29 @@ from astropy.io import fits
 from morpheus_core.errors import InputError, ModelError, MorpheusError, MorpheusWarning
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
+from morpheus_core.exposures.hdu_choice import HduChoice, is_plane, planes_of
+from morpheus_core.exposures.product_hdus import add_products
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.hdus import (
     NAMES,
-    describe_hdu,
-    find_hdu,
-    is_image,
     least_end,
     open_without_map,
     quiet,
 )
+from morpheus_core.images.sources import StoredHdu
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import FinishedRun
 from morpheus_core.results.image_files import make_room, new_file
+from morpheus_core.results.product_runs import ProductRun
+from morpheus_core.results.products import PRODUCTS_NAME
 from morpheus_core.results.provenance import ascii_text
-from morpheus_core.results.verification import refuse_differences
+from morpheus_core.results.verification import refuse_differences, starts_between
 from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
@@ -51,32 +54,42 @@ class Recipe:
     Attributes
     ----------
     arguments : Arguments
-        Of :func:`morpheus_core.predict`, but for `model_inputs` and `out_dir`.
+        Of :func:`morpheus_core.predict`, but for `model_inputs`, `mask` and `out_dir`.
     model : str
         The name of the model.
     mask_format : MaskFormat
         What becomes of the results.
+    choice : HduChoice
+        Of which images, and where their bad pixels are marked.
     """
 
     arguments: Arguments
     model: str
     mask_format: MaskFormat
+    choice: HduChoice
 
     @contextmanager
     def run(
-        self, image: Any, out_dir: Path, on_windows: OnSteps, on_spread: OnSpread
-    ) -> Iterator[FinishedRun]:
+        self,
+        image: StoredHdu,
+        mask: StoredHdu | None,
+        out_dir: Path,
+        on_windows: OnSteps,
+        on_spread: OnSpread,
+    ) -> Iterator[FinishedRun | ProductRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
         try:
             with warnings.catch_warnings():
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
-                asked = replace(self.arguments, model_inputs=image, out_dir=out_dir)
+                asked = replace(self.arguments, model_inputs=image, mask=mask, out_dir=out_dir)
                 hduls, _ = results_of(asked, on_windows, on_spread)
             for hdul in hduls:
                 hdul.close()
-            with FinishedRun(out_dir) as run:
+            kept = out_dir / f"{PRODUCTS_NAME}.fits"
+            products = self.arguments.products is not None
+            with ProductRun(kept, scaled=False) if products else FinishedRun(out_dir) as run:
                 yield run
         finally:
             shutil.rmtree(out_dir, ignore_errors=True)
@@ -112,20 +125,27 @@ def write_masks(
     MorpheusError
         If the exposure cannot be read or processed, or the files cannot be written.
     """
-    with opened(exposure.path, folder) as (_, hdus):
-        chosen = choose(exposure, hdus)
+    with opened(exposure.path, folder) as (stored, hdus):
+        chosen = recipe.choice.chosen(exposure, hdus)
         for index in planes_of(hdus, chosen) if indices is None else indices:
             path = masks_path(folder, index)
             path.unlink(missing_ok=True)  # of a process that was killed
+            image, marks = (
+                StoredHdu(exposure.path, index, stored),
+                recipe.choice.mask_of(hdus, index),
+            )
+            mask = None if marks is None else replace(image, index=marks)
             with (
                 named(exposure, hdus[index], index),
-                recipe.run(hdus[index], folder / "run", on_windows, on_spread) as run,
+                recipe.run(image, mask, folder / "run", on_windows, on_spread) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
                 cards = cards_of(hdus[index], run, recipe)
-                cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
                 extension = index != chosen[0]
-                add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
+                if isinstance(run, ProductRun):
+                    add_products(path, descriptor, run, cards, extension)
+                else:
+                    add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
                 with writing(path):
                     os.fsync(descriptor)
 
@@ -142,13 +162,17 @@ def named(exposure: Exposure, hdu: Any, index: int) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Path:
+def assemble(
+    exposure: Exposure, choice: HduChoice, folders: Sequence[Path], overwrite: bool
+) -> Path:
     """Write a file with the HDUs of an exposure, in which masks take the place of images.
 
     Parameters
     ----------
     exposure : Exposure
         The file.
+    choice : HduChoice
+        Of which images there are masks.
     folders : sequence of Path
         Where :func:`write_masks` has put its masks.
     overwrite : bool
@@ -168,13 +192,14 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Pa
     with opened(exposure.path) as (stored, hdus):
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
-        computed = []
+        computed: list[int] = []
         with new_file(part, overwrite) as descriptor:
-            for index in choose(exposure, hdus):
+            for index in choice.chosen(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
-                    computed.append(os.fstat(descriptor).st_size)
+                    first = os.fstat(descriptor).st_size
                     append(masks, 0, masks.stat().st_size, part, descriptor)
+                    computed += starts_between(part, first, os.fstat(descriptor).st_size)
                 else:
                     start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
                     append(stored, start, stop, part, descriptor)
@@ -244,38 +269,6 @@ def end_of(hdu: Any) -> int:
     return int(place["datLoc"] + place["datSpan"])
 
 
-def is_plane(hdu: Any) -> bool:
-    """Say whether an HDU is an image of two dimensions, compressed or not."""
-    return is_image(hdu) and len(hdu.shape) == 2 and all(hdu.shape)
-
-
-def choose(exposure: Exposure, hdus: fits.HDUList) -> Sequence[int]:
-    """Return which HDUs the masks will have.
-
-    Raises
-    ------
-    InputError
-        If there is no image of two dimensions among them.
-    """
-    planes = [index for index, hdu in enumerate(hdus) if is_plane(hdu)]
-    candidates = ", ".join(map(describe_hdu, range(len(hdus)), hdus))
-    if exposure.extension is None:
-        if not planes:
-            raise InputError(f"it must hold an image of two dimensions, got only {candidates}")
-        return range(len(hdus))
-    index = find_hdu(hdus, exposure.extension, str(exposure.path))
-    if index not in planes:
-        raise InputError(
-            f"[{exposure.extension}] must be an image of two dimensions, got {candidates}"
-        )
-    return [index]
-
-
-def planes_of(hdus: fits.HDUList, chosen: Iterable[int]) -> list[int]:
-    """Return those of some HDUs that masks are made of."""
-    return [index for index in chosen if is_plane(hdus[index])]
-
-
 def append(source: Path, start: int, stop: int, path: Path, descriptor: int) -> None:
     """Copy bytes of whole HDUs behind what a file holds, and fill up its last block."""
     offset = os.fstat(descriptor).st_size - start
@@ -286,13 +279,16 @@ def append(source: Path, start: int, stop: int, path: Path, descriptor: int) -> 
             write_all(descriptor, file.read(min(COPY_BYTES, stop - first)), offset + first)
 
 
-def cards_of(hdu: Any, run: FinishedRun, recipe: Recipe) -> fits.Header:
+def cards_of(hdu: Any, run: FinishedRun | ProductRun, recipe: Recipe) -> fits.Header:
     """Return what is to be said of the masks of an image."""
     cards = fits.Header([hdu.header.cards[key] for key in NAMES if key in hdu.header])
     if cards.get("EXTNAME") == COMPRESSED_IMAGE:
         del cards["EXTNAME"]
-    cards.extend(recipe.mask_format.cards())
-    cards.extend(run.cards if recipe.mask_format.single else with_planes(run.cards))
+    if isinstance(run, ProductRun):
+        cards.extend(run.cards)
+    else:
+        cards.extend(recipe.mask_format.cards())
+        cards.extend(run.cards if recipe.mask_format.single else with_planes(run.cards))
     cards["MODEL"] = ascii_text(recipe.model)
     return cards
 

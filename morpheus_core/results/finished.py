@@ -19,17 +19,14 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.pipeline.models import ROUNDING
-from morpheus_core.results.outputs import Results
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.blocks import Block
+from morpheus_core.results.products import OUTPUT_NAMES, PRODUCTS_NAME
 from morpheus_core.storage.resources import Resource
-
-#: An `out_dir`, or all or a part of what `predict` returns.
-GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]]
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
     r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|ROWSUM\d+|CLASS\d+"
+    r"|XTENSION|PCOUNT|GCOUNT|PRODUCT|NODATA|BSCALE|BZERO|BLANK|MAXERROR|BIT\d+|THRESH\d*"
 )
 #: Mean and variance have an axis more than votes.
 DIMENSIONS = {4: AGGREGATION_METHODS.MEAN_VAR, 3: AGGREGATION_METHODS.RANK_VOTE}
@@ -169,16 +166,9 @@ class FinishedRun(Outputs):
 
     def __init__(self, directory: Path, scattered: bool = False) -> None:
         self.directory = directory
-        *names, n = OUTPUT_NAMES
-        paths = [path for name in names if (path := directory / f"{name}.fits").exists()]
-        self.paths = [*paths, directory / f"{n}.fits"]
-        if not paths or not self.paths[-1].exists():
-            raise InputError(
-                f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
-                f"n.fits, got {what_is_there(directory)}"
-            )
+        self.paths = outputs_in(directory)
         with ExitStack() as opened:
-            hdus = [open_output(path, opened, scattered) for path in self.paths]
+            hdus = [open_hdus(path, opened, scattered)[0] for path in self.paths]
             super().__init__(
                 [
                     Output(str(path), hdu.shape, hdu.header, hdu.section)
@@ -192,6 +182,26 @@ class FinishedRun(Outputs):
         self._opened.close()
 
 
+def outputs_in(directory: Path) -> list[Path]:
+    """Return the files of a finished run: those of results, n last, or the one of products.
+
+    Raises
+    ------
+    InputError
+        If they are not there.
+    """
+    products = directory / f"{PRODUCTS_NAME}.fits"
+    if products.exists():
+        return [products]
+    paths = [path for name in OUTPUT_NAMES if (path := directory / f"{name}.fits").exists()]
+    if len(paths) < 2 or paths[-1].stem != OUTPUT_NAMES[-1]:
+        raise InputError(
+            f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
+            f"n.fits, or products.fits, got {what_is_there(directory)}"
+        )
+    return paths
+
+
 def what_is_there(directory: Path) -> str:
     """Say what a directory holds instead of complete outputs."""
     if directory.is_file():
@@ -203,61 +213,8 @@ def what_is_there(directory: Path) -> str:
     return "none that are complete"
 
 
-def open_outputs(results: GivenResults, scattered: bool = False) -> Outputs:
-    """Return the outputs of a run that are on disk, or in the hands of the user.
-
-    Parameters
-    ----------
-    results : path, or what `predict` returns
-        An `out_dir`, a list of HDULists or of arrays with n at the end, or both lists as a tuple.
-    scattered : bool
-        Whether rows will be read that are far apart.
-
-    Raises
-    ------
-    InputError
-        If they are not the outputs of one finished run.
-    """
-    if isinstance(results, (str, os.PathLike)):
-        return FinishedRun(checks.path("results", results), scattered)
-    arrays, headers = arrays_of(results)
-    whole = len(arrays) == len(headers) > 1
-    if not whole or not all(isinstance(array, np.ndarray) for array in arrays):
-        raise InputError(
-            "results must be the out_dir of a run, or what predict returns: a list of HDULists or "
-            f"of arrays, n at the end, or both lists, got {type(results).__name__}"
-        )
-    return Outputs(
-        [
-            Output(f"results[{k}]", array.shape, header, array)
-            for k, (array, header) in enumerate(zip(arrays, headers, strict=True))
-        ]
-    )
-
-
-def arrays_of(results: Any) -> tuple[list[Any], list[fits.Header]]:
-    """Return the arrays of what `predict` returns, and their headers."""
-    hduls, arrays = [], results if is_list(results) else []
-    if len(arrays) == 2 and all(map(is_list, arrays)):
-        hduls, arrays = results
-    elif all(map(is_output, arrays)):
-        hduls, arrays = arrays, [hdul[0].data for hdul in arrays]
-    headers = [hdul[0].header for hdul in hduls if is_output(hdul)]
-    return list(arrays), headers or [fits.Header() for _ in arrays]
-
-
-def is_list(value: object) -> bool:
-    """Say whether a value is a list of outputs, and not an open file."""
-    return isinstance(value, (list, tuple)) and not isinstance(value, fits.HDUList)
-
-
-def is_output(value: object) -> bool:
-    """Say whether a value is an open file that is not empty."""
-    return isinstance(value, fits.HDUList) and len(value) > 0
-
-
-def open_output(path: Path, opened: ExitStack, scattered: bool) -> fits.PrimaryHDU:
-    """Open an output, without a memory map: its pages would count as memory of this process."""
+def open_hdus(path: Path, opened: ExitStack, scattered: bool, scaled: bool = True) -> fits.HDUList:
+    """Open a file, without a memory map: its pages would count as memory of this process."""
     try:
         file = opened.enter_context(path.open("rb"))
         if scattered and hasattr(os, "posix_fadvise"):
@@ -265,63 +222,8 @@ def open_output(path: Path, opened: ExitStack, scattered: bool) -> fits.PrimaryH
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is damaged shows when it is read
-            return opened.enter_context(fits.open(file, memmap=False))[0]
+            return opened.enter_context(
+                fits.open(file, memmap=False, do_not_scale_image_data=not scaled)
+            )
     except OSError as error:
         raise InputError(f"{path} cannot be read as FITS: {error}") from error
-
-
-def no_probabilities(shares: NDArray[Any]) -> str | None:
-    """Say what means are, (..., classes), if they are no probabilities."""
-    lowest, highest = np.nanmin(shares, initial=0.0), np.nanmax(shares, initial=1.0)
-    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
-        return None
-    return (
-        f"probabilities, from 0 to 1, are needed, got means from {lowest:.3g} to {highest:.3g}; "
-        f'does the model lack an activation, "sigmoid" or "softmax"?'
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of a finished run.
-
-    Attributes
-    ----------
-    first : int
-        The first row.
-    results : dict of ndarray, (rows, width, classes) or (rows, width, classes, 2)
-        By aggregate method.
-    n : ndarray, (rows, width)
-        Number of predictions.
-    """
-
-    first: int
-    results: dict[AGGREGATION_METHODS, NDArray[Any]]
-    n: NDArray[Any]
-
-    def shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
-        """Return the mean or the share of votes of each class, NaN where there is none."""
-        return np.where(self.n[..., np.newaxis] > 0, self._shares(method), np.nan)
-
-    def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
-        """Say where the probability of a class is at least a threshold; see :meth:`probability`."""
-        reached: NDArray[np.bool_] = self.probability(method, index) >= threshold
-        return reached
-
-    def probability(self, method: AGGREGATION_METHODS, index: int) -> NDArray[Any]:
-        """Return the mean or the share of votes of one class, NaN where there is none.
-
-        Raises
-        ------
-        InputError
-            If means are no probabilities.
-        """
-        share = np.where(self.n > 0, self._shares(method)[..., index], np.nan)
-        complaint = no_probabilities(share)
-        if complaint is not None:
-            raise InputError(complaint)
-        return share
-
-    def _shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
-        result = self.results[method]
-        return result[..., 0] if method is AGGREGATION_METHODS.MEAN_VAR else result

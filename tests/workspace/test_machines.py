@@ -16,7 +16,8 @@ from machines import Machines
 
 from morpheus_core.images.stack import open_inputs
 from morpheus_core.pipeline.job import Job
-from morpheus_core.results.outputs import allocate_files, part_path
+from morpheus_core.results.fits_outputs import allocate_files
+from morpheus_core.results.outputs import part_path
 from morpheus_core.results.products import Origin, products_of
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.workspace.completion import Completion
@@ -111,10 +112,13 @@ def run(folder, job, apart, chance=None, choose=lambda count: 0):
 
             return run_strip
 
-        # One thread copies, so that whatever is drawn has one meaning.
+        # One thread copies or reads, so that whatever is drawn has one meaning.
         with (
             machines.running(),
+            patch("morpheus_core.storage.file_systems.is_shared", lambda folder: True),
+            patch("morpheus_core.workspace.completion.is_shared", lambda folder: True),
             patch("morpheus_core.workspace.completion.COPIES", 1),
+            patch("morpheus_core.results.verification.READERS", 1),
             patch("morpheus_core.storage.names.PAUSES", (0, 0)),
         ):
             turns.run([work(index) for index in range(len(strips))], choose)
