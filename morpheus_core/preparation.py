@@ -31,6 +31,7 @@ from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
+from morpheus_core.results.sinks import SinkName, checked_sink
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
 from morpheus_core.sky.mending import warn_of_unannounced_sip
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
@@ -88,6 +89,7 @@ class Arguments:
     rows_apart: bool | None
     patience: float | None
     begin_only: bool
+    sink: SinkName
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -117,6 +119,8 @@ class Prepared:
         Where strips run.
     n_strips : int
         Into how many strips to cut the image, at most.
+    sink : str
+        What kind of files the outputs become.
     """
 
     arguments: Arguments
@@ -126,6 +130,7 @@ class Prepared:
     directory: Path | None
     workers: Workers
     n_strips: int
+    sink: SinkName
 
 
 @contextmanager
@@ -145,6 +150,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         interval,
         arguments.patience,
     )
+    sink = checked_sink(arguments.sink)
     directory = run_directory(arguments)
     if arguments.begin_only:
         refuse_workers(arguments)
@@ -172,7 +178,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
             )
             job = replace(job, batch_size=size)
         products = products_of(job, origin_of(job, stack, arguments.model))
-        yield Prepared(arguments, job, stack, products, directory, workers, n_strips)
+        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, sink)
 
 
 def with_package(arguments: Arguments) -> Arguments:
@@ -231,6 +237,8 @@ def run_directory(arguments: Arguments) -> Path | None:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
     if arguments.begin_only:
         raise InputError("begin_only=True needs out_dir, where others find what they are to run")
+    if arguments.sink != "fits":
+        raise InputError(f'sink="{arguments.sink}" needs out_dir, where its files go')
     return None
 
 

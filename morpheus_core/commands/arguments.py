@@ -18,6 +18,7 @@ from morpheus_core.images.image import BANDS
 from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN
+from morpheus_core.results.sinks import SINKS
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import EDGES, PADDINGS
 
@@ -198,6 +199,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="type of the output pixels (%(default)s)",
     )
+    add_sink(results, tuple(SINKS))
     results.add_argument("--out-dir", metavar="DIR", required=True, help="where the results go")
     results.add_argument("--overwrite", action="store_true", help="replace files that are there")
     results.add_argument("--resume", action="store_true", help="continue an interrupted run")
@@ -228,6 +230,16 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     add_verbose(parser)
+
+
+def add_sink(group: argparse._ActionsContainer, names: Sequence[str]) -> None:
+    """Add the option that says what kind of files is written."""
+    group.add_argument(
+        "--sink",
+        choices=names,
+        default="fits",
+        help="kind of files: plain FITS, tile-compressed, or stores of Zarr (%(default)s)",
+    )
 
 
 def add_check_sums(group: argparse._ActionsContainer) -> None:
@@ -279,6 +291,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows_apart": arguments.rows_apart,
         "patience": arguments.patience,
         "begin_only": arguments.begin_only,
+        "sink": arguments.sink,
     }
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
@@ -21,6 +19,7 @@ from morpheus_core.results.exports import (
     export_masks,
     export_planes,
 )
+from morpheus_core.results.finished import image_in
 from morpheus_core.results.image_files import refuse_export
 from morpheus_core.workspace.folders import Workspace
 
@@ -103,11 +102,13 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print(arguments.masks)
 
 
-def print_results(hduls: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> None:
+def print_results(hduls: Sequence[Any], arrays: Sequence[Any]) -> None:
     """Print what a run has made, and close it."""
-    for hdul, array in zip(hduls, arrays, strict=True):
-        print(f"{hdul.filename()}  {hdul[0].name}  {array.shape}")
+    for hdul, array in zip(hduls, arrays, strict=bool(hduls)):
+        print(f"{hdul.filename()}  {image_in(hdul).name}  {array.shape}")
         hdul.close()
+    for array in [] if hduls else arrays:
+        print(f"{array.store.root}  {array.basename}  {array.shape}")
 
 
 def refuse_exports(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import ROUNDING
 from morpheus_core.results.outputs import Results
 from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.stored_images import header_beside, open_images, rows_of, stored_at
 from morpheus_core.storage.resources import Resource
 
 #: An `out_dir`, or all or a part of what `predict` returns.
@@ -29,7 +29,8 @@ GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Seque
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
 OWN_CARDS = re.compile(
-    r"SIMPLE|BITPIX|NAXIS\d*|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM|ROWSUM\d+|CLASS\d+"
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTEND|EXTNAME|BUNIT|DATE|CHECKSUM|DATASUM"
+    r"|ROWSUM\d+|CLASS\d+"
 )
 #: Mean and variance have an axis more than votes.
 DIMENSIONS = {4: AGGREGATION_METHODS.MEAN_VAR, 3: AGGREGATION_METHODS.RANK_VOTE}
@@ -49,7 +50,7 @@ class Output:
         (height, width), and whatever follows.
     header : Header
         Empty where it came without one.
-    rows : array or Section
+    rows : array, Section or Rows
         Gives rows for a slice of them.
     """
 
@@ -62,7 +63,7 @@ class Output:
         """Return rows ``[start, stop)``."""
         try:
             rows: NDArray[Any] = self.rows[start:stop]
-        except (OSError, ValueError) as error:
+        except Exception as error:  # what unpacks tiles and chunks raises what it likes
             raise InputError(f"{self.name} is damaged at row {start}: {error}") from error
         return rows
 
@@ -169,20 +170,18 @@ class FinishedRun(Outputs):
 
     def __init__(self, directory: Path, scattered: bool = False) -> None:
         self.directory = directory
-        *names, n = OUTPUT_NAMES
-        paths = [path for name in names if (path := directory / f"{name}.fits").exists()]
-        self.paths = [*paths, directory / f"{n}.fits"]
-        if not paths or not self.paths[-1].exists():
+        self.paths = [path for name in OUTPUT_NAMES for path in stored_at(directory, name)]
+        if len(self.paths) < 2 or not stored_at(directory, OUTPUT_NAMES[-1]):
             raise InputError(
                 f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
                 f"n.fits, got {what_is_there(directory)}"
             )
         with ExitStack() as opened:
-            hdus = [open_output(path, opened, scattered) for path in self.paths]
+            images = [open_images(path, opened, scattered)[0] for path in self.paths]
             super().__init__(
                 [
-                    Output(str(path), hdu.shape, hdu.header, hdu.section)
-                    for path, hdu in zip(self.paths, hdus, strict=True)
+                    Output(str(path), image.shape, image.header, image.rows)
+                    for path, image in zip(self.paths, images, strict=True)
                 ]
             )
             self._opened = opened.pop_all()
@@ -198,7 +197,7 @@ def what_is_there(directory: Path) -> str:
         return "a file; pass the folder that it is in"
     if not directory.is_dir():
         return "no such folder"
-    if any(directory.glob("*.fits.part")):
+    if any(directory.glob("*.part")):
         return "an unfinished run; complete it with resume=True"
     return "none that are complete"
 
@@ -222,14 +221,14 @@ def open_outputs(results: GivenResults, scattered: bool = False) -> Outputs:
         return FinishedRun(checks.path("results", results), scattered)
     arrays, headers = arrays_of(results)
     whole = len(arrays) == len(headers) > 1
-    if not whole or not all(isinstance(array, np.ndarray) for array in arrays):
+    if not whole or not all(map(is_sliced, arrays)):
         raise InputError(
             "results must be the out_dir of a run, or what predict returns: a list of HDULists or "
             f"of arrays, n at the end, or both lists, got {type(results).__name__}"
         )
     return Outputs(
         [
-            Output(f"results[{k}]", array.shape, header, array)
+            Output(f"results[{k}]", tuple(array.shape), header, rows_of(array))
             for k, (array, header) in enumerate(zip(arrays, headers, strict=True))
         ]
     )
@@ -241,9 +240,9 @@ def arrays_of(results: Any) -> tuple[list[Any], list[fits.Header]]:
     if len(arrays) == 2 and all(map(is_list, arrays)):
         hduls, arrays = results
     elif all(map(is_output, arrays)):
-        hduls, arrays = arrays, [hdul[0].data for hdul in arrays]
-    headers = [hdul[0].header for hdul in hduls if is_output(hdul)]
-    return list(arrays), headers or [fits.Header() for _ in arrays]
+        hduls, arrays = arrays, [pixels_of(image_in(hdul)) for hdul in arrays]
+    headers = [image_in(hdul).header for hdul in hduls if is_output(hdul)]
+    return list(arrays), headers or [header_beside(array) for array in arrays]
 
 
 def is_list(value: object) -> bool:
@@ -256,18 +255,19 @@ def is_output(value: object) -> bool:
     return isinstance(value, fits.HDUList) and len(value) > 0
 
 
-def open_output(path: Path, opened: ExitStack, scattered: bool) -> fits.PrimaryHDU:
-    """Open an output, without a memory map: its pages would count as memory of this process."""
-    try:
-        file = opened.enter_context(path.open("rb"))
-        if scattered and hasattr(os, "posix_fadvise"):
-            # Or the system reads on after each row, which may amount to the whole file.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is damaged shows when it is read
-            return opened.enter_context(fits.open(file, memmap=False))[0]
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as FITS: {error}") from error
+def is_sliced(value: object) -> bool:
+    """Say whether a value gives rows: an array of numpy or Zarr, or the section of an HDU."""
+    return all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__"))
+
+
+def image_in(hdul: fits.HDUList) -> Any:
+    """Return the HDU of an output that has the pixels, which are never in a primary in tiles."""
+    return next((hdu for hdu in hdul if hdu.shape), hdul[0])
+
+
+def pixels_of(hdu: Any) -> Any:
+    """Return what gives the rows of an HDU; tiles are unpacked where they are wanted."""
+    return hdu.section if isinstance(hdu, fits.CompImageHDU) else hdu.data
 
 
 def no_probabilities(shares: NDArray[Any]) -> str | None:

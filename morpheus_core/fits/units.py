@@ -1,0 +1,75 @@
+"""The units of a FITS file, headers and data, as they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from morpheus_core.fits.blocks import BITPIX
+
+#: Types of stored numbers, by what headers call them.
+DTYPES = {bits: np.dtype(f">{kind}") for kind, bits in BITPIX.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A header and its data, which is an image or nothing.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    header : Header
+        To the letter.
+    data_start : int
+        Where the data begin in the file.
+    shape : tuple of int
+        (height, width, ...); empty where there are no data.
+    dtype : dtype
+        Of the stored numbers.
+    """
+
+    path: Path
+    header: fits.Header
+    data_start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * prod(self.shape[1:])
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows ``[start, stop)`` of stored numbers."""
+        count = (stop - start) * prod(self.shape[1:])
+        offset = self.data_start + start * self.row_bytes
+        numbers: NDArray[Any] = np.fromfile(self.path, self.dtype, count, offset=offset)
+        return numbers.reshape(stop - start, *self.shape[1:])
+
+    def cut(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Return a part of all rows and columns, in native byte order."""
+        # A map that is soon gone, and with it its pages: few bytes of each row may be wanted.
+        pixels = np.memmap(self.path, self.dtype, "r", self.data_start, self.shape)
+        return pixels[rows, columns].astype(self.dtype.newbyteorder("="))
+
+
+def units_of(path: Path) -> list[Unit]:
+    """Return the units of a file that holds images and nothing else."""
+    units = []
+    with fits.open(path, memmap=False) as hdus, path.open("rb") as file:
+        for hdu in hdus:
+            place = hdu.fileinfo()
+            file.seek(place["hdrLoc"])
+            text = file.read(place["datLoc"] - place["hdrLoc"])
+            header = fits.Header.fromstring(text)
+            units.append(
+                Unit(path, header, place["datLoc"], tuple(hdu.shape), DTYPES[header["BITPIX"]])
+            )
+    return units
