@@ -11,6 +11,8 @@ from morpheus_core.errors import (
     OutputError,
     WorkerError,
 )
+from morpheus_core.evaluation.evaluate import evaluate
+from morpheus_core.evaluation.reports import Evaluation, PixelEvaluation
 from morpheus_core.exposures.mapping import map_exposures
 from morpheus_core.job_arrays import run_strip, stitch
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
@@ -27,6 +29,7 @@ from morpheus_core.version import __version__
 __all__ = [
     "AGGREGATION_METHODS",
     "Difference",
+    "Evaluation",
     "Forecast",
     "InputError",
     "MissingPackageError",
@@ -34,10 +37,12 @@ __all__ = [
     "MorpheusError",
     "MorpheusWarning",
     "OutputError",
+    "PixelEvaluation",
     "WorkerError",
     "__version__",
     "adapters",
     "columns",
+    "evaluate",
     "export_candidates",
     "export_masks",
     "export_planes",

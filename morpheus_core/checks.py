@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.storage.paths import at_home
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -118,8 +119,7 @@ def path(name: str, value: Any) -> Path:
             f"{name} must be a path on this machine, got the address {os.fspath(value)}; copy what "
             f"is there, or what comes out, by a program of its own"
         )
-    # A model may change the working directory. Of "~nobody" pathlib would raise.
-    return Path(os.path.expanduser(value)).absolute()  # noqa: PTH111
+    return Path(at_home(value)).absolute()  # a model may change the working directory
 
 
 def existing_file(name: str, value: Any, suffixes: tuple[str, ...]) -> Path:
@@ -147,14 +147,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def output_dtype(value: Any) -> str:
-    """Return "float32" or "float64"."""
+def output_dtype(value: Any, choices: Sequence[str] = OUTPUT_DTYPES) -> str:
+    """Return the name of a type of results."""
     try:
         name = str(np.dtype(value).name)
     except TypeError:
         name = ""
-    if value is None or name not in OUTPUT_DTYPES:
-        raise InputError(f'output_dtype must be "float32" or "float64", got {value!r}')
+    if value is None or name not in choices:
+        raise InputError(f"output_dtype must be one of {', '.join(choices)}, got {value!r}")
     return name
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
 import sys
 import traceback
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from morpheus_core.commands import (
     catalog,
     demo,
+    evaluate,
     job_arrays,
     objects,
     package,
@@ -20,6 +20,8 @@ from morpheus_core.commands import (
     view,
 )
 from morpheus_core.commands import map as map_command
+from morpheus_core.commands.requests import asked_again, without_demands
+from morpheus_core.commands.wording import Wording, warnings_in_options
 from morpheus_core.errors import MorpheusError
 from morpheus_core.version import __version__
 
@@ -32,6 +34,8 @@ EXAMPLE = """examples:
       draw that
   morpheus-core objects results labels.fits --class-name lens --threshold 0.9
       label the objects of a class
+  morpheus-core evaluate results truth.fits
+      compare it with what is known to be true
 
 exit codes: 0; 1 for an error, which is explained; 2 for wrong usage; 130 after Ctrl-C
 """
@@ -51,40 +55,59 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 if the package refused or failed, or 130 after Ctrl-C. Wrong usage leaves through
         ``SystemExit(2)``.
     """
-    arguments = make_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what notebooks have in its place takes any text
         # As stderr does: files have all sorts of names.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        arguments.run(arguments)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+    except MorpheusError as error:
+        print(f"morpheus-core: {error}", file=sys.stderr)
+        return 1
+    wording = Wording.of(arguments.parser)
+    try:
+        with warnings_in_options(wording):
+            arguments.run(arguments)
     except MorpheusError as error:
         if arguments.verbose:
             traceback.print_exc()
         else:
-            tell(str(error), error, arguments)
+            tell(str(error), error, wording)
         return 1
     except KeyboardInterrupt as error:
-        tell("interrupted", error, arguments)
+        tell("interrupted", error, wording)
         return 130
     return 0
 
 
-def tell(message: str, error: BaseException, arguments: argparse.Namespace) -> None:
+def tell(message: str, error: BaseException, wording: Wording) -> None:
     """Print what went wrong, and what is left of it."""
     text = "\n".join([message, *getattr(error, "__notes__", ())])
-    print(f"morpheus-core: {in_options(text, vars(arguments))}", file=sys.stderr)
+    print(f"morpheus-core: {wording(text)}", file=sys.stderr)
 
 
-def in_options(text: str, options: Container[str]) -> str:
-    """Write arguments of Python as the options that they are, ``resume=True`` as ``--resume``."""
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return what is asked for, some of it perhaps by a file.
 
-    def option(found: re.Match[str]) -> str:
-        name, value = found[1], found[2]
-        if name not in options:
-            return found[0]
-        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+    Raises
+    ------
+    InputError
+        If that file cannot be used.
+    """
+    if not any(word.partition("=")[0] == "--config" for word in words):
+        return make_parser().parse_args(words)
+    given = without_demands(make_parser()).parse_args(words)
+    return asked_again(parsers_of(make_parser())[given.command], given)
 
-    return re.sub(r'\b([a-z_]+)=(?:True\b|"([^"]*)")', option, text)
+
+def parsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each subcommand, and of the actions below it, by name."""
+    found = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                found[name] = command
+                found |= {f"{name} {k}": v for k, v in parsers_of(command).items()}
+    return found
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,7 +120,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    shown = (demo, predict, job_arrays, catalog, map_command, objects, view, verify, package)
+    shown = (
+        *(demo, predict, job_arrays, catalog, map_command),
+        *(objects, view, evaluate, verify, package),
+    )
     for command in shown:
         command.add(commands)
+    for name, one in parsers_of(parser).items():
+        one.set_defaults(command=name, parser=one)
     return parser

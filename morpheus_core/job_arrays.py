@@ -10,6 +10,8 @@ import numpy as np
 from morpheus_core import checks
 from morpheus_core.errors import InputError, OutputError
 from morpheus_core.parallel.devices import prefetch_depth
+from morpheus_core.parallel.threads import limited_threads
+from morpheus_core.pipeline.nan_policy import warn_of_spread
 from morpheus_core.pipeline.strip import windows_of_strip
 from morpheus_core.progress import progress_bar
 from morpheus_core.results.outputs import Results
@@ -66,10 +68,11 @@ def run_strip(
             raise InputError(f"strip must be less than {count}, the strips of the run, got {index}")
         if work.is_finished(index):
             return
-        loaded = work.load(lambda model: model)
-        total, left = windows_of(work, index)
-        with progress_bar(total, total - left, progress) as advance:
-            work.do(index, loaded, advance)
+        with limited_threads(work.threads):
+            loaded = work.load(lambda model: model)
+            total, left = windows_of(work, index)
+            with progress_bar(total, total - left, progress) as advance:
+                work.do(index, loaded, advance)
 
 
 def stitch(out_dir: str | os.PathLike[str]) -> Results:
@@ -113,6 +116,7 @@ def stitched(work: StripWork) -> Results:
                 f"computed; run them again, then stitch"
             )
         workspace.mark_stitched()
+        warn_of_spread(*workspace.spread(plan))
     return hand_over(workspace, plan, products)
 
 
@@ -133,11 +137,15 @@ def open_run(directory: Path, prefetch: int = 0) -> StripWork:
             f"there is no run in {directory} whose strips are left to others; begin one there with "
             f"begin_only=True"
         )
-    work = StripWork(directory=str(directory.absolute()), prefetch=prefetch)
-    other = work.plan.other_version()
+    plan = workspace.load()
+    other = plan.other_version()
     if other is not None:
         raise InputError(f"the run in {directory} is not of this version: {other}")
-    return work
+    return StripWork(
+        directory=str(directory.absolute()),
+        prefetch=prefetch,
+        threads=plan.parameters["threads"],
+    )
 
 
 def refuse_unfinished(work: StripWork) -> None:

@@ -19,7 +19,7 @@ from morpheus_core.packages.sky_check import CheckSky
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import Model, resolve
-from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
+from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan, OnSpread, warn_of_spread
 from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import both, progress_bar
@@ -74,6 +74,7 @@ def predict(
     patience: float | None = None,
     begin_only: bool = False,
     sink: SinkName = "fits",
+    threads: int | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -156,9 +157,9 @@ def predict(
         "omit": that prediction of that pixel is left out of the statistics and of n.
     on_nan : {"warn", "raise", "ignore"}
         What to do when NaN of the images spreads: when a larger share of what the model says of
-        a batch is NaN than of its windows. "warn" does so at the first such batch and sums up at
-        the end, in the log of a worker where `cpus`, `gpus` or `executor` is given; "raise" ends
-        the run.
+        a batch is NaN than of its windows. "warn" does so at the first such batch, in the
+        log of a worker where `cpus`, `gpus` or `executor` is given, and sums up at the end;
+        "raise" ends the run.
     fill_value : float, default NaN
         The result of pixels that no prediction reached; their n is 0.
     overwrite : bool, default False
@@ -238,6 +239,11 @@ def predict(
         ``output.fits.fz``, of which nothing is lost; or stores of Zarr, ``output.zarr`` (extra
         ``zarr``). The latter two are made of plain files when all rows are there, which takes the
         disk space of both.
+    threads : int, optional
+        With how many threads libraries compute in each process, be it a worker or this one, which
+        gets its own number back at the end. By default workers of `cpus` and `gpus` share the
+        cores, and all else is left as it is. The last bits of a network's answers may depend on
+        it, so the number is in the outputs, and a run that is resumed needs the same.
 
     Returns
     -------
@@ -336,11 +342,14 @@ def predict(
             patience=patience,
             begin_only=begin_only,
             sink=sink,
+            threads=threads,
         )
     )
 
 
-def results_of(arguments: Arguments, on_windows: OnSteps = ignore) -> Results:
+def results_of(
+    arguments: Arguments, on_windows: OnSteps = ignore, on_spread: OnSpread = warn_of_spread
+) -> Results:
     """Do what `predict` is asked for.
 
     Parameters
@@ -349,18 +358,20 @@ def results_of(arguments: Arguments, on_windows: OnSteps = ignore) -> Results:
         Of the call.
     on_windows : callable
         Told how many windows were just finished; the progress bar is told as well.
+    on_spread : callable
+        Told, at the end, how many of how many windows were spoilt by NaN.
     """
     with prepare(arguments) as ready:
         if ready.directory is None:
-            return run_in_memory(ready, on_windows)
-        run = Run(ready, ready.directory, on_windows)
+            return run_in_memory(ready, on_windows, on_spread)
+        run = Run(ready, ready.directory, on_windows, on_spread)
         if arguments.begin_only:
             run.begin()
             return [], []
         return run.results()
 
 
-def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
+def run_in_memory(ready: Prepared, on_windows: OnSteps, on_spread: OnSpread) -> Results:
     """Run a job as one strip into arrays."""
     job, stack = ready.job, ready.stack
     model = resolve(ready.arguments.model)
@@ -377,5 +388,6 @@ def run_in_memory(ready: Prepared, on_windows: OnSteps) -> Results:
             on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,
+            on_spread=on_spread,
         )
     return outputs.results()

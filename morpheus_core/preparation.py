@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
+from morpheus_core.adapters.band_names import refuse_other_order
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
@@ -24,16 +25,19 @@ from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
 from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
+from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.pipeline.batch_sizes import choose_batch_size
+from morpheus_core.pipeline.batch_sizes import windows_of
+from morpheus_core.pipeline.choices import choose
 from morpheus_core.pipeline.job import Job
-from morpheus_core.pipeline.models import Model, resolve
+from morpheus_core.pipeline.memory_formats import TriedFormats
+from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.results.sinks import SinkName, checked_sink
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
 from morpheus_core.workspace.folders import Workspace
 
@@ -90,6 +94,7 @@ class Arguments:
     patience: float | None
     begin_only: bool
     sink: SinkName
+    threads: int | None
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -121,6 +126,8 @@ class Prepared:
         Into how many strips to cut the image, at most.
     sink : str
         What kind of files the outputs become.
+    tried : TriedFormats or None
+        What was found about formats of memory, if any were tried.
     """
 
     arguments: Arguments
@@ -131,6 +138,7 @@ class Prepared:
     workers: Workers
     n_strips: int
     sink: SinkName
+    tried: TriedFormats | None
 
 
 @contextmanager
@@ -149,6 +157,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments.prefetch,
         interval,
         arguments.patience,
+        arguments.threads,
     )
     sink = checked_sink(arguments.sink)
     directory = run_directory(arguments)
@@ -159,26 +168,32 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
     sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
-    with open_inputs(
-        arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
-    ) as stack:
-        automatic = arguments.batch_size == "auto"
-        job = make_job(stack, replace(arguments, batch_size=1) if automatic else arguments)
+    with (
+        limited_threads(workers.threads),
+        open_inputs(
+            arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
+        ) as stack,
+    ):
+        job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers, arguments.begin_only)
         checks.model(arguments.model)
         check_sums(stack.images_and_masks, sums)
-        warn_of_unannounced_sip(stack.images)
+        warn_of_other_distortions(stack.images)
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
+        refuse_other_order(arguments.model, stack.images)
         warn_of_vain_requests(job)
-        if automatic:
-            begun = directory if arguments.resume else None
-            size = stored_batch_size(begun) or choose_batch_size(
-                job, stack, resolve(arguments.model)
-            )
-            job = replace(job, batch_size=size)
+        choices = choose(
+            arguments.model,
+            None if arguments.batch_size == "auto" else job.batch_size,
+            windows_of(job, stack),
+            stored_choices(directory) if arguments.resume else None,
+        )
+        arguments = replace(arguments, model=choices.model)
+        job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
         products = products_of(job, origin_of(job, stack, arguments.model))
-        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, sink)
+        tried = choices.tried
+        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, sink, tried)
 
 
 def with_package(arguments: Arguments) -> Arguments:
@@ -195,12 +210,12 @@ def with_package(arguments: Arguments) -> Arguments:
     return replace(arguments, model=model, **told)
 
 
-def stored_batch_size(directory: Path | None) -> int | None:
-    """Return the size of batches of the run that was begun in a folder, if there is one."""
+def stored_choices(directory: Path | None) -> dict[str, Any] | None:
+    """Return what the run has chosen that was begun in a folder, if there is one."""
     workspace = None if directory is None else Workspace(directory)
     if workspace is None or not workspace.holds_a_run():
         return None
-    return int(workspace.load().parameters["batch_size"])
+    return workspace.load().parameters
 
 
 def count_strips(strips: Any, grid: WindowGrid, workers: Workers, begin_only: bool) -> int:
@@ -266,7 +281,7 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
     return Job(
         grid=grid,
         n_classes=n_classes,
-        batch_size=checks.whole_number("batch_size", arguments.batch_size),
+        batch_size=first_size(arguments.batch_size),
         update_map=checks.update_map(arguments.update_map, grid.output_window_shape),
         methods=checks.methods(arguments.aggregate_method),
         nan_policy=checks.one_of("nan_policy", arguments.nan_policy, NAN_POLICIES),
@@ -276,7 +291,13 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         masked=stack.mask is not None,
         class_names=checks.class_names(arguments.class_names, n_classes),
         on_nan=checks.one_of("on_nan", arguments.on_nan, ON_NAN),
+        threads=arguments.threads,
     )
+
+
+def first_size(batch_size: Any) -> int:
+    """Return the size of batches as long as none was chosen."""
+    return 1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size)
 
 
 def warn_of_vain_requests(job: Job) -> None:

@@ -19,6 +19,7 @@ from morpheus_core.pipeline.models import (
     unpickle_model,
     warn_of_another_model,
 )
+from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
@@ -55,10 +56,15 @@ class Run:
         The user's `out_dir`.
     on_windows : callable
         Told how many windows were just finished, beside the progress bar.
+    on_spread : callable
+        Told, at the end, how many of how many windows were spoilt by NaN.
     """
 
-    def __init__(self, ready: Prepared, directory: Path, on_windows: OnSteps) -> None:
-        self._ready, self._directory, self._on_windows = ready, directory, on_windows
+    def __init__(
+        self, ready: Prepared, directory: Path, on_windows: OnSteps, on_spread: OnSpread
+    ) -> None:
+        self._ready, self._directory = ready, directory
+        self._on_windows, self._on_spread = on_windows, on_spread
         self._arguments, self._model = ready.arguments, ready.arguments.model
         self._job, self._stack, self._products = ready.job, ready.stack, ready.products
         self._workspace = Workspace(directory)
@@ -78,6 +84,7 @@ class Run:
                 self._compute(plan)
                 self._complete(plan)
                 self._workspace.mark_stitched()
+                self._on_spread(*self._workspace.spread(plan))
             return hand_over(self._workspace, plan, self._products)
 
     def begin(self) -> None:
@@ -216,7 +223,9 @@ class Run:
     def _work(self) -> StripWork:
         """The strips, as other processes know them."""
         return StripWork(
-            directory=str(self._directory.absolute()), prefetch=self._ready.workers.prefetch
+            directory=str(self._directory.absolute()),
+            prefetch=self._ready.workers.prefetch,
+            threads=self._ready.workers.threads,
         )
 
     @cached_property

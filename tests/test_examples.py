@@ -20,6 +20,9 @@ PAGES = [
 ]
 MODULES = [path for path in sorted((ROOT / "morpheus_core").rglob("*.py")) if has_examples(path)]
 
+#: Its examples are commands, each of which begins with a fresh interpreter.
+COMMANDS = ROOT / "docs" / "api" / "command_line.rst"
+
 #: Readers see a warning of this package; it ends no example.
 pytestmark = pytest.mark.filterwarnings("default::morpheus_core.MorpheusWarning")
 
@@ -29,7 +32,11 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # examples write files
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path == COMMANDS else []) for path in PAGES],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_page(path):
     run_page(path)
 
@@ -43,7 +50,10 @@ def test_docstrings(path):
     assert outcome.failed == 0
 
 
-@pytest.mark.parametrize("module", [morpheus_core, morpheus_core.adapters, morpheus_core.packages])
+@pytest.mark.parametrize(
+    "module",
+    [morpheus_core, morpheus_core.adapters, morpheus_core.columns, morpheus_core.packages],
+)
 def test_reference_has_every_public_name(module):
     pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
     documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))

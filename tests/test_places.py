@@ -36,12 +36,14 @@ def run(command, folder):
     return fits.getdata(folder / "results" / "output.fits")
 
 
+@pytest.mark.slow
 def test_laptop(field, tmp_path):
     paths, expected = field
     output = run([sys.executable, PLACES / "laptop.py", *paths], tmp_path)
     assert_allclose(output, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_slurm(field, tmp_path):
     require("dask_jobqueue")
     paths, expected = field
@@ -49,6 +51,7 @@ def test_slurm(field, tmp_path):
     assert_allclose(output, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_job_array(field, tmp_path, monkeypatch):
     paths, expected = field
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -61,6 +64,7 @@ def test_job_array(field, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_mpi(field, tmp_path):
     require("mpi4py")
     paths, expected = field

@@ -133,7 +133,14 @@ def predict_on_disk(model, images, **options):
 @pytest.mark.usefixtures("both_kernels")
 @pytest.mark.parametrize(
     ("run", "small", "examples"),
-    [(predict, False, 500), (predict, True, 200), (predict_on_disk, True, 100)],
+    [
+        (predict, False, 100),
+        (predict, True, 50),
+        (predict_on_disk, True, 25),
+        pytest.param(predict, False, 500, marks=pytest.mark.slow),
+        pytest.param(predict, True, 200, marks=pytest.mark.slow),
+        pytest.param(predict_on_disk, True, 100, marks=pytest.mark.slow),
+    ],
 )
 def test_equals_brute_force(run, small, examples):
     @settings(max_examples=examples)

@@ -28,6 +28,7 @@ def classify(model, inputs, **options):
     )[1]
 
 
+@pytest.mark.slow
 def test_golden_crop(data, morpheus):
     with np.load(data / "morpheus" / "golden_crop.npz") as golden:
         expected = dict(golden)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -57,6 +57,10 @@ class Source(Protocol):
     def digested(self) -> Iterable[Path | bytes]:
         """Yield what holds the weights, for a checksum."""
 
+    def in_formats(self) -> Mapping[str, Source]:
+        """Return the same network in each memory format, where a run is to choose one."""
+        return {}
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Adapter:
@@ -91,6 +95,11 @@ class Adapter:
     def digested(self) -> Iterable[Path | bytes]:
         """Yield what holds the weights, for a checksum."""
         return self.source.digested()
+
+    def in_formats(self) -> dict[str, Adapter]:
+        """Return the same network in each memory format, where a run is to choose one."""
+        formats = self.source.in_formats()
+        return {name: replace(self, source=source) for name, source in formats.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

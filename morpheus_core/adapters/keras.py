@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.answers import Output, checked_output, chosen
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
@@ -22,7 +22,7 @@ from morpheus_core.pipeline.descriptions import arrays_as_bytes, described
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class KerasSource:
+class KerasSource(Source):
     """Where a network of Keras comes from.
 
     Attributes
@@ -83,7 +83,7 @@ def keras_model(
     custom_objects: Mapping[str, Any] | None = None,
     channels: Channels = "last",
     stack_inputs: bool = True,
-    fill_nan: float | Literal["median"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
     output: Output | None = None,
@@ -105,9 +105,9 @@ def keras_model(
         (batch, channels, height, width).
     stack_inputs : bool, default True
         Stack the bands of all images into one tensor. False gives the network one tensor per image.
-    fill_nan : float or "median", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN).
+    fill_nan : float, sequence of float or "median", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN).
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.

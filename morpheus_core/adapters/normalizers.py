@@ -157,7 +157,7 @@ def paired(
 
 def per_band(name: str, value: PerBand) -> tuple[float, ...]:
     """Return one or several finite numbers."""
-    values = tuple(checks.finite_number(name, number) for number in np.atleast_1d(value))
+    values = tuple(checks.finite_number(name, number) for number in np.atleast_1d(value).tolist())
     if not values:
         raise InputError(f"{name} must be a number, or one per band, got {value!r}")
     return values

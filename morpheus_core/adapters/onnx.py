@@ -12,7 +12,7 @@ from typing import Any, Literal
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.answers import Output, checked_output
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.kinds import what_it_is
 from morpheus_core.adapters.normalizers import Float32, Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
@@ -30,7 +30,7 @@ OUTPUT_TYPES = (*INPUT_TYPES, "tensor(bfloat16)")
 
 
 @dataclass(frozen=True, repr=False)
-class OnnxSource:
+class OnnxSource(Source):
     """Where a network in the ONNX format comes from.
 
     Attributes
@@ -94,7 +94,7 @@ def onnx_model(
     providers: Sequence[str] | Literal["auto"] = "auto",
     channels: Channels = "first",
     stack_inputs: bool = True,
-    fill_nan: float | Literal["median"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
     output: Output | None = None,
@@ -117,9 +117,9 @@ def onnx_model(
         PyTorch do, or (batch, height, width, channels), as those of Keras do.
     stack_inputs : bool, default True
         Stack the bands of all images into one tensor. False gives the network one tensor per image.
-    fill_nan : float or "median", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN).
+    fill_nan : float, sequence of float or "median", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN).
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.

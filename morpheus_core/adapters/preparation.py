@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.adapters.normalizers import Float32, Normalizer
+from morpheus_core.adapters.normalizers import Float32, Normalizer, per_band
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.pipeline.descriptions import described
 
@@ -27,15 +27,16 @@ class Preparation:
         Tensors are (batch, bands, height, width) or (batch, height, width, bands).
     stack_inputs : bool
         Whether the bands of all images make one tensor.
-    fill_nan : float or "median", optional
-        What takes the place of NaN: a number, or the median of its band in its window.
+    fill_nan : float, tuple of float or "median", optional
+        What takes the place of NaN: a number for all bands, one for each, or the median of its band
+        in its window.
     normalize : callable, optional
         From (batch, height, width, bands) to the same shape.
     """
 
     channels: Channels
     stack_inputs: bool = True
-    fill_nan: float | Literal["median"] | None = None
+    fill_nan: float | tuple[float, ...] | Literal["median"] | None = None
     normalize: Normalizer | None = None
 
     __repr__ = described
@@ -50,7 +51,7 @@ class Preparation:
         if self.fill_nan == "median":
             fill_with_medians(pixels)
         elif self.fill_nan is not None:
-            np.copyto(pixels, self.fill_nan, where=np.isnan(pixels))
+            fill_with_numbers(pixels, self.fill_nan)
         if self.normalize is not None:
             pixels = normalized(self.normalize, pixels)
         if self.channels == "first":
@@ -76,10 +77,11 @@ def make_preparation(
     InputError
         If one is not what it should be.
     """
-    if fill_nan is not None and fill_nan != "median":
-        if isinstance(fill_nan, str):
-            raise InputError(f'fill_nan must be a number or "median", got {fill_nan!r}')
-        fill_nan = checks.finite_number("fill_nan", fill_nan)
+    if isinstance(fill_nan, str) and fill_nan != "median":
+        raise InputError(f'fill_nan must be a number or "median", got {fill_nan!r}')
+    if fill_nan is not None and not isinstance(fill_nan, str):
+        numbers = per_band("fill_nan", fill_nan)
+        fill_nan = numbers if len(numbers) > 1 else numbers[0]
     if normalize is not None and not callable(normalize):
         raise InputError(f"normalize must be callable, got {normalize!r}")
     return Preparation(
@@ -88,6 +90,16 @@ def make_preparation(
         fill_nan,
         normalize,
     )
+
+
+def fill_with_numbers(pixels: Float32, numbers: float | tuple[float, ...]) -> None:
+    """Replace NaN by a number, or by that of its band."""
+    if np.size(numbers) not in (1, pixels.shape[-1]):
+        raise ModelError(
+            f"fill_nan must have one value, or one per band, {pixels.shape[-1]}, got "
+            f"{np.size(numbers)}"
+        )
+    np.copyto(pixels, np.array(numbers, np.float32), where=np.isnan(pixels))
 
 
 def fill_with_medians(pixels: Float32) -> None:

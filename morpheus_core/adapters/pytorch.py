@@ -7,15 +7,15 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from morpheus_core import checks
 from morpheus_core.adapters.activations import Activation, checked_activation
 from morpheus_core.adapters.answers import Output, checked_output
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.checkpoints import load_weights
 from morpheus_core.adapters.normalizers import Normalizer
 from morpheus_core.adapters.preparation import Channels, make_preparation
@@ -26,18 +26,26 @@ from morpheus_core.adapters.torch_programs import (
     stored_export,
     stored_script,
 )
-from morpheus_core.adapters.torch_runner import MemoryFormat, Precision, Runner, dtype_of
+from morpheus_core.adapters.torch_runner import (
+    MEMORY_FORMATS,
+    MemoryFormat,
+    Precision,
+    Runner,
+    dtype_of,
+)
 from morpheus_core.errors import InputError, ModelError
 from morpheus_core.extras import require_package
 from morpheus_core.pipeline.descriptions import arrays_as_bytes, described, model_name
 
 SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
+#: What may be asked for.
+ASKED_FORMATS: tuple[MemoryFormat | Literal["auto"], ...] = (*MEMORY_FORMATS, "auto")
 STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class TorchSource:
+class TorchSource(Source):
     """Where a network of PyTorch comes from, and how it is run.
 
     Attributes
@@ -60,8 +68,8 @@ class TorchSource:
         Which part of what it returns holds the scores.
     activation : {"softmax", "sigmoid"}, optional
         What makes probabilities of them, where they are.
-    memory_format : {"contiguous", "channels_last"}, optional
-        How tensors of images lie in memory.
+    memory_format : {"contiguous", "channels_last", "auto"}, optional
+        How tensors of images lie in memory; "auto" until a run chooses.
     """
 
     model: Path | StoredProgram | Any
@@ -73,9 +81,15 @@ class TorchSource:
     channels: Channels = field(repr=False)
     output: Output | None
     activation: Activation | None
-    memory_format: MemoryFormat | None
+    memory_format: MemoryFormat | Literal["auto"] | None
 
     __repr__ = described
+
+    def in_formats(self) -> dict[str, TorchSource]:
+        """Return the same network in each format of which a run is to choose one."""
+        if self.memory_format != "auto":
+            return {}
+        return {name: replace(self, memory_format=name) for name in MEMORY_FORMATS}
 
     def digested(self) -> Iterable[Path | bytes]:
         """Yield the files, or the weights of a module in memory."""
@@ -125,7 +139,7 @@ def bits_of(tensor: Any) -> Any:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def format_of(memory_format: MemoryFormat | None) -> dict[str, Any]:
+def format_of(memory_format: MemoryFormat | Literal["auto"] | None) -> dict[str, Any]:
     """Return the argument of `to` that sets how weights of convolutions lie in memory."""
     import torch
 
@@ -140,13 +154,13 @@ def torch_model(
     device: str = "auto",
     channels: Channels = "first",
     stack_inputs: bool = True,
-    fill_nan: float | Literal["median"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median"] | None = None,
     normalize: Normalizer | None = None,
     activation: Activation | None = None,
     autocast: Precision | None = None,
     compile: bool = False,  # noqa: A002 - PyTorch's word for it
     output: Output | None = None,
-    memory_format: MemoryFormat | None = None,
+    memory_format: MemoryFormat | Literal["auto"] | None = None,
 ) -> Adapter:
     """Wrap a network of PyTorch as a callable for `predict`.
 
@@ -176,9 +190,9 @@ def torch_model(
         (batch, height, width, channels).
     stack_inputs : bool, default True
         Stack the bands of all images into one tensor. False gives the network one tensor per image.
-    fill_nan : float or "median", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN).
+    fill_nan : float, sequence of float or "median", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN).
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.
@@ -191,10 +205,13 @@ def torch_model(
     output : str or int, optional
         Which part of what the network returns holds the scores, where it returns a mapping, a
         tuple or a dataclass of several: its name or its position.
-    memory_format : {"contiguous", "channels_last"}, optional
+    memory_format : {"contiguous", "channels_last", "auto"}, optional
         How images and weights of convolutions lie in memory, which decides how fast they are, and
         the last bits. By default PyTorch decides by the strides of the array: those of one band
-        count as channels_last, those of several as contiguous.
+        count as channels_last, those of several as contiguous. "auto" lets a run try both when it
+        begins, and take "channels_last" if it is faster and its answers differ by at most 1e-5 of
+        their range. Where no run chooses, in a model that a factory makes or that a function of
+        yours calls, it is as by default.
 
     Returns
     -------
@@ -234,7 +251,7 @@ def torch_model(
         checked_activation(activation),
         None
         if memory_format is None
-        else checks.one_of("memory_format", memory_format, get_args(MemoryFormat)),
+        else checks.one_of("memory_format", memory_format, ASKED_FORMATS),
     )
     return Adapter(source, preparation)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -34,12 +34,15 @@ class PixelClassifier:
         From (batch, height, width, bands) to (batch, height, width, features).
     keep_nan : bool
         Whether pixels with NaN among their features go to the estimator; else they get NaN.
+    named : bool
+        Whether the user has said what the bands are called.
     """
 
     estimator: Any
     preparation: Preparation
     features: Features | None = None
     keep_nan: bool = False
+    named: bool = field(default=False, repr=False)
 
     __repr__ = described
 
@@ -101,7 +104,7 @@ def sklearn_model(
     estimator: Any,
     *,
     features: Features | None = None,
-    fill_nan: float | Literal["median", "keep"] | None = None,
+    fill_nan: float | Sequence[float] | Literal["median", "keep"] | None = None,
     normalize: Normalizer | None = None,
     band_names: Sequence[str] | None = None,
 ) -> PixelClassifier:
@@ -119,17 +122,18 @@ def sklearn_model(
         From float32 pixels, (batch, height, width, bands), to the features of each, (batch,
         height, width, features); a filter, say, that looks at the neighbours. By default the
         bands are the features.
-    fill_nan : float, "median" or "keep", optional
-        What takes the place of NaN, in the units of the image: a number, or the median of the band
-        in the window (0 where all is NaN). By default a pixel with a feature that is not finite
-        gets NaN. "keep" hands it on: boosted trees, among others, give confident classes for NaN,
-        which mean something only if they were trained with it.
+    fill_nan : float, sequence of float, "median" or "keep", optional
+        What takes the place of NaN, in the units of the image: a number for all bands, one for
+        each, or the median of the band in the window (0 where all is NaN). By default a pixel with
+        a feature that is not finite gets NaN. "keep" hands it on: boosted trees, among others, give
+        confident classes for NaN, which mean something only if they were trained with it.
     normalize : callable, optional
         `min_max`, `z_score`, `standardize`, or a function of yours from float32 (batch, height,
         width, bands) to the same shape.
     band_names : list of str, optional
         What the features are called, in their order. They are compared with those that the
-        estimator was trained with, where it knows them (``feature_names_in_``).
+        estimator was trained with, where it knows them (``feature_names_in_``). Without them runs
+        compare the names of the files, where each holds the name of one feature.
 
     Returns
     -------
@@ -157,7 +161,7 @@ def sklearn_model(
     keep_nan = fill_nan == "keep"
     filled = None if keep_nan else fill_nan
     preparation = make_preparation("last", fill_nan=filled, normalize=normalize)
-    return PixelClassifier(estimator, preparation, features, keep_nan)
+    return PixelClassifier(estimator, preparation, features, keep_nan, band_names is not None)
 
 
 def refuse_other_features(estimator: Any, names: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from morpheus_core.adapters.normalizers import Float32
 from morpheus_core.errors import ModelError, warn
+from morpheus_core.pipeline.memory_formats import distance
 
 #: The most by which two answers may differ, as a share of their range. Rounding, which depends on
 #: the size of a batch, reaches some 1e-5; dropout and the like begin far above.
@@ -66,13 +67,3 @@ class Steadiness:
                 "so batch_size decides the result: is it in training mode, so that batch "
                 "normalization takes each batch for itself, or quantized dynamically?"
             )
-
-
-def distance(first: Float32, second: Float32) -> float:
-    """Return by how much two answers differ at most, as a share of the range of one."""
-    finite = np.isfinite(first) & np.isfinite(second)
-    if not finite.any():
-        return 0.0
-    spread = float(np.ptp(second[finite]))
-    most = float(np.abs(first[finite] - second[finite]).max())
-    return most / spread if spread else float(most > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from morpheus_core.adapters.activations import Activation, refuse_one_class
 from morpheus_core.adapters.answers import Output, chosen
@@ -13,6 +13,8 @@ from morpheus_core.errors import ModelError
 
 Precision = Literal["bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
+#: Those from which one may be chosen, the usual one first.
+MEMORY_FORMATS: tuple[MemoryFormat, ...] = get_args(MemoryFormat)
 #: What convolutions say of a tensor with other channels than they take.
 WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
 
@@ -37,7 +39,7 @@ class Settings(Protocol):
         """What makes probabilities of them."""
 
     @property
-    def memory_format(self) -> MemoryFormat | None:
+    def memory_format(self) -> MemoryFormat | Literal["auto"] | None:
         """How tensors of images lie in memory."""
 
 
@@ -126,13 +128,13 @@ class Runner:
         return '; pass channels="first"' if swapped else ""
 
 
-def laid_out(tensor: Any, memory_format: MemoryFormat | None) -> Any:
+def laid_out(tensor: Any, memory_format: MemoryFormat | Literal["auto"] | None) -> Any:
     """Return images, four axes, in a memory format.
 
     Strides say which one it is, and those of an axis of length one say nothing: PyTorch takes what
     numpy makes of one band for channels_last. So they are written down.
     """
-    if memory_format is None or tensor.ndim != 4:
+    if memory_format in (None, "auto") or tensor.ndim != 4:
         return tensor
     _, channels, height, width = tensor.shape
     if memory_format == "contiguous":

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.catalogs.batches import RowBatch, Skipped
-from morpheus_core.catalogs.records import record_type
+from morpheus_core.catalogs.records import Field, record_type
 from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.catalogs.statuses import NO_PROBABILITIES_WAY_OUT, Status
-from morpheus_core.columns import Derived
+from morpheus_core.columns.derived import Derived
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.models import ROUNDING, Model, as_float, failure, given, to_numpy
@@ -25,6 +25,11 @@ NAMED_ROWS = 5
 DOUBTFUL_ROWS = 32
 #: How far from 1 the sum of many probabilities may be that were rounded to float16.
 SUM_ROUNDING = 1e-2
+#: A type that holds the scores of a vector, but not every index of a class.
+HALF = "float16"
+
+#: What rows have, (rows, values), by the field of their records.
+Values = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class RowPredictor:
     aperture : float or None
         Radius in pixels of what is averaged of predictions of pixels.
     dtype : str
-        Of the values.
+        Of the values; if that is "float16", of the vector among them, and others are float32.
     """
 
     model: Model
@@ -64,15 +69,37 @@ class RowPredictor:
         """The columns of the values."""
         return [name for column in self.columns for name in column.names]
 
-    @property
+    @cached_property
+    def fields(self) -> list[Field]:
+        """The fields of records that hold the values of each of the columns."""
+        return [
+            (
+                f"values_{place}",
+                "float32" if self.dtype == HALF and not column.is_vector else self.dtype,
+                (column.size(len(self.class_names)),),
+            )
+            for place, column in enumerate(self.columns)
+        ]
+
+    @cached_property
     def record_type(self) -> np.dtype[Any]:
         """The type of the records."""
-        return record_type(len(self.names), self.dtype)
+        return record_type(self.fields)
+
+    def blank(self, rows: int) -> Values:
+        """Return NaN for each value of so many rows."""
+        # As the table holds them: values of a vector row by row, others column by column.
+        return {
+            name: np.full((rows, *size), np.nan, dtype, "C" if column.is_vector else "F")
+            for (name, dtype, size), column in zip(self.fields, self.columns, strict=True)
+        }
 
     def records(self, batch: RowBatch | Skipped) -> NDArray[Any]:
         """Return the records of rows, after a call of the model if it is to see them."""
         records = np.zeros(len(batch), self.record_type)
-        records["row"], records["values"] = batch.rows, np.nan
+        records["row"] = batch.rows
+        for name, _, _ in self.fields:
+            records[name] = np.nan
         if isinstance(batch, Skipped):
             records["status"] = batch.status
             return records
@@ -80,24 +107,25 @@ class RowPredictor:
         finite = np.isfinite(scores).all(axis=1)
         unlike = finite & self._are_no_probabilities(scores)
         finite &= ~unlike
-        values = [column.of_scores(scores[finite]) for column in self.columns]
-        with np.errstate(over="ignore"):
-            records["values"][finite] = np.hstack(values)
-        # What logarithms and float32 make of finite scores need not be so.
-        finite = np.isfinite(records["values"]).all(axis=1)
-        records["status"] = np.where(finite, Status.OK, Status.NOT_FINITE)
+        stored = finite.copy()
+        for (name, _, _), column in zip(self.fields, self.columns, strict=True):
+            with np.errstate(over="ignore"):
+                records[name][finite] = column.of_scores(scores[finite])
+            # What logarithms and float32 make of finite scores need not be so.
+            stored &= np.isfinite(records[name]).all(axis=1)
+        records["status"] = np.where(stored, Status.OK, Status.NOT_FINITE)
         records["status"][unlike] = Status.NO_PROBABILITIES
-        records["values"][~finite] = np.nan
+        for name, _, _ in self.fields:
+            records[name][~stored] = np.nan
         return records
 
-    def finished(self, values: NDArray[Any]) -> list[Any]:
-        """Return the columns of the table of values, (rows, columns)."""
-        columns, start = [], 0
-        for column in self.columns:
-            stop = start + len(column.names)
-            columns += column.finished(values[:, start:stop], self.class_names)
-            start = stop
-        return columns
+    def finished(self, values: Values) -> list[Any]:
+        """Return the columns of the table."""
+        return [
+            finished
+            for column, of_column in zip(self.columns, values.values(), strict=True)
+            for finished in column.finished(of_column, self.class_names)
+        ]
 
     def _scores(self, batch: RowBatch) -> Float64:
         """Return the scores of rows, (rows, classes)."""

@@ -275,6 +275,8 @@ class SetReader:
             )
             yield Skipped(rows[~inside], Status.AT_THE_EDGE)
             order = order[inside[order]]
+        for reader, one in zip(self._readers, corners, strict=True):
+            reader.expect(one[0, order])
         for start in range(0, len(order), cut.batch_size):
             part = order[start : start + cut.batch_size]
             windows = [

@@ -28,11 +28,13 @@ READABLE = {
     ".vot": "votable",
     ".votable": "votable",
     ".parquet": "parquet",
+    ".hdf5": "hdf5",
+    ".h5": "hdf5",
 }
 #: How names of files end besides that; astropy unpacks these.
 PACKED = (".gz", ".bz2", ".xz")
-#: Both are needed: pyarrow gives astropy the types of columns through pandas.
-PARQUET_PACKAGES = ("pyarrow", "pandas")
+#: What formats need besides astropy, which has the types of Parquet's columns through pandas.
+PACKAGES = {".parquet": ("pyarrow", "pandas"), ".hdf5": ("h5py",), ".h5": ("h5py",)}
 #: Ends of names that programs use for any format.
 ANY_FORMAT = (".cat", ".ldac", ".txt")
 #: How a file of a format begins; the first that fits.
@@ -64,6 +66,8 @@ def read_table(path: Path) -> Table:
     options: dict[str, Any] = {}
     if kind == "ascii.csv":
         options = csv_options(path)
+    elif kind == "hdf5":
+        options = {"character_as_bytes": False}
     elif kind == "fits" and (hdu := ldac_objects(path)):
         options = {"hdu": hdu}
     elif kind == "votable" and b'ID="Source_List"' in beginning_of(path):
@@ -101,9 +105,8 @@ def format_of(path: Path) -> str:
     """
     packed = path.suffix.lower() in PACKED
     end = (path.with_suffix("") if packed else path).suffix.lower()
-    if end == ".parquet":
-        for package in PARQUET_PACKAGES:
-            require_package(package, "catalog", f"catalog={path}")
+    for package in PACKAGES.get(end, ()):
+        require_package(package, "catalog", f"catalog={path}")
     if end in ANY_FORMAT and path.exists():
         beginning = beginning_of(path)
         for pattern, kind in BEGINNINGS.items():

@@ -42,9 +42,8 @@ class Places:
         if exists(self.out):
             refuse_to_replace([self.out], list(filter(exists, inputs())), self.overwrite)
         rows = table[:1]
-        blank = np.full((len(rows), len(predictor.names)), np.nan, predictor.dtype)
-        statuses = texts_of(np.zeros(len(rows), np.uint8))
-        first = result_table(rows, predictor.names, predictor.finished(blank), statuses)
+        blank = predictor.finished(predictor.blank(len(rows)))
+        first = result_table(rows, predictor.names, blank, texts_of(np.zeros(len(rows), np.uint8)))
         refuse_unwritable(table, first, self.out)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
-from morpheus_core.catalogs.answers import RowPredictor, column_names
+from morpheus_core.adapters.band_names import refuse_other_order
+from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
+from morpheus_core.catalogs.choices import with_choices
 from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.places import input_paths, places_of
 from morpheus_core.catalogs.positions import Positions, find_positions
@@ -28,8 +30,8 @@ from morpheus_core.catalogs.tables import (
     write_table,
 )
 from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
-from morpheus_core.catalogs.work import CatalogJob
-from morpheus_core.columns import Derived, derived_columns
+from morpheus_core.catalogs.work import CATALOG_ON_NAN, CatalogJob, CatalogOnNan
+from morpheus_core.columns.derived import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.check_sums import check_sums as compare_sums
@@ -42,13 +44,17 @@ from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
+from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.sky.alignment import CHECKS, check_alignment
-from morpheus_core.sky.mending import warn_of_unannounced_sip
+from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import PADDINGS, Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+#: Types of results.
+CATALOG_DTYPES = (*checks.OUTPUT_DTYPES, HALF)
 
 
 def predict_catalog(
@@ -56,7 +62,7 @@ def predict_catalog(
     model_inputs: ModelInputs,
     catalog: Any,
     n_classes: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     window_shape: tuple[int, int] | None = None,
     out: str | os.PathLike[str] | None = None,
     gpus: Sequence[int | str] | None = None,
@@ -71,7 +77,7 @@ def predict_catalog(
     edges: CatalogEdges = "shift",
     padding: Padding | None = None,
     aperture: float | None = None,
-    columns: Sequence[str | Derived] | None = None,
+    columns: str | Derived | Sequence[str | Derived] | None = None,
     class_names: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
     output_dtype: DTypeLike = "float32",
@@ -85,6 +91,8 @@ def predict_catalog(
     patience: float | None = None,
     check_sums: CheckSums = "warn",
     storage_options: Mapping[str, Any] | None = None,
+    on_nan: CatalogOnNan = "warn",
+    threads: int | None = None,
 ) -> Table:
     """Ask a model about a window around each position of a catalogue.
 
@@ -112,7 +120,8 @@ def predict_catalog(
         As for `predict`. Batches are filled from several files where these have few rows.
     out : path, optional
         Write the table there, when it is complete: .csv, .ecsv, .fits, .parquet, .xml,
-        .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in FITS.
+        .hdf5, .h5, .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in
+        FITS. CSV takes no vector.
     gpus, cpus
         As for `predict`; need `out` or `work_dir`.
     ra, dec : str, optional
@@ -140,15 +149,17 @@ def predict_catalog(
         Of models that score pixels, the mean over the pixels whose centres are at most this far
         from the position, in pixels, and over the nearest one; less than half a window. Near the
         edge of an image it is the mean over those that there are.
-    columns : list of str or of :mod:`morpheus_core.columns`, optional
+    columns : str, or list of str or of :mod:`morpheus_core.columns`, optional
         What is kept of the scores: ``["argmax", "entropy"]``,
-        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class.
+        ``[columns.expected_value(bin_centres, name="Z")]``. By default one column for each class;
+        with ``"vector"`` one column ``scores``, (rows, n_classes), of them all.
     class_names : list of str, optional
         What classes are called; "class_0", "class_1", ... by default.
     keep : list of str, optional
         Which columns of the catalogue the result has; all by default.
-    output_dtype : {"float32", "float64"}
-        Of the results.
+    output_dtype : {"float32", "float64", "float16"}
+        Of the results. With "float16" that of a vector, beside which other columns are float32;
+        FITS and VOTable, which have no such numbers, get the vector as float32.
     work_dir : path, optional
         Where finished rows are kept until the table is complete; ``<out>.morpheus`` by default.
         Without that and `out` they are kept in memory.
@@ -173,6 +184,12 @@ def predict_catalog(
         its rows have the status "unreadable file".
     storage_options : dict, optional
         As for `predict`. A run that is resumed does not see changes of files at addresses.
+    on_nan : {"warn", "raise"}
+        What to do if windows hold NaN and the answers about them do: their rows have the status
+        "not finite" and are counted in the warning at the end, or the first such batch ends the
+        run.
+    threads : int, optional
+        As for `predict`.
 
     Returns
     -------
@@ -225,7 +242,7 @@ def predict_catalog(
     7.2 0.9    28.0     ok
     """
     place = places_of(out, work_dir, overwrite)
-    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience)
+    workers = choose_workers(cpus, gpus, executor, prefetch, patience=patience, threads=threads)
     if (workers or resume) and place.directory is None:
         raise InputError(
             "cpus, gpus, executor and resume need out or work_dir, where finished rows are kept"
@@ -257,7 +274,9 @@ def predict_catalog(
     positions = find_positions(table, (ra, dec), (x, y), origin)
     sums = checks.one_of("check_sums", check_sums, CHECKS)
     cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
+    spread = checks.one_of("on_nan", on_nan, CATALOG_ON_NAN)
     with ExitStack() as opened:
+        opened.enter_context(limited_threads(workers.threads))
         sources, set_of_row, images = find_sources(
             model_inputs, bands, table, opened, storage_options
         )
@@ -269,17 +288,25 @@ def predict_catalog(
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
         with some_images(images, sources, rows.to_run) as looked_at:
             check_sky_of(model, looked_at, sky_check)
+            refuse_other_order(model, looked_at)
             if cut.on_sky:
-                warn_of_unannounced_sip(looked_at)
+                warn_of_other_distortions(looked_at)
             else:
                 check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
-        run = CatalogRun(CatalogJob(predictor, cut, sources), images, rows.to_run, request)
-        del positions, set_of_row
         if place.directory is not None:
             opened.enter_context(held(Folders(place.directory)))
+        job = with_choices(
+            CatalogJob(predictor, cut, sources, spread, workers.threads),
+            None if told["batch_size"] == "auto" else cut.batch_size,
+            images,
+            rows.to_run,
+            place.directory if request.resume else None,
+        )
+        run = CatalogRun(job, images, rows.to_run, request)
+        del positions, set_of_row
         values, statuses = collect(run, predictor, rows.statuses)
         try:
             refuse_no_answer(statuses)
@@ -290,7 +317,8 @@ def predict_catalog(
         result = result_table(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
-        result.meta.update(catalog_provenance(model, model_inputs, bands, predictor, cut))
+        named = model if isinstance(model, str) else job.predictor.model
+        result.meta.update(catalog_provenance(named, model_inputs, bands, job))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -312,14 +340,26 @@ def make_predictor(
     window_shape = checks.positive_pair("window_shape", window_shape)
     count = checks.whole_number("n_classes", n_classes)
     names = column_names(count, checks.class_names(class_names, count))
+    wanted = derived_columns(columns, names)
     return RowPredictor(
         FactoryModel(model) if isinstance(model, str) else model,
         names,
-        derived_columns(columns, names),
+        wanted,
         window_shape,
         None if aperture is None else checked_aperture(aperture, window_shape),
-        checks.output_dtype(output_dtype),
+        checked_dtype(output_dtype, wanted),
     )
+
+
+def checked_dtype(output_dtype: Any, columns: Sequence[Derived]) -> str:
+    """Return the type of results, which may be of half precision where there is a vector."""
+    name = checks.output_dtype(output_dtype, CATALOG_DTYPES)
+    if name == HALF and not any(column.is_vector for column in columns):
+        raise InputError(
+            'output_dtype="float16" is for a vector of scores, got columns without one; add '
+            '"vector" to columns, or leave it out'
+        )
+    return name
 
 
 def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
@@ -342,7 +382,7 @@ def make_cut(
     return Cut(
         positions.on_sky,
         window_shape,
-        checks.whole_number("batch_size", batch_size),
+        1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size),
         edges,
         checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
     )
@@ -414,13 +454,13 @@ def kept(table: Table, keep: Any) -> Table:
 
 def collect(
     run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """Run, and return values, (rows, columns), and statuses, (rows,), in the catalogue's order."""
-    # Column by column, which is how the table holds them.
-    values = np.full((len(statuses), len(predictor.names)), np.nan, predictor.dtype, order="F")
+) -> tuple[Values, NDArray[np.uint8]]:
+    """Run, and return values and statuses, (rows,), in the catalogue's order."""
+    values = predictor.blank(len(statuses))
 
     def take(records: NDArray[Any]) -> None:
-        values[records["row"]] = records["values"]
+        for name, found in values.items():
+            found[records["row"]] = records[name]
         statuses[records["row"]] = records["status"]
 
     run.run(take)

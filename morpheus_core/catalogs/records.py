@@ -23,9 +23,13 @@ from morpheus_core.storage.resources import Resource
 HEADER = struct.Struct("<QI")
 
 
-def record_type(n_columns: int, dtype: str) -> np.dtype[Any]:
+#: A field of values: its name, its type, and how many a row has.
+Field = tuple[str, str, tuple[int]]
+
+
+def record_type(values: Sequence[Field]) -> np.dtype[Any]:
     """Return the type of records: the number of a row, its status, and its values."""
-    return np.dtype([("row", "<i8"), ("status", "u1"), ("values", dtype, (n_columns,))])
+    return np.dtype([("row", "<i8"), ("status", "u1"), *values])
 
 
 class RecordFile(Resource):

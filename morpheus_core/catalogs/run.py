@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.catalogs.batches import ROW
+from morpheus_core.catalogs.choices import catalog_path
 from morpheus_core.catalogs.folders import (
     file_states_path,
     folders_of,
@@ -134,7 +135,7 @@ class CatalogRun:
 
     def _begin(self, folders: Folders) -> None:
         """Note what is run, or make sure that it is what was begun here."""
-        path, fingerprint = folders.folder(0) / "catalog.json", self._fingerprint()
+        path, fingerprint = catalog_path(folders), self._fingerprint()
         self._is_resumed = resumed = path.exists() and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
@@ -198,6 +199,8 @@ class CatalogRun:
             "derived": hashlib.sha256(pickle_model(job.predictor.columns)).hexdigest(),
             "output_dtype": job.predictor.dtype,
             "aperture": job.predictor.aperture,
+            "threads": job.threads,
+            "memory_format": job.memory_format,
             "model": model.factory if isinstance(model, FactoryModel) else "an object",
             "model_inputs": inputs,
             "world_coordinates": self._headers() if job.cut.on_sky else None,
@@ -250,6 +253,7 @@ class CatalogRun:
         work = CatalogWork(
             directory=str(folders.directory.absolute()),
             prefetch=workers.prefetch,
+            threads=workers.threads,
             record_type=self._record_type,
             inputs=tuple(map(str, inputs)),
             is_resumed=self._is_resumed,

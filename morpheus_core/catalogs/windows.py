@@ -90,8 +90,13 @@ class WindowReader:
         self._image, self._window_shape, self._padding = image, window_shape, padding
         row_bytes = image.shape[1] * image.shape[2] * image.dtype.itemsize
         self._read_rows = max(self._READ_BYTES // row_bytes, 2 * window_shape[0])
-        self._first = 0
+        self._first, self._last = 0, image.shape[0]
         self._slab = np.empty((0, *image.shape[1:]), image.dtype)
+
+    def expect(self, tops: Int64) -> None:
+        """Take the first rows of the windows to come: nothing is read ahead beyond the last one."""
+        last = int(tops.max(initial=0)) + self._window_shape[0]
+        self._last = min(last, self._image.shape[0])
 
     def windows(self, corners: Int64) -> NDArray[Any]:
         """Return the windows at corners, (windows, height, width, bands)."""
@@ -129,7 +134,7 @@ class WindowReader:
     def _read(self, start: int, stop: int) -> tuple[int, NDArray[Any]]:
         """Return rows of the image that hold at least these, and the number of the first."""
         if start < self._first or stop > self._first + len(self._slab):
-            end = max(stop, min(start + self._read_rows, self._image.shape[0]))
+            end = max(stop, min(start + self._read_rows, self._last))
             self._first = start
             self._slab = np.ascontiguousarray(self._image.read(start, end), self._image.dtype)
         return self._first, self._slab

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.catalogs.answers import Doubt, RowPredictor
-from morpheus_core.catalogs.batches import Cut, OpenSet, batches_of
+from morpheus_core.catalogs.batches import Cut, OpenSet, RowBatch, batches_of
 from morpheus_core.catalogs.folders import record_path, rows_path
 from morpheus_core.catalogs.records import RecordFile, read_records
 from morpheus_core.catalogs.sources import Int64, Sources
+from morpheus_core.catalogs.statuses import Status
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import OnSteps, Work
 from morpheus_core.pipeline.models import Model, unpickle_model
+from morpheus_core.pipeline.nan_policy import NanWatch
 from morpheus_core.pipeline.overlap import Ahead
 from morpheus_core.workspace.witness import LoneWitness
 
 OnRecords = Callable[[NDArray[Any]], object]
+CatalogOnNan = Literal["warn", "raise"]
+CATALOG_ON_NAN: tuple[CatalogOnNan, ...] = get_args(CatalogOnNan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,20 @@ class CatalogJob:
         How windows are cut.
     sources : Sources
         Where from.
+    on_nan : {"warn", "raise"}
+        Whether NaN of windows that spoils the answers of their rows ends the run.
+    threads : int or None
+        How many threads each process has, where that was asked for.
+    memory_format : str or None
+        How the network's tensors lie in memory, where that was left to be tried.
     """
 
     predictor: RowPredictor
     cut: Cut
     sources: Sources
+    on_nan: CatalogOnNan = "warn"
+    threads: int | None = None
+    memory_format: str | None = None
 
 
 def run_rows(
@@ -52,12 +65,16 @@ def run_rows(
     on_rows: Callable[[int], object],
 ) -> None:
     """Run rows and hand over their records."""
-    doubt = Doubt()
+    # Otherwise statuses say so of each row, and the summary of all.
+    doubt, watch = Doubt(), NanWatch("raise" if job.on_nan == "raise" else "ignore")
     with Ahead(batches_of(rows, job.cut, opener), prefetch) as batches:
         for batch in batches:
             if len(batch):
                 records = job.predictor.records(batch)
                 doubt.look(records["status"])
+                if isinstance(batch, RowBatch):
+                    spoilt = records["status"] == Status.NOT_FINITE
+                    watch.look(batch.windows, np.where(spoilt, np.nan, 0)[:, np.newaxis])
                 on_records(records)
                 on_rows(len(batch))
 

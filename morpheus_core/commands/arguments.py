@@ -4,96 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
-
-from morpheus_core import checks, update_maps
+from morpheus_core import checks
+from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
 from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN
 from morpheus_core.results.sinks import SINKS
 from morpheus_core.sky.alignment import CHECKS
-from morpheus_core.windows.grid import EDGES, PADDINGS
-
-
-class Pair(argparse.Action):
-    """Takes one number for rows and columns, or one for each."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Store a tuple of two."""
-        assert isinstance(values, list)
-        if len(values) > 2:
-            parser.error(f"{option_string} must be one number or two, got {len(values)}")
-        setattr(namespace, self.dest, (values[0], values[-1]))
-
-
-def add_window_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    """Add the options that decide what the model sees, and which of its predictions count."""
-    group = parser.add_argument_group("windows")
-    pair: dict[str, Any] = {
-        "type": int,
-        "nargs": "+",
-        "action": Pair,
-        "metavar": "PIXELS",
-    }
-    group.add_argument("--window", **pair, help="rows and columns of a window")
-    group.add_argument(
-        "--stride",
-        **pair,
-        default=(1, 1),
-        help="rows and columns between neighbouring windows (1)",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=size_or_auto,
-        metavar="N",
-        help=f"the most windows that the model gets at once, or auto ({batch_size})",
-    )
-    parser.set_defaults(usual_batch_size=batch_size)
-    group.add_argument(
-        "--edges",
-        choices=EDGES,
-        default="cover",
-        help="what to do where the stride does not divide the image (%(default)s)",
-    )
-    group.add_argument("--padding", choices=PADDINGS, help="continue images beyond their borders")
-    weights = group.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--crop", type=int, metavar="PIXELS", help="border of each prediction that does not count"
-    )
-    weights.add_argument(
-        "--update-map",
-        metavar="gaussian|hann|FILE.npy",
-        help="weights of the pixels of each prediction",
-    )
-    group.add_argument(
-        "--nan-policy",
-        choices=NAN_POLICIES,
-        default="propagate",
-        help="what a prediction that is not finite does (%(default)s)",
-    )
-    group.add_argument(
-        "--on-nan",
-        choices=ON_NAN,
-        default="warn",
-        help="what to do if NaN of the images spreads in what the model says (%(default)s)",
-    )
-    group.add_argument(
-        "--skip-blank", action="store_true", help="leave out windows that hold nothing but NaN"
-    )
 
 
 def add_check_sky(group: argparse._ActionsContainer) -> None:
@@ -114,16 +36,19 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     workers.add_argument(
         "--gpus", nargs="+", metavar="GPU", help="run in one process per index or UUID"
     )
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="threads that libraries have in each process"
+    )
+
+
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the option that shows no bar."""
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
     """Add the option that shows more of an error."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show where an error arose")
-
-
-def size_or_auto(text: str) -> int | str:
-    """Return a number, or the word that asks for one."""
-    return text if text == "auto" else int(text)
 
 
 def fraction(text: str) -> Fraction:
@@ -164,7 +89,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     add_check_sky(images)
     add_check_sums(images)
     add_storage_options(images)
-    add_window_arguments(parser, batch_size=64)
+    add_grid_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     results.add_argument(
@@ -228,7 +153,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
     )
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_no_progress(parser)
     add_verbose(parser)
 
 
@@ -304,45 +229,9 @@ def class_count(n_classes: int | None, class_names: Sequence[str] | None) -> int
     return len(class_names)
 
 
-def window_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what :func:`add_window_arguments` asks for."""
-    return {
-        "window_shape": arguments.window,
-        "stride": arguments.stride,
-        "batch_size": arguments.batch_size,
-        "edges": arguments.edges,
-        "padding": arguments.padding,
-        "update_map": update_map(arguments),
-        "nan_policy": arguments.nan_policy,
-        "on_nan": arguments.on_nan,
-        "skip_blank": arguments.skip_blank,
-    }
-
-
-def update_map(arguments: argparse.Namespace) -> Any:
-    """Return the map that is named, of the size of a prediction."""
-    dilation = checks.positive_fraction("dilation", getattr(arguments, "dilation", 1))
-    height, width = checks.positive_pair("window_shape", arguments.window)
-    shape = math.ceil(height * dilation), math.ceil(width * dilation)
-    if arguments.crop is not None:
-        return update_maps.centre_crop(shape, arguments.crop)
-    named = {"gaussian": update_maps.gaussian, "hann": update_maps.hann}
-    if arguments.update_map is None or arguments.update_map in named:
-        return named[arguments.update_map](shape) if arguments.update_map else None
-    try:
-        path = checks.path("update_map", arguments.update_map)
-        with path.open("rb") as file:  # which np.load may leave open
-            return np.load(file)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(
-            f"--update-map must be gaussian, hann or a file of numpy.save, got "
-            f"{arguments.update_map}: {error}"
-        ) from error
-
-
 def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what :func:`add_worker_arguments` asks for."""
     gpus = arguments.gpus
     if gpus is not None:
         gpus = [int(gpu) if gpu.isdecimal() else gpu for gpu in gpus]
-    return {"cpus": arguments.cpus, "gpus": gpus}
+    return {"cpus": arguments.cpus, "gpus": gpus, "threads": arguments.threads}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from morpheus_core import checks, columns
-from morpheus_core.catalogs.prediction import predict_catalog
+from morpheus_core.catalogs.prediction import CATALOG_DTYPES, predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
+from morpheus_core.catalogs.work import CATALOG_ON_NAN
 from morpheus_core.commands.arguments import (
-    Pair,
     add_check_sky,
     add_check_sums,
+    add_no_progress,
     add_storage_options,
     add_verbose,
     add_worker_arguments,
@@ -23,9 +26,19 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.records import RECORD, compare_inputs, write_record
+from morpheus_core.commands.requests import add_config
+from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
-from morpheus_core.windows.grid import PADDINGS
 
+#: Columns that need the centres of bins, or, of a vector, may have them.
+OF_BINS: dict[str, Callable[[Any], columns.Derived]] = {
+    "expected_value": columns.expected_value,
+    "std": columns.std,
+    "mode": columns.mode,
+    "odds": columns.odds,
+    "vector": columns.vector,
+}
 EXAMPLE = """examples:
   morpheus-core catalog mosaic_g.fits mosaic_r.fits --catalog sources.csv --model net.onnx \\
       --class-names star galaxy --window 32 --columns classes argmax --out classes.csv
@@ -66,10 +79,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_storage_options(parser)
     add_worker_arguments(parser)
     add_executor_argument(parser)
+    add_config(parser)
     parser.add_argument(
         "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
     )
-    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_no_progress(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
 
@@ -97,29 +111,20 @@ def add_position_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_window_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what the model sees."""
-    group = parser.add_argument_group("windows")
-    group.add_argument(
-        "--window",
-        type=int,
-        nargs="+",
-        action=Pair,
-        metavar="PIXELS",
-        help="rows and columns of a window",
+    group = add_windows(parser, batch_size=64)
+    add_edges(
+        group,
+        CATALOG_EDGES,
+        "shift",
+        "what becomes of windows that reach beyond an image",
+        "how --edges pad continues an image",
     )
     group.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="the most windows that the model gets at once (64)",
+        "--on-nan",
+        choices=CATALOG_ON_NAN,
+        default="warn",
+        help="what to do if NaN of windows spoils the answers of their rows (%(default)s)",
     )
-    parser.set_defaults(usual_batch_size=64)
-    group.add_argument(
-        "--edges",
-        choices=CATALOG_EDGES,
-        default="shift",
-        help="what becomes of windows that reach beyond an image (%(default)s)",
-    )
-    group.add_argument("--padding", choices=PADDINGS, help="how --edges pad continues an image")
     group.add_argument(
         "--aperture",
         type=float,
@@ -132,7 +137,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what is written."""
     group = parser.add_argument_group("table")
     group.add_argument(
-        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits or .parquet"
+        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits, .hdf5 or .parquet"
     )
     group.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     group.add_argument("--class-names", nargs="+", metavar="NAME", help="names of the classes")
@@ -140,8 +145,8 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--columns",
         nargs="+",
         metavar="COLUMN",
-        help="classes, argmax, top, entropy; of bins also expected_value, std and quantiles, "
-        "as q0.16 (classes)",
+        help="classes, argmax, top, entropy, vector; of bins also expected_value, std, mode, odds\n"
+        "and quantiles, as q0.16 (classes)",
     )
     group.add_argument(
         "--bin-centres", metavar="FILE", help="the value of each class, as text or .npy"
@@ -149,9 +154,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--keep", nargs="+", metavar="COLUMN", help="columns of the catalogue (all)")
     group.add_argument(
         "--output-dtype",
-        choices=checks.OUTPUT_DTYPES,
+        choices=CATALOG_DTYPES,
         default="float32",
-        help="type of the answers (%(default)s)",
+        help="type of the answers (%(default)s); float16 is for a vector",
     )
     group.add_argument(
         "--work-dir", metavar="DIR", help="where finished rows are kept (FILE.morpheus)"
@@ -163,44 +168,52 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict_catalog`."""
     complete(arguments)
-    bands = arguments.bands
-    n_classes = class_count(arguments.n_classes, arguments.class_names)
+    inputs = [arguments.catalog, *arguments.inputs]
+    compare_inputs(arguments, inputs)
     with open_executor(arguments) as executor:
-        table = predict_catalog(
-            load_model(arguments),
-            arguments.inputs,
-            arguments.catalog,
-            n_classes,
-            arguments.batch_size,
-            arguments.window,
-            arguments.out,
-            **worker_options(arguments),
-            ra=arguments.ra,
-            dec=arguments.dec,
-            x=arguments.x,
-            y=arguments.y,
-            origin=arguments.origin,
-            bands=bands[0] if bands in (["last"], ["first"]) else bands,
-            edges=arguments.edges,
-            padding=arguments.padding,
-            aperture=arguments.aperture,
-            columns=wanted_columns(arguments.columns, arguments.bin_centres),
-            class_names=arguments.class_names,
-            keep=arguments.keep,
-            output_dtype=arguments.output_dtype,
-            work_dir=arguments.work_dir,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            progress=not arguments.no_progress,
-            prefetch=arguments.prefetch,
-            check_sky=arguments.check_sky,
-            executor=executor,
-            patience=arguments.patience,
-            check_sums=arguments.check_sums,
-            storage_options=arguments.storage_options,
-        )
+        model = load_model(arguments)
+        table = predict_catalog(model, **catalog_options(arguments), executor=executor)
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")
+    out = Path(arguments.out).expanduser()
+    write_record(arguments, out.with_name(f"{out.name}.{RECORD}"), inputs, [out])
+
+
+def catalog_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `predict_catalog`, but for the model."""
+    bands = arguments.bands
+    return {
+        **worker_options(arguments),
+        "model_inputs": arguments.inputs,
+        "catalog": arguments.catalog,
+        "n_classes": class_count(arguments.n_classes, arguments.class_names),
+        "batch_size": arguments.batch_size,
+        "window_shape": arguments.window,
+        "out": arguments.out,
+        "ra": arguments.ra,
+        "dec": arguments.dec,
+        "x": arguments.x,
+        "y": arguments.y,
+        "origin": arguments.origin,
+        "bands": bands[0] if bands in (["last"], ["first"]) else bands,
+        "edges": arguments.edges,
+        "padding": arguments.padding,
+        "aperture": arguments.aperture,
+        "columns": wanted_columns(arguments.columns, arguments.bin_centres),
+        "class_names": arguments.class_names,
+        "keep": arguments.keep,
+        "output_dtype": arguments.output_dtype,
+        "work_dir": arguments.work_dir,
+        "resume": arguments.resume,
+        "overwrite": arguments.overwrite,
+        "progress": not arguments.no_progress,
+        "prefetch": arguments.prefetch,
+        "check_sky": arguments.check_sky,
+        "check_sums": arguments.check_sums,
+        "patience": arguments.patience,
+        "storage_options": arguments.storage_options,
+        "on_nan": arguments.on_nan,
+    }
 
 
 def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | columns.Derived] | None:
@@ -220,14 +233,13 @@ def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | colu
 def column_of(name: str, centres: Any) -> str | columns.Derived:
     """Return a column by its name."""
     share = re.fullmatch(r"q([0-9.]+)", name)
-    if name not in ("expected_value", "std") and share is None:
+    if (name not in OF_BINS and share is None) or (name == "vector" and centres is None):
         return name
     if centres is None:
         raise InputError(f"--columns {name} needs --bin-centres, the value of each class")
     if share is not None:
         return columns.quantiles(float(share[1]), bin_centres=centres)
-    make = columns.expected_value if name == "expected_value" else columns.std
-    return make(centres)
+    return OF_BINS[name](centres)
 
 
 def read_centres(name: str) -> Any:

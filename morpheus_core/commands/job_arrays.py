@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from morpheus_core.commands.arguments import add_verbose
+from morpheus_core.commands.arguments import add_no_progress, add_verbose
 from morpheus_core.commands.models import look_here
 from morpheus_core.commands.predict import print_results
 from morpheus_core.job_arrays import run_strip, stitch
@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     strip.add_argument(
         "--prefetch", type=int, metavar="N", help="batches that are read ahead of the model"
     )
-    strip.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    add_no_progress(strip)
     add_verbose(strip)
     strip.set_defaults(run=run_one)
 

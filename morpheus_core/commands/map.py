@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
+    add_no_progress,
     add_verbose,
-    add_window_arguments,
     add_worker_arguments,
     class_count,
-    window_options,
     worker_options,
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
-from morpheus_core.errors import MorpheusError
+from morpheus_core.commands.records import RECORD, compare_inputs, write_record
+from morpheus_core.commands.requests import add_config
+from morpheus_core.commands.windows import add_grid_arguments, window_options
+from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
-      --window 400 400 --stride 200 200 --crop 100 --padding reflect --thresholds thresholds.txt
+      --window 400 400 --stride 200 200 --crop 100 --padding reflect --thresholds 0.9 0.5
       write night1/*.masks.fits, with the same HDUs, for all FITS files in night1 and below
 
   morpheus-core map 'a.fits[3]' b.fits.fz --model mynetwork:make --class-names CR SKY \\
       --window 400 400 --stride 200 200 --single-mask --out-dir masks
       write masks/a.masks3.fits and masks/b.masks.fits, one image of flags for each image
 
-Files of classes have a line for each class, in any order: its name, blanks, and a value.
+Numbers of classes are in the order of --class-names. In place of them a file may be named that
+has a line for each class, in any order: its name, blanks, and a value.
 """
 
 
@@ -54,13 +58,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="FITS files, file.fits[HDU] for one HDU, or directories with all that is below",
     )
     add_model_arguments(parser)
-    add_window_arguments(parser, batch_size=8)
+    add_grid_arguments(parser, batch_size=8)
     add_check_sky(parser)
     add_class_arguments(parser)
     add_worker_arguments(parser)
     add_executor_argument(parser)
+    add_config(parser)
     add_output_arguments(parser)
     add_check_sums(parser)
+    add_no_progress(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
 
@@ -75,19 +81,30 @@ def add_class_arguments(parser: argparse.ArgumentParser) -> None:
         help="the classes of the model, in its order (class_0, class_1, ...)",
     )
     parser.add_argument(
-        "--classes", metavar="FILE", help="1 for classes that are wanted, 0 for others"
+        "--classes",
+        nargs="+",
+        metavar="NAME|FILE",
+        help="the classes that are wanted, or a file: 1 for classes that are, 0 for others",
     )
     parser.add_argument(
-        "--priors", metavar="FILE", help="the share of pixels of each class that is expected"
+        "--priors",
+        nargs="+",
+        metavar="X|FILE",
+        help="the share of pixels of each class that is expected",
     )
     parser.add_argument(
-        "--trained-priors", metavar="FILE", help="the share that it had in training"
+        "--trained-priors",
+        nargs="+",
+        metavar="X|FILE",
+        help="the share that it had in training",
     )
     written = parser.add_mutually_exclusive_group()
     written.add_argument(
         "--thresholds",
-        metavar="FILE",
-        help="masks are 1 where probabilities are at least these (0.5)",
+        nargs="+",
+        metavar="X|FILE",
+        help="masks are 1 where probabilities are at least this, one number for all classes or\n"
+        "one for each (0.5)",
     )
     written.add_argument(
         "--probabilities", action="store_true", help="write probabilities, not masks"
@@ -132,27 +149,14 @@ def run(arguments: argparse.Namespace) -> None:
             traceback.print_exception(outcome.error)
 
     complete(arguments)
+    compare_inputs(arguments)
     with open_executor(arguments) as executor:
-        outcomes = map_exposures(
-            load_model(arguments),
-            arguments.paths,
-            class_count(arguments.n_classes, arguments.class_names),
-            **window_options(arguments),
-            **worker_options(arguments),
-            **class_options(arguments),
-            class_names=arguments.class_names,
-            single_mask=arguments.single_mask,
-            check_sky=arguments.check_sky,
-            out_dir=arguments.out_dir,
-            overwrite=arguments.overwrite,
-            resume=arguments.resume,
-            work_dir=arguments.work_dir,
-            executor=executor,
-            patience=arguments.patience,
-            check_sums=arguments.check_sums,
-            progress=sys.stderr.isatty(),
-            on_file=report,
-        )
+        model = load_model(arguments)
+        outcomes = map_exposures(model, **map_options(arguments), executor=executor, on_file=report)
+    made = {one.source: one.output for one in outcomes if one.output is not None}
+    if made:
+        place = arguments.out_dir or next(iter(made.values())).parent
+        write_record(arguments, Path(place).expanduser() / RECORD, made, made.values())
     failed = [f"  {one.source}: {one.error}" for one in outcomes if one.error is not None]
     if failed:
         raise MorpheusError(
@@ -160,19 +164,72 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
+def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `map_exposures`, but for the model."""
+    return {
+        **window_options(arguments),
+        **worker_options(arguments),
+        **class_options(arguments),
+        "paths": arguments.paths,
+        "n_classes": class_count(arguments.n_classes, arguments.class_names),
+        "class_names": arguments.class_names,
+        "single_mask": arguments.single_mask,
+        "check_sky": arguments.check_sky,
+        "check_sums": arguments.check_sums,
+        "out_dir": arguments.out_dir,
+        "overwrite": arguments.overwrite,
+        "resume": arguments.resume,
+        "work_dir": arguments.work_dir,
+        "patience": arguments.patience,
+        "progress": not arguments.no_progress,
+    }
+
+
 def class_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what files say of the classes."""
-    options: dict[str, Any] = {}
-    names = arguments.class_names or default_class_names(arguments.n_classes)
-    for option, read in (
-        ("classes", class_tables.read_wanted_classes),
-        ("priors", class_tables.read_priors),
-        ("trained_priors", class_tables.read_priors),
-        ("thresholds", class_tables.read_thresholds),
-    ):
-        path = getattr(arguments, option)
-        if path is not None:
-            options[option] = read(path, names)
-    if arguments.probabilities:
-        options["thresholds"] = None
-    return options
+    """Return what is written of which classes."""
+    names = arguments.class_names or default_class_names(
+        class_count(arguments.n_classes, arguments.class_names)
+    )
+    limits = values_of("--thresholds", arguments.thresholds, class_tables.read_thresholds, names)
+    if limits is None:
+        limits = None if arguments.probabilities else [0.5]
+    return {
+        "classes": wanted_classes(arguments.classes, names),
+        "priors": values_of("--priors", arguments.priors, class_tables.read_priors, names),
+        "trained_priors": values_of(
+            "--trained-priors", arguments.trained_priors, class_tables.read_priors, names
+        ),
+        "thresholds": limits[0] if limits is not None and len(limits) == 1 else limits,
+    }
+
+
+def wanted_classes(words: list[str] | None, names: Sequence[str]) -> list[str] | None:
+    """Return classes that are named, or those that a file wants."""
+    if words is None or len(words) > 1 or words[0] in names:
+        return words
+    return class_tables.read_wanted_classes(words[0], names)
+
+
+def values_of(
+    option: str,
+    words: list[str] | None,
+    read: Callable[[str, Sequence[str]], list[float]],
+    names: Sequence[str],
+) -> Any:
+    """Return numbers that are given, or those of a file.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if words is None:
+        return None
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        if len(words) == 1 and Path(words[0]).expanduser().exists():
+            return read(words[0], names)
+    raise InputError(
+        f"{option} must be numbers, one per class, or a text file, got {' '.join(words)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,28 @@ from morpheus_core.adapters.activations import ACTIVATIONS
 from morpheus_core.adapters.preparation import CHANNELS
 from morpheus_core.errors import InputError
 from morpheus_core.packages.package import is_package, load_package, read_description
+from morpheus_core.packages.schema import Normalization
 from morpheus_core.pipeline.models import Model
+
+#: What the numbers of an option of pairs are, in turn.
+PAIRED = {"min_max": ("min_pixel", "max_pixel"), "z_score": ("mean", "std")}
+
+
+class Pairs(argparse.Action):
+    """Takes two numbers, or two for each band."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Store a list."""
+        assert isinstance(values, list)
+        if len(values) % 2:
+            parser.error(f"{option_string} must be two numbers, or two per band, got {len(values)}")
+        setattr(namespace, self.dest, values)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +58,33 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--fill-nan",
+        nargs="+",
         metavar="X|median",
-        help="replace NaN by this, or by the median of its band in its window",
+        help="replace NaN by a number, one for all bands or one for each, or by the median of its\n"
+        "band in its window",
     )
     normalize = group.add_mutually_exclusive_group()
     normalize.add_argument(
-        "--min-max", type=float, nargs=2, metavar=("MIN", "MAX"), help="scale to 0 ... 1 and clip"
+        "--min-max",
+        type=float,
+        nargs="+",
+        action=Pairs,
+        metavar=("MIN MAX", "MIN MAX"),
+        help="scale to 0 ... 1 and clip; two numbers, or two for each band",
     )
     normalize.add_argument(
-        "--standardize", action="store_true", help="subtract mean, divide by standard deviation"
+        "--z-score",
+        type=float,
+        nargs="+",
+        action=Pairs,
+        metavar=("MEAN STD", "MEAN STD"),
+        help="subtract mean, divide by standard deviation, of the images of the training; two\n"
+        "numbers, or two for each band",
+    )
+    normalize.add_argument(
+        "--standardize",
+        action="store_true",
+        help="subtract mean, divide by standard deviation, of each window",
     )
     group.add_argument(
         "--activation", choices=tuple(ACTIVATIONS), help="makes probabilities of scores"
@@ -107,18 +147,32 @@ def adapter_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "stack_inputs": False if arguments.separate_inputs else None,
         "normalize": None,
     }
-    if arguments.standardize:
-        options["normalize"] = adapters.standardize()
-    elif arguments.min_max is not None:
-        options["normalize"] = adapters.min_max(*arguments.min_max)
+    scaling = normalization(arguments)
+    if scaling is not None:
+        options["normalize"] = Normalization(**scaling).make()
     return {name: value for name, value in options.items() if value is not None}
 
 
-def fill_of(text: str | None) -> float | str | None:
-    """Return a number, or the word that stands for one."""
-    if text is None or text == "median":
-        return text
+def normalization(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return how pixels are to be scaled, as ``model.toml`` has it."""
+    if arguments.standardize:
+        return {"kind": "standardize"}
+    for kind, (first, second) in PAIRED.items():
+        pairs = getattr(arguments, kind)
+        if pairs is not None:
+            return {"kind": kind, first: pairs[::2], second: pairs[1::2]}
+    return None
+
+
+def fill_of(words: list[str] | None) -> list[float] | str | None:
+    """Return numbers, or the word that stands for one."""
+    if words is None:
+        return None
+    if words == ["median"]:
+        return "median"
     try:
-        return float(text)
+        return [float(word) for word in words]
     except ValueError:
-        raise InputError(f"--fill-nan must be a number or median, got {text}") from None
+        raise InputError(
+            f"--fill-nan must be one number, one per band, or median, got {' '.join(words)}"
+        ) from None

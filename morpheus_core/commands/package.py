@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from morpheus_core.commands.arguments import Pair, add_verbose
-from morpheus_core.commands.models import add_model_arguments, fill_of
+from morpheus_core.commands.arguments import add_verbose
+from morpheus_core.commands.models import add_model_arguments, fill_of, normalization
+from morpheus_core.commands.windows import PAIR
 from morpheus_core.packages.creation import new_package
 from morpheus_core.packages.package import load_package, read_description
 from morpheus_core.packages.trial import check_package
@@ -53,10 +54,7 @@ def add_new_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("description")
     group.add_argument("--name", help="what the package is called (the name of its file)")
     group.add_argument("--factory", metavar="MODULE:NAME", help="what makes a model of the weights")
-    group.add_argument(
-        "--window", type=int, nargs="+", action=Pair, metavar="PIXELS", required=True,
-        help="rows and columns of a window",
-    )  # fmt: skip
+    group.add_argument("--window", **PAIR, required=True, help="rows and columns of a window")
     group.add_argument("--crop", type=int, metavar="PIXELS", help="border that does not count")
     group.add_argument("--batch-size", type=int, default=64, metavar="N", help="(%(default)s)")
     group.add_argument("--bands", nargs="+", metavar="NAME", required=True, help="in their order")
@@ -80,12 +78,6 @@ def run_new(arguments: argparse.Namespace) -> None:
 
 def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what options say, as ``model.toml`` has it."""
-    normalize = None
-    if arguments.standardize:
-        normalize = {"kind": "standardize"}
-    elif arguments.min_max is not None:
-        low, high = arguments.min_max
-        normalize = {"kind": "min_max", "min_pixel": low, "max_pixel": high}
     description = {
         "name": arguments.name or arguments.package.rpartition("/")[2].removesuffix(".zip"),
         "network": {
@@ -94,7 +86,7 @@ def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
             "stack_inputs": False if arguments.separate_inputs else None,
             "fill_nan": fill_of(arguments.fill_nan),
             "activation": arguments.activation,
-            "normalize": normalize,
+            "normalize": normalization(arguments),
         },
         "windows": {
             "shape": list(arguments.window),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.records import RECORD, compare_inputs, write_record
+from morpheus_core.commands.requests import add_config
 from morpheus_core.errors import InputError
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.morpheus_core import predict
@@ -21,6 +25,7 @@ from morpheus_core.results.exports import (
 )
 from morpheus_core.results.finished import image_in
 from morpheus_core.results.image_files import refuse_export
+from morpheus_core.storage.paths import at_home
 from morpheus_core.workspace.folders import Workspace
 
 EXAMPLE = """examples:
@@ -62,6 +67,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(plan)
+    plan.add_argument("--json", action="store_true", help="print numbers as JSON, not a table")
     plan.set_defaults(run=run_plan)
 
 
@@ -70,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_predict_arguments(parser)
     add_executor_argument(parser)
+    add_config(parser)
     exports = parser.add_argument_group("one image per result")
     exports.add_argument("--planes", metavar="FILE", help="write all results as 2-D images as well")
     exports.add_argument("--masks", metavar="FILE", help="write where classes reach a threshold")
@@ -82,13 +89,19 @@ def run_predict(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict`, then to the exports that are asked for."""
     complete(arguments)
     refuse_exports(arguments)
+    inputs = images_of(arguments)
+    compare_inputs(arguments, inputs)
     with open_executor(arguments) as executor:
         model = load_model(arguments)
         hduls, arrays = predict(model, **predict_options(arguments), executor=executor)
+    out_dir = Path(at_home(arguments.out_dir))
+    outputs = [hdul.filename() for hdul in hduls]
     if arguments.begin_only:
-        print(len(Workspace(Path(arguments.out_dir).expanduser()).load().strips))
-        return
+        print(len(Workspace(out_dir).load().strips))
     print_results(hduls, arrays)
+    write_record(arguments, out_dir / RECORD, inputs, outputs)
+    if arguments.begin_only:
+        return
     if arguments.planes is not None:
         export_planes(arguments.out_dir, arguments.planes, overwrite=arguments.overwrite)
         print(arguments.planes)
@@ -133,20 +146,24 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
         n_classes = class_count(arguments.n_classes, arguments.class_names)
         checked_thresholds(thresholds_of(arguments.threshold), [""] * n_classes)
     named = [path for path in (arguments.planes, arguments.masks) if path is not None]
-    exports = [Path(path).expanduser() for path in named]
+    exports = [Path(at_home(path)) for path in named]
     if len({path.resolve() for path in exports}) < len(exports):
         raise InputError(f"--planes and --masks must be two files, got {exports[0]} for both")
     for path in exports:
-        out_dir = Path(arguments.out_dir).expanduser()
+        out_dir = Path(at_home(arguments.out_dir))
         refuse_export(out_dir, path, files_read(arguments), arguments.overwrite)
+
+
+def images_of(arguments: argparse.Namespace) -> list[str]:
+    """Return the images and the mask, as they were named."""
+    return [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
 
 
 def files_read(arguments: argparse.Namespace) -> list[Path]:
     """Return the files that the run reads, as far as they exist."""
-    images = [*arguments.inputs, *([] if arguments.mask is None else [arguments.mask])]
-    paths = [split_extension(image)[0] for image in images]
+    paths = [split_extension(image)[0] for image in images_of(arguments)]
     others = (arguments.model, arguments.update_map or "")
-    paths += [Path(name).expanduser() for name in others]
+    paths += [Path(at_home(name)) for name in others]
     return [path for path in paths if path.is_file()]
 
 
@@ -160,4 +177,5 @@ def run_plan(arguments: argparse.Namespace) -> None:
     complete(arguments)
     refuse_exports(arguments)
     with open_executor(arguments) as executor:
-        print(plan(load_model(arguments), **predict_options(arguments), executor=executor))
+        forecast = plan(load_model(arguments), **predict_options(arguments), executor=executor)
+    print(json.dumps(asdict(forecast), indent=2) if arguments.json else forecast)

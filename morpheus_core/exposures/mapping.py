@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
 from morpheus_core.errors import InputError
+from morpheus_core.exposures.choices import choices_of
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
 from morpheus_core.exposures.mask_files import Recipe
@@ -42,7 +43,7 @@ def map_exposures(
     model: Model | str,
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     n_classes: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     window_shape: tuple[int, int] | None = None,
     stride: tuple[int, int] = (1, 1),
     update_map: ArrayLike | None = None,
@@ -70,6 +71,7 @@ def map_exposures(
     work_dir: str | os.PathLike[str] | None = None,
     check_sky: CheckSky = "error",
     patience: float | None = None,
+    threads: int | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -89,7 +91,7 @@ def map_exposures(
         those in subdirectories too. In directories, masks, hidden files and links to other
         directories are left out.
     n_classes, batch_size, window_shape, stride, update_map, gpus, cpus
-        As for `predict`.
+        As for `predict`. ``batch_size="auto"`` is chosen once, by the first image that can be read.
     out_dir : path, optional
         Where masks are written; those of a directory's files keep their place below it. By default
         beside the exposures.
@@ -131,7 +133,7 @@ def map_exposures(
         `work_dir`.
     check_sky : {"error", "warn", "ignore"}
         As for `predict`; a refused image is in the outcome of its file.
-    patience : float, optional
+    patience, threads
         As for `predict`.
 
     Returns
@@ -174,6 +176,7 @@ def map_exposures(
         class_names=class_names,
         check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
         progress=False,
+        threads=threads,
     )
     arguments = with_package(asked)
     model = arguments.model
@@ -181,15 +184,12 @@ def map_exposures(
     sources = checked_sources(paths)
     if on_file is not None and not callable(on_file):
         raise InputError(f"on_file must be callable, got {on_file!r}")
-    workers = choose_workers(cpus, gpus, executor, None, patience=patience)
-    card = card_of(model)
+    workers = choose_workers(cpus, gpus, executor, None, patience=patience, threads=threads)
+    card = card_of(arguments.model)
     if card is not None and priors is not None and trained_priors is None:
         trained_priors = card.classes.priors
     names = job.class_names or default_class_names(job.n_classes)
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
-    called = FactoryModel(model) if isinstance(model, str) else model
-    if priors is not None and trained_priors is not None:
-        called = adjust_priors(called, trained=trained_priors, expected=priors)
     directory = None if out_dir is None else checks.path("out_dir", out_dir)
     exposures, refused = find_exposures(sources, directory)
     request = MapRequest(
@@ -201,7 +201,13 @@ def map_exposures(
         checks.flag("progress", progress),
     )
     refuse_request(request, executor)
-    arguments = replace(arguments, model=called)
+    choices = choices_of(arguments, exposures, request.directory if request.resume else None)
+    model = choices.model
+    job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
+    called = FactoryModel(model) if isinstance(model, str) else model
+    if priors is not None and trained_priors is not None:
+        called = adjust_priors(called, trained=trained_priors, expected=priors)
+    arguments = replace(arguments, model=called, batch_size=choices.batch_size)
     recipe = Recipe(arguments, model_name(model), mask_format)
     outcomes: dict[str | Exposure, Outcome] = {}
 

@@ -30,6 +30,7 @@ from morpheus_core.images.hdus import (
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.image_files import make_room, new_file
@@ -62,7 +63,9 @@ class Recipe:
     mask_format: MaskFormat
 
     @contextmanager
-    def run(self, image: Any, out_dir: Path, on_windows: OnSteps) -> Iterator[FinishedRun]:
+    def run(
+        self, image: Any, out_dir: Path, on_windows: OnSteps, on_spread: OnSpread
+    ) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
         try:
@@ -70,7 +73,7 @@ class Recipe:
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
                 asked = replace(self.arguments, model_inputs=image, out_dir=out_dir)
-                hduls, _ = results_of(asked, on_windows)
+                hduls, _ = results_of(asked, on_windows, on_spread)
             for hdul in hduls:
                 hdul.close()
             with FinishedRun(out_dir) as run:
@@ -85,6 +88,7 @@ def write_masks(
     recipe: Recipe,
     folder: Path,
     on_windows: OnSteps,
+    on_spread: OnSpread,
 ) -> None:
     """Write the masks of some HDUs of an exposure, each to a file of its own in a folder.
 
@@ -100,6 +104,8 @@ def write_masks(
         Where the files go.
     on_windows : callable
         Told how many windows were just finished.
+    on_spread : callable
+        Told, of each HDU, how many of how many windows were spoilt by NaN.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def write_masks(
             path.unlink(missing_ok=True)  # of a process that was killed
             with (
                 named(exposure, hdus[index], index),
-                recipe.run(hdus[index], folder / "run", on_windows) as run,
+                recipe.run(hdus[index], folder / "run", on_windows, on_spread) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
                 cards = cards_of(hdus[index], run, recipe)

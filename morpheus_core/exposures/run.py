@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError
+from morpheus_core.exposures.choices import map_path
 from morpheus_core.exposures.files import Exposure
 from morpheus_core.exposures.mask_files import Recipe, assemble
 from morpheus_core.exposures.work import (
@@ -27,6 +28,7 @@ from morpheus_core.parallel.executors import PIECES_PER_WORKER
 from morpheus_core.parallel.folders import Folders, clear, held, is_free
 from morpheus_core.parallel.pieces import Watch, ignore
 from morpheus_core.pipeline.models import FactoryModel, pickle_model, warn_of_another_model
+from morpheus_core.pipeline.nan_policy import warn_of_spread
 from morpheus_core.progress import progress_bar
 from morpheus_core.results.outputs import give_name, refuse_to_replace
 from morpheus_core.storage.whole_files import write_text
@@ -106,12 +108,15 @@ class MapRun:
         self._on_outcome = on_outcome
         self._folders = Folders(request.directory)
         self._work = ExposureWork(
-            directory=str(request.directory.absolute()), prefetch=request.workers.prefetch
+            directory=str(request.directory.absolute()),
+            prefetch=request.workers.prefetch,
+            threads=request.workers.threads,
         )
         self._old = OldPieces([], self._work)
         self._n_pieces = 0
         self._indices: dict[Exposure, list[int]] = {}
         self._has_failed = False
+        self._spoilt, self._windows = 0, 0
 
     def run(self, exposures: Sequence[Exposure]) -> None:
         """Write the masks of all exposures."""
@@ -130,6 +135,7 @@ class MapRun:
                     self._ended_path.touch()
                 else:
                     self._remove()
+                warn_of_spread(self._spoilt, self._windows)
         finally:
             place = self._request.directory
             if place.parent.name == MAP_FOLDER:
@@ -144,7 +150,7 @@ class MapRun:
 
     def _begin(self) -> None:
         """Note what is run, or make sure that it is what was begun here."""
-        request, path = self._request, self._folders.folder(0) / "map.json"
+        request, path = self._request, map_path(self._folders)
         if path.exists():
             self._folders.close_session()  # of an executor that may still be at it
             self._old = OldPieces(load_pieces(self._folders), self._work)
@@ -257,8 +263,10 @@ class MapRun:
     def _publish(self, exposure: Exposure) -> None:
         """Give a file its name, or tell why it has none."""
         indices = self._indices[exposure]
-        endings = [self._work.ending(index) for index in indices]
-        failures = [one.exception() for one in endings if one is not None and one.error]
+        endings = [one for one in map(self._work.ending, indices) if one is not None]
+        self._spoilt += sum(one.spoilt for one in endings)
+        self._windows += sum(one.windows for one in endings)
+        failures = [one.exception() for one in endings if one.error]
         try:
             if failures:
                 raise failures[0]

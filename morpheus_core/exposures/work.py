@@ -110,10 +110,14 @@ class Ending:
         The class of what went wrong.
     message : str
         What it said.
+    spoilt, windows : int
+        How many of how many windows were spoilt by NaN.
     """
 
     error: str | None = None
     message: str = ""
+    spoilt: int = 0
+    windows: int = 0
 
     @classmethod
     def of(cls, error: BaseException) -> Ending:
@@ -204,14 +208,22 @@ class ExposureWork(Work):
         with locked(self.record_path(index)):
             if self.is_finished(index):
                 return
+            spread: list[tuple[int, int]] = []
+
+            def on_spread(*counts: int) -> None:
+                spread.append((counts[0], counts[1]))
+
             try:
-                write_masks(piece.exposure, piece.hdus, loaded, folder, lambda _: on_steps(0))
+                write_masks(
+                    piece.exposure, piece.hdus, loaded, folder, lambda _: on_steps(0), on_spread
+                )
             except WorkerError:
                 raise
             except Exception as error:  # whatever it is, other files may be well
                 self.note_ending(index, Ending.of(error))
             else:
-                self.note_ending(index, Ending())
+                spoilt, windows = (sum(one) for one in zip((0, 0), *spread, strict=True))
+                self.note_ending(index, Ending(spoilt=spoilt, windows=windows))
 
 
 @contextmanager

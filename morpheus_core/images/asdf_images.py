@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.images.expansion import scratch_file
+from morpheus_core.images.expansion import Unpacking, scratch_file
 from morpheus_core.images.general_wcs import nearest_header, wcs_beside
 from morpheus_core.images.image import Bands
 from morpheus_core.images.lazy_images import LazyImage
@@ -40,6 +41,7 @@ class AsdfArray:
         self._file: Any = None
         self._scratch: Path | None = None
         self._owner = True
+        self.unpacking = Unpacking()
         try:
             self._find(key)
         except BaseException:
@@ -65,9 +67,11 @@ class AsdfArray:
 
     def _unpack(self, array: Any) -> None:
         """Unpack an array, of whose rows none can be read alone, into a temporary file."""
+        start = time.perf_counter()
         with scratch_file(f"{self.path}[{self.key}]", ".npy") as scratch:
             np.save(scratch, np.asarray(getattr(array, "value", array)))
         self._scratch = Path(scratch.name)
+        self.unpacking = Unpacking.since(start, self._scratch)
 
     def _open(self) -> Any:
         """Return the open file."""
@@ -126,7 +130,7 @@ class AsdfImage(LazyImage):
 
     def __init__(self, source: AsdfArray, bands: Bands) -> None:
         super().__init__(source, f"{source.path}[{source.key}]", bands)
-        self.path = source.path
+        self.path, self.unpacking = source.path, source.unpacking
         self._array = source
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from morpheus_core.fits.blocks import ones_complement_sum, sum_of_words
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.hdus import quiet
 from morpheus_core.images.image import Image
+from morpheus_core.images.remote_images import RemoteImage
 
 CheckSums = Literal["warn", "error", "ignore"]
 
@@ -26,7 +26,8 @@ INTACT = (0xFFFFFFFF, 0)
 def check_sums(images: Sequence[Image], check: CheckSums) -> None:
     """Compare files with their checksums, if they have some.
 
-    The HDUs of images in files are read once for it, and none whose pixels are in memory.
+    The HDUs of images in files are read once for it, and none whose pixels are in memory. Files at
+    addresses that are larger than what is fetched at once are left alone but for "error".
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def check_sums(images: Sequence[Image], check: CheckSums) -> None:
     if check == "ignore":
         return
     for image in images:
-        failed = failed_cards(*image.stored_hdu()) if isinstance(image, FitsImage) else ""
+        failed = failed_cards_of(image, check)
         if failed:
             message = (
                 f"{image.name} is not what its {failed} was made of: the file was damaged, or "
@@ -60,21 +61,30 @@ def check_sums(images: Sequence[Image], check: CheckSums) -> None:
             warn(message)
 
 
-def failed_cards(path: Path, hdu: Any) -> str:
+def failed_cards_of(image: Image, check: CheckSums) -> str:
+    """Return which cards of the HDU of an image do not fit its bytes, if it is in a file."""
+    if isinstance(image, FitsImage):
+        path, hdu = image.stored_hdu()
+        with path.open("rb") as file:
+            return failed_cards(file, hdu)
+    if isinstance(image, RemoteImage) and (image.is_whole or check == "error"):
+        return failed_cards(*image.stored_hdu())
+    return ""
+
+
+def failed_cards(file: Any, hdu: Any) -> str:
     """Return which cards of an HDU do not fit its bytes: DATASUM, CHECKSUM, both or none."""
     place = hdu.fileinfo()
     header_start, data_start = place["hdrLoc"], place["datLoc"]
-    with path.open("rb") as file:
-        file.seek(header_start)
-        # Of tiles astropy shows another header than the one that is stored.
-        with quiet():
-            header = fits.Header.fromstring(file.read(data_start - header_start))
-        wanted = [key for key in ("DATASUM", "CHECKSUM") if str(header.get(key, "")).strip()]
-        if not wanted:
-            return ""
-        words = words_of(file, header_start, data_start)
-        data_words = words_of(file, data_start, data_start + place["datSpan"])
-    data_sum = ones_complement_sum(data_words)
+    file.seek(header_start)
+    # Of tiles astropy shows another header than the one that is stored.
+    with quiet():
+        header = fits.Header.fromstring(file.read(data_start - header_start))
+    wanted = [key for key in ("DATASUM", "CHECKSUM") if str(header.get(key, "")).strip()]
+    if not wanted:
+        return ""
+    words = words_of(file, header_start, data_start)
+    data_sum = ones_complement_sum(words_of(file, data_start, data_start + place["datSpan"]))
     fits_cards = {
         "DATASUM": str(data_sum) == str(header.get("DATASUM")).strip(),
         "CHECKSUM": ones_complement_sum(words + data_sum) in INTACT,

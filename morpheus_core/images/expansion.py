@@ -8,8 +8,10 @@ import logging
 import lzma
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,23 +67,51 @@ def expand(path: Path, folder: Path | None = None) -> Path | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacking:
+    """What temporary files have taken: bytes, and seconds to make them."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Unpacking) -> Unpacking:
+        return Unpacking(self.bytes + other.bytes, self.seconds + other.seconds)
+
+    @classmethod
+    def since(cls, start: float, path: Path) -> Unpacking:
+        """Return that of a file that was begun at a time of :func:`time.perf_counter`."""
+        return cls(path.stat().st_size, time.perf_counter() - start)
+
+
 class Unpacked(Resource):
-    """Unpacks files once for all that is read of them."""
+    """Unpacks files once for all that is read of them.
+
+    Attributes
+    ----------
+    taken : Unpacking
+        By all that was unpacked so far.
+    """
 
     def __init__(self) -> None:
+        self.taken = Unpacking()
         self._files: dict[Path, Path | None] = {}
         self._images: dict[tuple[Path, int], Path] = {}
 
     def __call__(self, path: Path) -> Path | None:
         """Return what :func:`expand` returned when it was asked for the file first."""
         if path not in self._files:
-            self._files[path] = expand(path)
+            start = time.perf_counter()
+            self._files[path] = scratch = expand(path)
+            if scratch is not None:
+                self.taken += Unpacking.since(start, scratch)
         return self._files[path]
 
     def tiles(self, path: Path, index: int, hdu: Any) -> Path:
         """Return what :func:`unpack_tiles` returned when it was asked for the HDU first."""
         if (path, index) not in self._images:
-            self._images[path, index] = unpack_tiles(hdu, f"{path}[{index}]")
+            start = time.perf_counter()
+            self._images[path, index] = scratch = unpack_tiles(hdu, f"{path}[{index}]")
+            self.taken += Unpacking.since(start, scratch)
         return self._images[path, index]
 
     def keep(self, paths: Iterable[Path]) -> None:

@@ -87,6 +87,7 @@ class FitsImage:
                 raise
             except Exception as error:  # damaged headers raise half a dozen different classes
                 raise InputError(f"{path} cannot be read as FITS: {error}") from error
+            self.unpacking = unpacked.taken
             self._opened = opened.pop_all()
 
     def _expanded(self, unpacked: Unpacked) -> Path:

@@ -16,6 +16,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from morpheus_core.errors import InputError
 from morpheus_core.fits.blocks import FITS_BLOCK
+from morpheus_core.storage.paths import at_home
 
 #: Axes that an image may have; section 4.4.1 of the FITS standard 4.0.
 MOST_AXES = 999
@@ -102,7 +103,7 @@ def refuse_other_formats(path: Path) -> None:
 
 def split_extension(source: str) -> tuple[Path, str | None]:
     """Split ``file.fits[SCI,2]`` into path and extension, unless that is a file's name."""
-    source = os.path.expanduser(source)  # noqa: PTH111 - of "~nobody" pathlib would raise
+    source = at_home(source)
     parts = re.fullmatch(r"(.+)\[([^\[\]]+)\]", source)
     with suppress(OSError):  # what is wrong with the file is said when it is opened
         if parts is None or Path(source).exists():

@@ -12,6 +12,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
+from morpheus_core.images.expansion import Unpacking
 from morpheus_core.storage.whole_files import save_array
 
 Bands = Literal["last", "first"]
@@ -35,6 +36,8 @@ class Image(Protocol):
     wcs: Any
     """World coordinates of which a header holds but a part, with the shared interface of astropy
     (APE 14); None where the header tells all."""
+    unpacking: Unpacking
+    """What the temporary files took that it is read from."""
 
     @property
     def path(self) -> Path | None:
@@ -160,7 +163,7 @@ class ArrayImage:
         primary: fits.Header | None = None,
     ) -> None:
         self.name, self.header, self.path, self.primary = name, header, path, primary
-        self.wcs = None
+        self.wcs, self.unpacking = None, Unpacking()
         if carried_mask(array) is not None:
             raise InputError(
                 f"{name} is a masked array, whose mask is not looked at here; pass its data alone, "

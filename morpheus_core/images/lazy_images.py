@@ -13,6 +13,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, warn
+from morpheus_core.images.expansion import Unpacking
 from morpheus_core.images.image import Bands, Layout, carried_mask, checked_dtype
 from morpheus_core.images.row_blocks import KEPT_BLOCKS, RowBlocks
 from morpheus_core.storage import pickles
@@ -86,6 +87,7 @@ class LazyImage:
     header: fits.Header | None = None
     primary: fits.Header | None = None
     wcs: Any = None
+    unpacking = Unpacking()
 
     def __init__(
         self, source: LazyArray, name: str, bands: Bands, scheduler: str | None = None

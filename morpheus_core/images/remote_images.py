@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
+from morpheus_core.images.address_files import AddressFile
 from morpheus_core.images.expansion import FORMATS, UNKNOWN_FORMATS
 from morpheus_core.images.hdus import choose_image, least_end, quiet, repair_names
 from morpheus_core.images.image import Bands
@@ -20,11 +21,6 @@ from morpheus_core.images.scales import Reading, Scale
 
 #: An address, and perhaps an HDU in brackets.
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://.+?)(?:\[([^\[\]]+)\])?")
-#: Bytes that are read ahead of what is asked for: headers come in small pieces. As each seek costs
-#: that much, more is not better.
-READ_AHEAD = 1 << 13
-#: What tells one version of a file from another, where a file system knows it.
-VERSION = ("ETag", "etag", "LastModified", "mtime", "created", "generation")
 
 
 def is_address(source: str) -> bool:
@@ -55,76 +51,75 @@ class RemoteArray:
         if parts is None:
             raise InputError(f"{source} must be an address, as in s3://bucket/image.fits")
         self._address, extension = parts.groups()
-        self._options = dict(storage_options)
-        self._opened: tuple[Any, fits.HDUList] | None = None
-        try:
-            self._find(extension, source, reading)
-        except BaseException:
-            self.close()
-            raise
-
-    def _find(self, extension: str | None, name: str, reading: Reading) -> None:
+        self._hdus: fits.HDUList | None = None
+        self.file = AddressFile(self._address, storage_options)
+        refuse_packed(self.file, self._address)
         hdus = self._open()
         self._index = choose_image(hdus, extension, self._address)
-        hdu = hdus[self._index]
-        if least_end(hdu) > self._size:
+        self._describe(hdus[self._index], source, reading)
+        self.header, self.primary = self.hdu.header, hdus[0].header
+        # Tiles lie one behind the other, and are small; rows of pixels are asked for at once.
+        self.file.keep_no_more(ahead=self.chunks is not None)
+
+    def _describe(self, hdu: Any, name: str, reading: Reading) -> None:
+        """Set what a lazy array has."""
+        if least_end(hdu) > self.file.size:
             raise InputError(
-                f"{name} is truncated: it has {self._size} bytes of at least {least_end(hdu)}"
+                f"{name} is truncated: it has {self.file.size} bytes of at least {least_end(hdu)}"
             )
-        self.header, self.primary = hdu.header, hdus[0].header
         self._scale = Scale.of(hdu.header, reading)
         self.shape = tuple(map(int, hdu.shape))
-        self.chunks = tuple(hdu.tile_shape) if isinstance(hdu, fits.CompImageHDU) else None
+        self.chunks = None
+        if isinstance(hdu, fits.CompImageHDU):
+            self.chunks = tuple(hdu.tile_shape)
+            len(hdu.compressed_data)  # reads where tiles are, which is kept, too
         self.dtype = self._scale(np.zeros(1, hdu.section.dtype)).dtype.newbyteorder("=")
 
     def _open(self) -> fits.HDUList:
         """Return the open file."""
-        import fsspec
-
-        if self._opened is None:
-            system, path = fsspec.core.url_to_fs(self._address, **self._options)
-            information = system.info(path)
-            self._size = int(information["size"])
-            self._version = {k: str(information[k]) for k in VERSION if k in information}
-            file = system.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead")
-            refuse_packed(file, self._address)
-            hdus = fits.open(file, memmap=False, do_not_scale_image_data=True)
-            self._opened = file, hdus
+        if self._hdus is None:
+            self.file.seek(0)
             with quiet():
-                for hdu in hdus:  # which reads every header
+                self._hdus = fits.open(self.file, memmap=False, do_not_scale_image_data=True)
+                for hdu in self._hdus:  # which reads every header
                     repair_names(hdu)
-        return self._opened[1]
+        return self._hdus
+
+    @property
+    def hdu(self) -> Any:
+        """The HDU of the image."""
+        return self._open()[self._index]
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read some rows."""
         with quiet():
-            return self._scale(np.asarray(self._open()[self._index].section[index]))
+            return self._scale(np.asarray(self.hdu.section[index]))
 
     @property
-    def file_identity(self) -> dict[str, Any]:
-        """What tells the image from another, as JSON values."""
+    def file_identity(self) -> dict[str, Any] | None:
+        """What tells the image from another, as JSON values; None where its server does not."""
+        if not self.file.version:
+            return None
         return {
             "address": self._address,
             "hdu": self._index,
-            "size": self._size,
-            "version": self._version,
+            "size": self.file.size,
+            "version": self.file.version,
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_opened": None}
+        return {**vars(self), "_hdus": None}
 
     def close(self) -> None:
-        """Close the file."""
-        if self._opened is not None:
-            for part in reversed(self._opened):
-                part.close()
-            self._opened = None
+        """Close what reads the file."""
+        if self._hdus is not None:
+            self._hdus.close()
+            self._hdus = None
 
 
-def refuse_packed(file: Any, address: str) -> None:
+def refuse_packed(file: AddressFile, address: str) -> None:
     """Raise if a file is compressed as a whole, of which no rows can be read."""
-    beginning = file.read(8)
-    file.seek(0)
+    beginning = file.read(8) or b""
     if beginning.startswith((*FORMATS, *UNKNOWN_FORMATS)):
         raise InputError(
             f"{address} is compressed as a whole, of which no rows can be read; download it first"
@@ -138,6 +133,15 @@ class RemoteImage(LazyImage):
         super().__init__(source, name, bands)
         self.header, self.primary = source.header, source.primary
         self._array = source
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its file is in memory."""
+        return self._array.file.is_whole
+
+    def stored_hdu(self) -> tuple[AddressFile, Any]:
+        """Return the file with the HDU, and the HDU."""
+        return self._array.file, self._array.hdu
 
     def close(self) -> None:
         """Forget the rows, and close the file."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from astropy.io import fits
@@ -75,9 +76,7 @@ def open_image(
         return open_hdu(only_image(source, name), name, bands, reading)
     if isinstance(source, HDU_CLASSES):
         return open_hdu(source, name, bands, reading)
-    from astropy.nddata import NDData
-
-    if isinstance(source, NDData):
+    if is_nddata(source):
         image = open_image(source.data, name, bands)
         image.header = header_of(source, name)
         if is_general(source.wcs):
@@ -125,6 +124,12 @@ def open_hdu(hdu: Any, name: str, bands: Bands, reading: Reading | None) -> Imag
     return image
 
 
+def is_nddata(source: object) -> TypeGuard[NDData]:
+    """Say whether an input is an NDData, without loading its package, which takes long."""
+    package = sys.modules.get("astropy.nddata")
+    return package is not None and isinstance(source, package.NDData)
+
+
 def header_of(source: NDData, name: str) -> fits.Header:
     """Return what an NDData knows of itself, with its world coordinates."""
     header = fits.Header()
@@ -149,12 +154,10 @@ def has_lookup_tables(wcs: Any) -> bool:
 
 def own_mask(source: ModelInput, bands: Bands) -> list[Image]:
     """Return the mask that an NDData or a masked array brings along; integers are flags."""
-    from astropy.nddata import NDData
-
-    marks: Any = source.mask if isinstance(source, NDData) else carried_mask(source)
+    marks: Any = source.mask if is_nddata(source) else carried_mask(source)
     if marks is None:
         return []
-    name = "the mask of an NDData" if isinstance(source, NDData) else "the mask of an array"
+    name = "the mask of an NDData" if is_nddata(source) else "the mask of an array"
     if is_lazy(marks):
         return [open_lazy(marks, name, bands)]
     flags = np.asarray(marks)

@@ -26,6 +26,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.packages.schema import Card, read_card
 from morpheus_core.pipeline.descriptions import described
 from morpheus_core.pipeline.models import Model, StandIn
+from morpheus_core.storage.paths import at_home
 
 CARD_NAME = "model.toml"
 #: Weights that go into a module of PyTorch, which a factory makes.
@@ -165,7 +166,7 @@ def is_package(model: Any) -> bool:
     """Say whether something is the path of a model package, by its suffix or what it holds."""
     if not isinstance(model, (str, os.PathLike)):
         return False
-    path = Path(os.path.expanduser(model))  # noqa: PTH111 - as `checks.path`
+    path = Path(at_home(model))
     return path.suffix.lower() == ".zip" or (path / CARD_NAME).is_file()
 
 

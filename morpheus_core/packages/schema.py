@@ -115,7 +115,7 @@ class NetworkTable:
     factory: str | None = key(text)
     channels: str | None = key(text)
     stack_inputs: bool | None = key(checks.flag)
-    fill_nan: float | str | None = key(anything)
+    fill_nan: float | list[float] | str | None = key(anything)
     activation: str | None = key(text)
     output: str | int | None = key(anything)
     normalize: Normalization | None = key(table_of(Normalization))

@@ -36,6 +36,8 @@ class Workers:
         Seconds between two looks at the progress.
     patience : float or None
         Seconds for which an engine may have no workers.
+    threads : int or None
+        How many threads each process has, where that was asked for.
     """
 
     slots: list[Environment]
@@ -43,6 +45,7 @@ class Workers:
     prefetch: int
     interval: float
     patience: float | None = None
+    threads: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.slots) or self.engine is not None
@@ -94,12 +97,13 @@ def choose_workers(
     prefetch: Any,
     interval: float = 1.0,
     patience: Any = None,
+    threads: Any = None,
 ) -> Workers:
     """Return where the pieces are done that users ask for.
 
     Parameters
     ----------
-    cpus, gpus, executor, prefetch, patience
+    cpus, gpus, executor, prefetch, patience, threads
         As in :func:`morpheus_core.predict`.
     interval : float
         Seconds between two looks at the progress.
@@ -115,9 +119,11 @@ def choose_workers(
             f"executor={executor!r}"
         )
     engine = None if executor is None else engine_of(executor)
-    slots = plan_workers(cpus, gpus)
+    if threads is not None:
+        threads = checks.whole_number("threads", threads)
+    slots = plan_workers(cpus, gpus, threads)
     elsewhere = gpus is not None or engine is not None
     if patience is not None:
         patience = checks.positive_number("patience", patience)
     ahead = prefetch_depth(prefetch, len(slots), elsewhere)
-    return Workers(slots, engine, ahead, interval, patience)
+    return Workers(slots, engine, ahead, interval, patience, threads)

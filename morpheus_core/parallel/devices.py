@@ -36,7 +36,7 @@ GPU_DEVICES = ("nvidia*", "dxg", "kfd")
 Environment = dict[str, str]
 
 
-def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
+def plan_workers(cpus: Any, gpus: Any, threads: int | None = None) -> list[Environment]:
     """Return the environment variables of each worker; no workers if nothing is asked for.
 
     Parameters
@@ -46,6 +46,8 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
     gpus : sequence of int or str, or None
         The device of each worker, as an index into the devices that this process sees, or as a
         UUID. A device that is named twice gets two workers.
+    threads : int, optional
+        How many threads each has; its share of the cores by default.
 
     Raises
     ------
@@ -56,12 +58,12 @@ def plan_workers(cpus: Any, gpus: Any) -> list[Environment]:
         raise InputError(f"give cpus or gpus, not both, got cpus={cpus!r} and gpus={gpus!r}")
     if cpus is not None:
         count = checks.whole_number("cpus", cpus)
-        return [{"CUDA_VISIBLE_DEVICES": "", **thread_limits(count)}] * count
+        return [{"CUDA_VISIBLE_DEVICES": "", **thread_limits(count, threads)}] * count
     if gpus is not None:
         if not isinstance(gpus, (list, tuple)) or not gpus:
             raise InputError(f"gpus must be a list of device ids, as in [0, 1], got {gpus!r}")
-        threads = thread_limits(len(gpus))
-        return [{"CUDA_VISIBLE_DEVICES": visible_device(gpu), **threads} for gpu in gpus]
+        limits = thread_limits(len(gpus), threads)
+        return [{"CUDA_VISIBLE_DEVICES": visible_device(gpu), **limits} for gpu in gpus]
     return []
 
 
@@ -80,11 +82,13 @@ def prefetch_depth(prefetch: Any, n_workers: int, elsewhere: bool) -> int:
     return checks.whole_number("prefetch", prefetch, least=0)
 
 
-def thread_limits(n_workers: int) -> Environment:
-    """Return the variables that give each of `n_workers` its share of the cores.
+def thread_limits(n_workers: int, threads: int | None = None) -> Environment:
+    """Return the variables that give each of `n_workers` so many threads.
 
-    A smaller limit that is already set stays.
+    By default that is its share of the cores; a smaller limit that is already set stays.
     """
+    if threads is not None:
+        return dict.fromkeys(THREAD_VARIABLES, str(threads))
     share = max(1, available_cores() // n_workers)
     limits = {}
     for name in THREAD_VARIABLES:

@@ -26,7 +26,7 @@ logger = logging.getLogger("morpheus_core")
 LOG = "log"
 #: What a run that has ended may leave in a folder, some of it by pieces that end later.
 REMAINS = {LOG, "run.tmp", "job.tmp", "session", "progress", "journal"}
-REMAINS |= {"overwrite", "ready"}  # of images
+REMAINS |= {"overwrite", "ready", "spread", "spread.tmp"}  # of images
 REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
 REMAINS |= {"map.tmp", "piece.tmp", "record"}  # of exposures
 #: How names of such files begin that each attempt has of its own, and those that NFS keeps.

@@ -29,12 +29,15 @@ class Work(ABC):
         Where the folders are; absolute.
     prefetch : int
         How many batches are read ahead of the model.
+    threads : int or None
+        How many threads a process has that does a piece, where that was asked for.
     version : str
         Of the package that began the run.
     """
 
     directory: str
     prefetch: int
+    threads: int | None = None
     version: str = __version__
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from morpheus_core.errors import ModelError, WorkerError
 from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import NotLoadedError, Work
+from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.storage.locks import is_held
 from morpheus_core.storage.names import look_anew
 from morpheus_core.version import __version__
@@ -107,7 +108,7 @@ def run_task(task: Task) -> None:
     count = WindowCounter(work.folders.progress_path(task.index))
     heed = heeding(work.folders, task.session, count)
     try:
-        with turn(work.record_path(task.index), heed):
+        with turn(work.record_path(task.index), heed), limited_threads(work.threads):
             loaded = loaded_once(work, task.session)
             heed(0)  # loading takes its time
             work.do(task.index, loaded, heed)

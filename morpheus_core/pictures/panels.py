@@ -1,4 +1,4 @@
-"""Panels side by side on a figure; the only module that imports matplotlib."""
+"""Panels side by side on a figure; the only module here that imports matplotlib."""
 
 from __future__ import annotations
 

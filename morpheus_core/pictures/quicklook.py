@@ -116,7 +116,7 @@ def quicklook(
             backdrop = backdrop_of(source, dilation, most)
             wcs = wcs or wcs_of(source.header, dilation, source.layout.fits_axes)
         look = look_at(outputs, names, most, chosen, marks)
-    # The only module that imports matplotlib.
+    # The only module here that imports matplotlib.
     from morpheus_core.pictures.panels import draw
 
     return draw(look, backdrop, wcs)
@@ -160,7 +160,11 @@ def save_quicklook(
         If the picture exists, before anything is drawn, or cannot be written.
     """
     refuse_to_replace([path], [], overwrite)
-    figure = quicklook(results, image, **options)
+    save_figure(quicklook(results, image, **options), path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure, as the suffix of the path says."""
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:

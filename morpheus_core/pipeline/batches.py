@@ -14,7 +14,7 @@ from morpheus_core.pipeline import kernels
 from morpheus_core.pipeline.kernels import Int64
 from morpheus_core.pipeline.selection import ValidRows
 from morpheus_core.pipeline.slabs import SlabReader
-from morpheus_core.windows.grid import Group, WindowGrid
+from morpheus_core.windows.grid import Group, Strip, WindowGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class BatchReader:
         The windows.
     batch_size : int
         The most windows in a batch.
-    height : int
-        The most image rows that one group spans.
+    strip : Strip
+        Whose groups are asked for.
     skip_blank : bool
         Whether windows are left out that hold nothing but NaN.
     """
@@ -59,15 +59,16 @@ class BatchReader:
         stack: ImageStack,
         grid: WindowGrid,
         batch_size: int,
-        height: int,
+        strip: Strip,
         skip_blank: bool = False,
     ) -> None:
         self._grid = grid
+        height, last = grid.group_height(batch_size, strip), grid.rows_of(strip)[1]
         self._batch_size, self._skip_blank = batch_size, skip_blank
-        self._readers = [SlabReader(image, grid, height) for image in stack.images]
+        self._readers = [SlabReader(image, grid, height, last) for image in stack.images]
         self._valid: ValidRows | None = None
         if skip_blank or stack.mask is not None:
-            mask = None if stack.mask is None else SlabReader(stack.mask, grid, height)
+            mask = None if stack.mask is None else SlabReader(stack.mask, grid, height, last)
             self._valid = ValidRows(grid, mask, skip_blank)
 
     def batches(self, group: Group) -> Iterator[Batch]:

@@ -49,6 +49,10 @@ class Job:
         One per class, or none.
     on_nan : {"warn", "raise", "ignore"}
         What to do if NaN of the images spreads in what the model says.
+    threads : int, optional
+        How many threads each process has, where that was asked for.
+    memory_format : str, optional
+        How the network's tensors lie in memory, where that was left to be tried.
     """
 
     grid: WindowGrid
@@ -63,6 +67,8 @@ class Job:
     masked: bool = False
     class_names: tuple[str, ...] = ()
     on_nan: OnNan = "warn"
+    threads: int | None = None
+    memory_format: str | None = None
 
     @property
     def counted(self) -> bool:
@@ -106,4 +112,6 @@ class Job:
             "skip_blank": self.skip_blank,
             "class_names": list(self.class_names),
             "on_nan": self.on_nan,
+            "threads": self.threads,
+            "memory_format": self.memory_format,
         }

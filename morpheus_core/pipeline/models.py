@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import ModelError, warn
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.kernels import Predictions
-from morpheus_core.pipeline.nan_policy import NanWatch, OnNan
+from morpheus_core.pipeline.nan_policy import NanWatch, OnNan, OnSpread
 from morpheus_core.storage import pickles
 
 Model = Callable[[list[NDArray[Any]]], Any]
@@ -96,9 +96,9 @@ class CheckedModel:
             raise failure(error, context) from error
         return np.ascontiguousarray(self._checked(array, batch))
 
-    def sum_up(self) -> None:
-        """Say, at the end, what the user should know of all answers."""
-        self._nan_policy.sum_up()
+    def sum_up(self, on_spread: OnSpread) -> None:
+        """Tell, at the end, in how many answers NaN has spread."""
+        self._nan_policy.sum_up(on_spread)
 
     def _checked(self, answer: NDArray[Any], batch: Batch) -> Predictions:
         scores = as_float(answer)

@@ -6,7 +6,7 @@ the statistics and of n ("omit"): the kernels do either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,6 +18,12 @@ NanPolicy = Literal["propagate", "omit"]
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 OnNan = Literal["warn", "raise", "ignore"]
 ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
+#: Told how many of how many windows were spoilt by NaN.
+OnSpread = Callable[[int, int], object]
+WAYS_OUT = (
+    "fill_nan= of an adapter hides NaN from the model, skip_blank=True leaves out windows of "
+    'nothing else, nan_policy="omit" their predictions'
+)
 
 
 class NanWatch:
@@ -42,11 +48,13 @@ class NanWatch:
             If NaN has spread, and on_nan is "raise".
         """
         self._windows += len(predictions)
-        if self._on_nan == "ignore" or not holds_nan(predictions):
+        pixels = [one for one in windows if is_float(one)]
+        # Windows are in the processor's cache, and mostly smaller than what is said of them.
+        if self._on_nan == "ignore" or not any(map(holds_nan, pixels)):
+            return  # what NaN there is is the model's own
+        if not holds_nan(predictions):
             return
-        holes = np.any([np.isnan(one).any(axis=-1) for one in windows if is_float(one)], axis=0)
-        if not holes.any():
-            return  # the NaN is the model's own
+        holes = np.any([np.isnan(one).any(axis=-1) for one in pixels], axis=0)
         bad = np.isnan(predictions).any(axis=-1)
         if bad.mean() <= holes.mean():
             return  # pixels without a value have no answer
@@ -58,21 +66,25 @@ class NanWatch:
         message = (
             f"NaN spreads: {touched} of {len(holes)} windows of a batch hold NaN, in "
             f"{holes.mean():.2%} of their pixels, and {bad.mean():.2%} of what the model says of "
-            f"them is NaN; fill_nan= of an adapter hides NaN from the model, skip_blank=True "
-            f'leaves out windows of nothing else, nan_policy="omit" their predictions'
+            f"them is NaN; {WAYS_OUT}"
         )
         if self._on_nan == "raise":
             raise ModelError(message)
         warn(message)
 
-    def sum_up(self) -> None:
-        """Warn, at the end, of how many windows were spoilt."""
-        if self._warned:
-            share = self._spoilt / self._windows
-            warn(
-                f"{self._spoilt} of {self._windows} windows ({share:.2%}) have NaN in their "
-                f"predictions that spread from bad pixels"
-            )
+    def sum_up(self, on_spread: OnSpread) -> None:
+        """Tell, at the end, how many windows were spoilt, unless nobody wants to know."""
+        if self._on_nan != "ignore":
+            on_spread(self._spoilt, self._windows)
+
+
+def warn_of_spread(spoilt: int, windows: int) -> None:
+    """Warn if some of so many windows were spoilt."""
+    if spoilt:
+        warn(
+            f"{spoilt} of {windows} windows ({spoilt / windows:.2%}) have NaN in their predictions "
+            f"that spread from bad pixels; {WAYS_OUT}"
+        )
 
 
 def is_float(array: NDArray[Any]) -> bool:

@@ -80,12 +80,14 @@ class OutputMask:
         Which output pixels there are.
     rows : int
         The most output rows that are wanted at once.
+    last : int
+        The row after the last that will be wanted.
     """
 
-    def __init__(self, mask: PixelMask, grid: WindowGrid, rows: int) -> None:
+    def __init__(self, mask: PixelMask, grid: WindowGrid, rows: int, last: int) -> None:
         self._grid = grid
         height = math.ceil(rows / grid.dilation) + 2
-        self._reader = SlabReader(mask, grid, height, padded=False)
+        self._reader = SlabReader(mask, grid, height, math.ceil(last / grid.dilation), padded=False)
         self._columns = covered(np.arange(grid.output_shape[1]), grid.dilation)
 
     def rows(self, first: int, stop: int) -> Bools:

@@ -25,6 +25,8 @@ class SlabReader:
         Which padding they get.
     height : int
         The most rows that are wanted at once.
+    last : int
+        The row after the last that will be wanted. None beyond is read: it may come from far away.
     padded : bool
         Whether they get it.
     """
@@ -33,7 +35,12 @@ class SlabReader:
     _READ_BYTES = 4 << 20
 
     def __init__(
-        self, image: Image | PixelMask, grid: WindowGrid, height: int, padded: bool = True
+        self,
+        image: Image | PixelMask,
+        grid: WindowGrid,
+        height: int,
+        last: int,
+        padded: bool = True,
     ) -> None:
         padding = grid.padding if padded else None
         self._image = image
@@ -42,6 +49,7 @@ class SlabReader:
         self._unpadded = padding is None
         self._before = 0 if padding is None else grid.rows.before
         self._first = self._stop = -self._before
+        self._last = min(last, len(self._rows) - self._before)
         width = len(self._columns)
         self._read_rows = max(
             1, self._READ_BYTES // (width * image.shape[2] * image.dtype.itemsize)
@@ -67,7 +75,7 @@ class SlabReader:
             piece = self._buffer[gone + row : gone + min(row + gone, kept)]
             self._buffer[row : row + len(piece)] = piece
         self._first = start
-        self._stop = min(start + len(self._buffer), len(self._rows) - self._before)
+        self._stop = min(start + len(self._buffer), self._last)
         for row in range(start + kept, self._stop, self._read_rows):
             stop = min(row + self._read_rows, self._stop)
             self._fill(self._buffer[row - start : stop - start], row)

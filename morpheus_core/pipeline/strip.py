@@ -17,6 +17,7 @@ from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Float64, Int64, Predictions
 from morpheus_core.pipeline.models import CheckedModel, Model
+from morpheus_core.pipeline.nan_policy import OnSpread, warn_of_spread
 from morpheus_core.pipeline.overlap import Ahead, Behind
 from morpheus_core.pipeline.ring import COLLECTED_VALUES, Complete, RowRing, Sums
 from morpheus_core.pipeline.selection import OutputMask
@@ -54,6 +55,7 @@ def run_strip(
     on_windows: Callable[[int], object],
     first_row: int | None = None,
     prefetch: int = 0,
+    on_spread: OnSpread = warn_of_spread,
 ) -> None:
     """Run the windows of a strip and hand over its rows as they are finished.
 
@@ -75,6 +77,8 @@ def run_strip(
         Output rows before this one are not wanted; windows that touch only those are not run.
     prefetch : int
         How many batches are read ahead of the model; 0 does all in this thread.
+    on_spread : callable
+        Told, at the end, how many of how many windows were spoilt by NaN.
     """
     grid = job.grid
     strip_rows = grid.strip_rows(strip)
@@ -103,7 +107,7 @@ def run_strip(
             on_windows(len(batch))
         behind.do(finisher.finish, strip_rows.stop)
         behind.wait()
-    checked_model.sum_up()
+    checked_model.sum_up(on_spread)
 
 
 def top_after(grid: WindowGrid, row: int, column: int) -> int:
@@ -150,8 +154,7 @@ def windows_of_strip(job: Job, strip: Strip, stack: ImageStack) -> NDArray[np.in
 
 def open_reader(job: Job, strip: Strip, stack: ImageStack) -> BatchReader:
     """Make the reader of a strip's windows."""
-    height = job.grid.group_height(job.batch_size, strip)
-    return BatchReader(stack, job.grid, job.batch_size, height, job.skip_blank)
+    return BatchReader(stack, job.grid, job.batch_size, strip, job.skip_blank)
 
 
 def open_ring(job: Job, first: int) -> RowRing:
@@ -205,7 +208,7 @@ class Finisher:
         self._first_row, self._on_rows = first_row, on_rows
         self._mask: OutputMask | None = None
         if stack.mask is not None:
-            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows)
+            self._mask = OutputMask(stack.mask, job.grid, ring.block_rows, strip_rows.stop)
 
     def fold(self, rows: Int64, columns: Int64, predictions: Predictions) -> None:
         """Fold predictions of windows, and hand over what they complete."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import heapq
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import sum_of_words
+from morpheus_core.images.expansion import Unpacking
 from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
@@ -64,6 +66,10 @@ class Forecast:
         into the outputs.
     verifying_seconds : float
         The processor time of that, without waiting for the disk or a server, and without packing.
+    unpacked_bytes : int
+        What compressed inputs take in the folder for temporary files while the run lasts.
+    unpacking_seconds : float
+        How long it takes to unpack them, once for all workers.
     memory_bytes : int
         The most memory of one process that runs the model.
     total_memory_bytes : int
@@ -72,6 +78,10 @@ class Forecast:
         Of all workers together.
     seconds : float
         How long the run would take.
+    batch_sizes : dict
+        Windows per second that the model alone scores in one process, by the size of batches.
+    memory_formats : dict
+        The same by the memory format of the network, where that was left to be tried.
     """
 
     windows: int
@@ -86,10 +96,14 @@ class Forecast:
     disk_bytes: int
     verified_bytes: int
     verifying_seconds: float
+    unpacked_bytes: int
+    unpacking_seconds: float
     memory_bytes: int
     total_memory_bytes: int
     windows_per_second: float
     seconds: float
+    batch_sizes: dict[int, float]
+    memory_formats: dict[str, float]
 
     def __str__(self) -> str:
         where = f"{self.workers} workers" if self.workers else "this process"
@@ -105,12 +119,16 @@ class Forecast:
             "outputs": f"{shapes}: {as_size(self.output_bytes)}{most}",
             "disk": as_size(self.disk_bytes),
             "verifying": self._verifying(),
+            "unpacking": self._unpacking(),
             "memory": f"{as_size(self.memory_bytes)} in each process that runs the model, "
             f"{as_size(self.total_memory_bytes)} in all",
             "speed": f"{self.windows_per_second:,.0f} windows per second",
             "duration": as_duration(self.seconds),
+            "sizes": as_speeds(self.batch_sizes),
         }
-        return "\n".join(f"{name:10}{text}" for name, text in lines.items())
+        if self.memory_formats:
+            lines["formats"] = as_speeds(self.memory_formats)
+        return "\n".join(f"{name:10}{text}" for name, text in lines.items() if text)
 
     def _verifying(self) -> str:
         if not self.verified_bytes:
@@ -118,6 +136,14 @@ class Forecast:
         return (
             f"{as_size(self.verified_bytes)} are copied and read back, "
             f"{as_duration(self.verifying_seconds)} of processor time beside the disk's"
+        )
+
+    def _unpacking(self) -> str:
+        if not self.unpacked_bytes:
+            return ""
+        return (
+            f"{as_size(self.unpacked_bytes)} in {tempfile.gettempdir()}, once, "
+            f"{as_duration(self.unpacking_seconds)}"
         )
 
 
@@ -145,15 +171,16 @@ def plan(arguments: Arguments) -> Forecast:
     """Say what :func:`morpheus_core.predict` would do and take, and write nothing there.
 
     Takes the arguments of `predict`; with ``resume=True`` it tells of the whole run. The model is
-    tried for about two seconds, with the first batches of the strip that has most windows: for
-    `cpus` and `gpus` in a process that is started as a worker would be, otherwise, also for
-    `executor`, in this one. For the former, inputs that are arrays
-    are written to the folder for temporary files, and removed. The duration supposes that all
-    windows take as long, and that workers do not slow each other down. It leaves out what inputs in
-    large chunks (Dask, Zarr) take to read beyond the first of them. Memory is that of whole
-    processes; of the model's own memory only what it took in the trial is known. What compressed
-    files unpack to in the folder for temporary files is not counted. Unreached pixels are those of
-    windows and `update_map`; what `mask` and `skip_blank` leave without a result comes on top.
+    tried for about two seconds, with the first batches of the strip that has most windows, and then
+    for about ten with batches of 4 to 512 windows of the image: for `cpus` and `gpus` in a process
+    that is started as a worker would be, otherwise, also for `executor`, in this one. For the
+    former, inputs that are arrays are written to the folder for temporary files, and removed. The
+    duration supposes that all windows take as long, and that workers do not slow each other down.
+    It leaves out what inputs in large chunks (Dask, Zarr) take to read beyond the first of them.
+    Memory is that of whole processes; of the model's own memory only what it took in the first
+    trial is known. Inputs that are compressed are unpacked as for a run, and removed: that tells
+    what it takes. Unreached pixels are those of windows and `update_map`; what `mask` and
+    `skip_blank` leave without a result comes on top.
 
     Returns
     -------
@@ -206,6 +233,8 @@ def forecast(ready: Prepared) -> Forecast:
     memory = trial.peak_bytes + growth(job, busiest, windows, trial)
     if in_memory:
         memory += outputs
+    parts = ready.stack.images_and_masks
+    unpacking = sum((part.unpacking for part in parts), start=Unpacking())
     most = most_windows([windows_of(strip, windows) for strip in strips], at_a_time)
     height, width = job.grid.output_shape
     return Forecast(
@@ -221,10 +250,14 @@ def forecast(ready: Prepared) -> Forecast:
         disk_bytes=0 if in_memory else stored + trial.stored_bytes,
         verified_bytes=verified,
         verifying_seconds=verified * PASSES * seconds_per_byte() if verified else 0.0,
+        unpacked_bytes=unpacking.bytes,
+        unpacking_seconds=unpacking.seconds,
         memory_bytes=memory,
         total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
         windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
-        seconds=trial.start_seconds + most * trial.seconds_per_window,
+        seconds=unpacking.seconds + trial.start_seconds + most * trial.seconds_per_window,
+        batch_sizes=trial.speeds,
+        memory_formats={} if ready.tried is None else ready.tried.speeds,
     )
 
 
@@ -281,6 +314,12 @@ def as_size(size: int) -> str:
     """Return bytes as text."""
     unit = min(max(size.bit_length() - 1, 0) // 10, 4)
     return f"{size / 1024**unit:,.1f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def as_speeds(speeds: Mapping[Any, float]) -> str:
+    """Return what the model does in batches of several sizes, or in several ways."""
+    told = ", ".join(f"{name}: {speed:,.0f}" for name, speed in speeds.items())
+    return f"{told} windows per second of the model alone" if told else "none were tried"
 
 
 def as_duration(seconds: float) -> str:

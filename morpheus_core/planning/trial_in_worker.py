@@ -81,4 +81,5 @@ def try_in_worker(
         work = TrialWork(directory=directory, prefetch=prefetch, started=time.time())
         Processes(work, [slot]).run([0], Watch(None), interval=1.0)
         trial = Trial(**json.loads(work.record_path(0).read_text()))
-    return replace(trial, stored_bytes=stored)
+    speeds = {int(size): speed for size, speed in trial.speeds.items()}  # JSON made texts of them
+    return replace(trial, stored_bytes=stored, speeds=speeds)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from morpheus_core.images.stack import ImageStack
+from morpheus_core.pipeline.batch_sizes import speeds_of, windows_of
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, to_numpy
 from morpheus_core.pipeline.strip import run_strip
@@ -41,6 +42,8 @@ class Trial:
         What a worker takes before its first window.
     stored_bytes : int
         What a run keeps on disk of the model and the inputs until it ends.
+    speeds : dict
+        Windows per second that the model alone scores, by the size of batches.
     """
 
     seconds_per_window: float
@@ -49,6 +52,7 @@ class Trial:
     peak_bytes: int
     start_seconds: float = 0.0
     stored_bytes: int = 0
+    speeds: dict[int, float] = field(default_factory=dict)
 
 
 class Enough(BaseException):
@@ -89,13 +93,14 @@ class Stopwatch:
 
 
 def try_strip(job: Job, strip: Strip, stack: ImageStack, model: Model, prefetch: int) -> Trial:
-    """Run the first batches of a strip, and throw the results away; it has windows to run."""
+    """Run the first batches of a strip, which has some, and then batches of other sizes."""
     stopwatch = Stopwatch(model)
     with suppress(Enough):
         run_strip(
             job, strip, stack, stopwatch, on_rows=ignore, on_windows=ignore, prefetch=prefetch
         )
-    return stopwatch.trial()
+    trial = stopwatch.trial()  # before larger batches take more memory
+    return replace(trial, speeds=dict(speeds_of(model, windows_of(job, stack))))
 
 
 def ignore(_: object) -> None:

@@ -56,6 +56,8 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
     for name, keyword in KEYWORDS.items():
         cards[keyword] = (as_card_value(parameters[name]), name)
     cards["BANDS"] = ("first" if stack.images[0].layout.bands_first else "last", "bands")
+    if job.threads is not None:
+        cards["THREADS"] = (job.threads, "of each process")
     masks = [] if stack.mask is None else stack.mask.parts
     if stack.mask is not None and stack.mask.bits is not None:
         cards["MASKBITS"] = (stack.mask.bits, "mask_bits, added up")

@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
+from morpheus_core.fits.blocks import FITS_BLOCK
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 Writer = Callable[["Table", Path], None]
+
+#: What formats need besides astropy, by the end of a file's name.
+PACKAGES = {".parquet": "pyarrow", ".hdf5": "h5py", ".h5": "h5py"}
+#: Bytes of rows that are brought to a format at once.
+BLOCK_BYTES = 32 << 20
+#: Types of numpy that FITS does not have, and those that take their place.
+FITS_TYPES = {np.dtype(np.int8): np.int16, np.dtype(np.float16): np.float32}
 
 
 def table_format(path: Path, name: str, writers: Mapping[str, Writer] | None = None) -> Writer:
@@ -39,8 +51,8 @@ def table_format(path: Path, name: str, writers: Mapping[str, Writer] | None = N
     end, writers = path.suffix.lower(), writers or WRITERS
     if end not in writers:
         raise InputError(f"{name} must end in one of {', '.join(writers)}, got {path}")
-    if end == ".parquet":
-        require_package("pyarrow", "catalog", f"{name}={path}")
+    if end in PACKAGES:
+        require_package(PACKAGES[end], "catalog", f"{name}={path}")
     return writers[end]
 
 
@@ -81,33 +93,98 @@ def write_ecsv(table: Table, path: Path) -> None:
 
 
 def write_fits(table: Table, path: Path) -> None:
-    """Write a binary table: what is missing is TNULL, a value that does not occur."""
-    from astropy.table import Column, MaskedColumn
+    """Write a binary table, some rows at a time: astropy would hold all of them twice."""
     from astropy.units import UnitsWarning
 
-    table = table.copy(copy_data=False)
-    for name in table.colnames:
-        column = table[name]
-        if not isinstance(column, Column):
-            continue
-        if fits_type(column) != column.dtype:
-            table.replace_column(name, column.astype(fits_type(column)))
-        if isinstance(table[name], MaskedColumn):
-            table[name].fill_value = fill_value(table[name])
+    form = FitsForm.of(table)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnitsWarning)  # such as "counter", which users had before
-        table.write(path, format="fits")
+        if any(column.dtype.hasobject for column in plain_columns(table).values()):
+            # What is of any length lies behind all rows.
+            form.of_block(table).write(path, format="fits")
+            return
+        with path.open("wb") as file:
+            for block in row_blocks(table):
+                head, header, rows = form.parts(block)
+                if file.tell() == 0:
+                    header["NAXIS2"] = len(table)
+                    file.write(head + header.tostring().encode("ascii"))
+                file.write(rows)
+            file.write(bytes(-file.tell() % FITS_BLOCK))
+
+
+def plain_columns(table: Table) -> dict[str, Any]:
+    """Return the columns that are arrays, neither quantities nor times nor the like."""
+    from astropy.table import Column
+
+    columns = {name: table[name] for name in table.colnames}
+    return {name: column for name, column in columns.items() if isinstance(column, Column)}
+
+
+def row_blocks(table: Table) -> Iterator[Table]:
+    """Yield some rows of a table after the other, none of one that has none."""
+    row_bytes = sum(column[:1].nbytes for column in plain_columns(table).values())
+    step = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    for first in range(0, max(len(table), 1), step):
+        yield table[first : first + step]
+
+
+@dataclass(frozen=True, slots=True)
+class FitsForm:
+    """How FITS holds the columns of a table, which all of their values decide.
+
+    Attributes
+    ----------
+    types : dict of dtype
+        By name.
+    nulls : dict
+        What stands for missing values, by name, where there may be some.
+    """
+
+    types: dict[str, np.dtype[Any]]
+    nulls: dict[str, Any]
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """Look at all values: what is missing is TNULL, a value that does not occur."""
+        from astropy.table import MaskedColumn
+
+        columns = plain_columns(table)
+        types = {name: fits_type(column) for name, column in columns.items()}
+        masked = {name: one for name, one in columns.items() if isinstance(one, MaskedColumn)}
+        return cls(types, {name: fill_value(one, types[name]) for name, one in masked.items()})
+
+    def of_block(self, block: Table) -> Table:
+        """Return rows as FITS holds them."""
+        block = block.copy(copy_data=False)
+        for name, kind in self.types.items():
+            if kind != block[name].dtype:
+                block.replace_column(name, block[name].astype(kind))
+            if name in self.nulls:
+                block[name].fill_value = self.nulls[name]
+        return block
+
+    def parts(self, block: Table) -> tuple[bytes, fits.Header, bytes]:
+        """Return what comes before the header of rows, that header, and the rows."""
+        written = BytesIO()
+        self.of_block(block).write(written, format="fits")
+        data = written.getvalue()
+        with fits.open(BytesIO(data)) as hdus:
+            header, place = hdus[1].header, hdus[1].fileinfo()
+        size, first = header["NAXIS1"] * header["NAXIS2"], place["datLoc"]
+        return data[: place["hdrLoc"]], header, data[first : first + size]
 
 
 def fits_type(column: Any) -> np.dtype[Any]:
     """Return a type of FITS that holds a column.
 
-    FITS has no bytes with a sign. Of unsigned numbers astropy writes a TNULL that other programs
-    take for that of another number, and missing booleans it does not write at all.
+    FITS has no bytes with a sign and no half precision. Of unsigned numbers astropy writes a TNULL
+    that other programs take for that of another number, and missing booleans it does not write at
+    all.
     """
     kind: np.dtype[Any] = column.dtype
-    if kind == np.int8:
-        return np.dtype(np.int16)
+    if kind in FITS_TYPES:
+        return np.dtype(FITS_TYPES[kind])
     if kind.kind not in "bu" or kind == np.uint8 or not missing(column).any():
         return kind
     if kind == np.uint64 and np.ma.compressed(column).max(initial=0) > np.iinfo(np.int64).max:
@@ -119,11 +196,11 @@ def fits_type(column: Any) -> np.dtype[Any]:
     return np.dtype(larger)
 
 
-def fill_value(column: Any) -> Any:
-    """Return a value for what is missing, which no other row has."""
-    if column.dtype.kind not in "iu":
-        return {"f": np.nan, "U": "", "S": b"", "b": False}.get(column.dtype.kind)
-    limits = np.iinfo(column.dtype)
+def fill_value(column: Any, kind: np.dtype[Any]) -> Any:
+    """Return a value of a type for what is missing, which no other row has."""
+    if kind.kind not in "iu":
+        return {"f": np.nan, "U": "", "S": b"", "b": False}.get(kind.kind)
+    limits = np.iinfo(kind)
     present = np.unique(np.ma.compressed(column))
     if limits.min not in present:
         return limits.min
@@ -139,35 +216,57 @@ def write_parquet(table: Table, path: Path) -> None:
 
     plain = serialize.represent_mixins_as_columns(table, exclude_classes=(MaskedColumn,))
     plain.convert_bytestring_to_unicode()
-    arrays = [arrow_array(plain[name]) for name in plain.colnames]
     about = {"table_meta_yaml": "\n".join(meta.get_yaml_from_table(plain))}  # what astropy reads
     fields = []
-    for name, array in zip(plain.colnames, arrays, strict=True):
+    for name in plain.colnames:
         info = plain[name].info
         if info.dtype.kind == "U":
             about[f"table::len::{name}"] = str(info.dtype.itemsize // 4)
         said = {"unit": str(info.unit or ""), "description": info.description or ""}
         kept = {key: value for key, value in said.items() if value}
-        fields.append(pa.field(name, array.type, metadata=kept or None))
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, about)), path)
+        fields.append(pa.field(name, arrow_type(plain[name]), metadata=kept or None))
+    schema = pa.schema(fields, about)
+    with parquet.ParquetWriter(path, schema) as writer:
+        for block in row_blocks(plain):
+            arrays = [arrow_array(block[field.name], field.type) for field in fields]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def arrow_array(column: Any) -> Any:
-    """Return a column as an array of Arrow, null where it has no value."""
+def arrow_type(column: Any) -> Any:
+    """Return the type of Arrow that holds a column: of vectors, lists of their length."""
+    import pyarrow as pa
+
+    kind = column.dtype.newbyteorder("=")
+    if kind.kind == "O":
+        of_value = pa.array(np.ma.getdata(column).reshape(-1).tolist()).type
+    else:
+        of_value = pa.string() if kind.kind == "U" else pa.from_numpy_dtype(kind)
+    return of_value if column.ndim == 1 else pa.list_(of_value, prod(column.shape[1:]))
+
+
+def arrow_array(column: Any, kind: Any) -> Any:
+    """Return a column as an array of a type of Arrow, null where it has no value."""
     import pyarrow as pa
 
     values = np.ma.getdata(column)
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    if values.ndim > 1:
-        flat = pa.array(values.reshape(-1), mask=missing(column).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, values[0].size if len(values) else 1)
-    if values.dtype.kind in "UO":
-        return pa.array(values.tolist(), mask=missing(column))
-    return pa.array(values, mask=missing(column))
+    of_value = kind if values.ndim == 1 else kind.value_type
+    given = values.reshape(-1).tolist() if values.dtype.kind in "UO" else values.reshape(-1)
+    flat = pa.array(given, of_value, mask=missing(column).reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+
+
+def write_hdf5(table: Table, path: Path) -> None:
+    """Write the data set "table", with masks and metadata as astropy keeps them."""
+    table.write(path, format="hdf5", path="table", serialize_meta=True)
 
 
 def write_votable(table: Table, path: Path) -> None:
-    """Write XML of the Virtual Observatory."""
+    """Write XML of the Virtual Observatory, which has no half precision either."""
+    table = table.copy(copy_data=False)
+    for name, column in plain_columns(table).items():
+        if column.dtype == np.float16:
+            table.replace_column(name, column.astype(np.float32))
     table.write(path, format="votable")
 
 
@@ -176,6 +275,8 @@ WRITERS: dict[str, Writer] = {
     ".csv": write_csv,
     ".ecsv": write_ecsv,
     ".fits": write_fits,
+    ".hdf5": write_hdf5,
+    ".h5": write_hdf5,
     ".parquet": write_parquet,
     ".vot": write_votable,
     ".xml": write_votable,

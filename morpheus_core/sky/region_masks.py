@@ -15,6 +15,7 @@ from morpheus_core.extras import require_package
 from morpheus_core.images.image import Bands
 from morpheus_core.images.sources import ModelInput, open_image
 from morpheus_core.sky.headers import readable_wcs
+from morpheus_core.storage.paths import at_home
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -53,7 +54,7 @@ def region_mask(
     MissingPackageError
         If a package is not installed.
     """
-    file = Path(path).expanduser()
+    file = Path(at_home(path))
     package = "regions" if file.suffix.lower() == ".reg" else "mocpy"
     require_package(package, "regions", f"region_mask({path})")
     with closing(open_image(image, "image", bands)) as one:

@@ -224,8 +224,8 @@ class WindowGrid:
         for start in range(strip.start, strip.stop, step):
             yield Group(start, min(start + step, strip.stop))
 
-    def rows_of(self, group: Group) -> tuple[int, int]:
-        """Return the image rows ``[start, stop)`` that the windows of a group span."""
+    def rows_of(self, group: Group | Strip) -> tuple[int, int]:
+        """Return the image rows ``[start, stop)`` that the windows of a group or strip span."""
         origins = self.rows.origins
         return int(origins[group.start]), int(origins[group.stop - 1]) + self.window_shape[0]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,8 @@ class Visits:
         self._grid = grid
         # Most maps repeat few distinct rows (a boolean crop has two), so each is summed once.
         self._distinct, self._row_kind = distinct_rows(update_map)
-        self._tops = grid.tops.tolist()  # a list: every output row looks up a few
+        self._tops = grid.tops.tolist()  # a list: every run of rows looks up a few
+        self._starts = starts_of_runs(grid, self._row_kind)
         self._row_sums: dict[int, NDArray[np.float64]] = {}
         self._sums: dict[tuple[int, ...], NDArray[np.float64]] = {}
 
@@ -67,7 +70,15 @@ class Visits:
 
     def rows(self, first: int, stop: int) -> NDArray[np.float64]:
         """Return the sum of weights for output rows ``[first, stop)``, (rows, width)."""
-        return np.stack([self.row(output_row) for output_row in range(first, stop)])
+        counts = np.empty((stop - first, self._grid.output_shape[1]))
+        for start, end in self._runs(first, stop):
+            counts[start - first : end - first] = self.row(start)
+        return counts
+
+    def _runs(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield runs of output rows on which windows lay the same rows of the map."""
+        inside = self._starts[bisect_right(self._starts, first) : bisect_left(self._starts, stop)]
+        yield from pairwise([first, *inside, stop])
 
     def count_unreached(self) -> int:
         """Count the output pixels to which no window gives any weight."""
@@ -77,15 +88,25 @@ class Visits:
         reached = [sum_along_width(self._grid, pattern) > 0 for pattern in patterns]
         unreached: dict[frozenset[int], int] = {}
         total = 0
-        for output_row in range(self._grid.output_shape[0]):
-            kinds = frozenset(self._kinds(output_row, row_kind))
+        for first, stop in self._runs(0, self._grid.output_shape[0]):
+            kinds = frozenset(self._kinds(first, row_kind))
             if kinds not in unreached:
                 found = np.zeros(self._grid.output_shape[1], np.bool_)
                 for kind in kinds:
                     found |= reached[kind]
                 unreached[kinds] = int(np.count_nonzero(~found))
-            total += unreached[kinds]
+            total += (stop - first) * unreached[kinds]
         return total
+
+
+def starts_of_runs(grid: WindowGrid, row_kind: list[int]) -> list[int]:
+    """List the output rows, ascending, at which other rows of the map come to lie than above."""
+    changes = [0, *(np.flatnonzero(np.diff(row_kind)) + 1).tolist(), len(row_kind)]
+    is_start = np.zeros(grid.tops[-1] - grid.tops[0] + len(row_kind) + 1, np.bool_)
+    for change in changes:
+        is_start[grid.tops - grid.tops[0] + change] = True
+    starts: list[int] = (np.flatnonzero(is_start) + grid.tops[0]).tolist()
+    return starts
 
 
 def distinct_rows(table: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:

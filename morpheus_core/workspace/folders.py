@@ -191,6 +191,20 @@ class Workspace(Folders):
             for text in json.loads(self._products_path.read_text())
         ]
 
+    def spread_path(self, index: int) -> Path:
+        """Return where it is noted how many windows of a strip were spoilt by NaN."""
+        return self.folder(index) / "spread"
+
+    def note_spread(self, index: int, spoilt: int, windows: int) -> None:
+        """Note how many of how many windows of a strip were spoilt by NaN."""
+        write_text(self.spread_path(index), json.dumps([spoilt, windows]))
+
+    def spread(self, plan: Plan) -> tuple[int, int]:
+        """Return how many of how many windows were spoilt by NaN, of the strips that say so."""
+        paths = filter(Path.exists, map(self.spread_path, range(len(plan.strips))))
+        notes = [json.loads(path.read_text()) for path in paths]
+        return sum(spoilt for spoilt, _ in notes), sum(windows for _, windows in notes)
+
     def mark(self, fact: str) -> None:
         """Note one of `FACTS`: replacing is allowed, all is ready to run."""
         (self._shared / fact).touch()

@@ -111,6 +111,8 @@ class Plan:
             self.inputs["mask"] is not None,
             tuple(parameters["class_names"]),
             parameters["on_nan"],
+            parameters["threads"],
+            parameters["memory_format"],
         )
 
     def other_version(self) -> str | None:

@@ -122,6 +122,7 @@ class StoredStrip:
                     on_windows=on_windows,
                     first_row=None if journal.entry is None else journal.entry.row,
                     prefetch=prefetch,
+                    on_spread=lambda *counts: workspace.note_spread(self.index, *counts),
                 )
 
     @contextmanager

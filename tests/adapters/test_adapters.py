@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from morpheus_core import InputError, MissingPackageError, ModelError, adapters, predict
 from morpheus_core.adapters.activations import ACTIVATIONS
-from morpheus_core.adapters.base import Adapter, Network
+from morpheus_core.adapters.base import Adapter, Network, Source
 from morpheus_core.adapters.preparation import Preparation, make_preparation
 from morpheus_core.adapters.signature import NetworkInput
 from morpheus_core.pipeline.descriptions import model_name
@@ -30,7 +30,7 @@ def pixels(*shape):
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Source):
     """A source of what is given to it as a network, which counts how often it is loaded."""
 
     run: object
@@ -77,6 +77,14 @@ class TestPreparation:
         window = np.array([np.nan, 30], np.float32).reshape(1, 1, 2, 1)
         (tensor,) = make_preparation("last", True, 10, adapters.min_max(0, 40))([window])
         assert tensor.ravel().tolist() == [0.25, 0.75]
+
+    def test_nan_becomes_the_number_of_its_band(self):
+        window = np.full((1, 1, 2, 2), np.nan, np.float32)
+        window[0, 0, 1, 1] = 7
+        (tensor,) = make_preparation("last", fill_nan=[1, 2])([window])
+        assert tensor.ravel().tolist() == [1, 2, 1, 7]
+        with pytest.raises(ModelError, match="fill_nan must have one value, or one per band, 2"):
+            make_preparation("last", fill_nan=[1, 2, 3])([window])
 
     def test_nan_becomes_the_median_of_its_band_in_its_window(self):
         window = pixels(2, 3, 3, 2)

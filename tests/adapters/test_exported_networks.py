@@ -151,6 +151,7 @@ class SideBySide:
         return np.concatenate([model(batch) for model in self.models], axis=-1)
 
 
+@pytest.mark.slow
 def test_one_answer_of_two_workers(folder, network, networks, expected, tmp_path):
     models = [make(folder, network, networks) for make in MODELS.values()]
     together = classify(SideBySide(models), len(models) * 5, out_dir=tmp_path, cpus=2)
@@ -627,6 +628,7 @@ class TestLinesForOtherNetworks:
             if "model" in names:
                 assert np.isfinite(classify(names.pop("model"))).all()
 
+    @pytest.mark.slow
     def test_command_line(self):
         require("matplotlib")
         write_onnx(bands=4, classes=5, window=40)
@@ -646,6 +648,7 @@ class TestLinesForOtherNetworks:
         votes = Table.read("votes.csv")
         assert_allclose(sum(votes[f"class_{k}"] for k in range(5)), [1, 1], atol=1e-6)
 
+    @pytest.mark.slow
     def test_exposures(self):
         write_onnx(bands=1, classes=2, window=400)
         Path("thresholds.txt").write_text("CR 0.5\nSKY 0.5\n")

@@ -299,7 +299,7 @@ def test_memory_formats_are_those_that_are_asked_for(torch, memory_format, bands
     assert bands == 1 or seen[0][1] is contiguous
     assert_allclose(scores, adapters.torch_model(network)(windows), atol=1e-5)
     with pytest.raises(InputError, match="memory_format must be one of"):
-        adapters.torch_model(network, memory_format="auto")
+        adapters.torch_model(network, memory_format="last")
 
 
 @pytest.mark.parametrize("form", ["module", "program", "module of a program", "path"])
@@ -456,6 +456,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_the_home(tmp_path):
     assert find_spec("keras")  # importing it here would choose a backend
     home = tmp_path / "home"

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from morpheus_core import InputError, ModelError, MorpheusWarning, OutputError, columns
 from morpheus_core import predict_catalog as package_predict_catalog
-from morpheus_core.catalogs.formats import PARQUET_PACKAGES
+from morpheus_core.catalogs.formats import PACKAGES
 from morpheus_core.errors import MissingPackageError
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.fits_images import FitsImage
@@ -81,7 +81,7 @@ def test_only_some_columns_are_kept(catalog):
 @pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.xml", "a.parquet"])
 def test_catalogues_are_read_from_files(catalog, expected, tmp_path, name):
     if name.endswith("parquet"):
-        for package in PARQUET_PACKAGES:
+        for package in PACKAGES[".parquet"]:
             require(package)
     written = {"csv": "ascii.csv", "xml": "votable"}.get(name.split(".")[1])
     catalog.write(tmp_path / name, format=written)
@@ -121,7 +121,7 @@ def test_data_frames_need_columns_with_names():
         predict_catalog(pixel_and_mean, frame)
 
 
-@pytest.mark.parametrize("missing", PARQUET_PACKAGES)
+@pytest.mark.parametrize("missing", PACKAGES[".parquet"])
 def test_parquet_without_what_reads_it(tmp_path, monkeypatch, missing):
     monkeypatch.setattr("morpheus_core.extras.find_spec", lambda name: name != missing or None)
     with pytest.raises(MissingPackageError, match=rf"parquet needs {missing}, .*\.\[catalog\]"):
@@ -131,7 +131,7 @@ def test_parquet_without_what_reads_it(tmp_path, monkeypatch, missing):
 @pytest.mark.parametrize("name", ["a.csv", "a.ecsv", "a.fits", "a.parquet"])
 def test_tables_are_written_once(catalog, expected, tmp_path, name):
     if name.endswith("parquet"):
-        for package in PARQUET_PACKAGES:
+        for package in PACKAGES[".parquet"]:
             require(package)
     catalog["x"] = MaskedColumn(catalog["x"], mask=np.arange(23) == 7)
     with pytest.warns(MorpheusWarning, match="1 of 23 rows have no result: 22 ok, 1 no position"):

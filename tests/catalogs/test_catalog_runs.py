@@ -32,7 +32,7 @@ from morpheus_core.storage.locks import is_held
 IMAGE = np.random.default_rng(1).normal(size=(300, 200)).astype("f4")
 CATALOG = Table(np.random.default_rng(2).uniform(5, 190, (500, 2)), names=["x", "y"])
 ARGUMENTS = (CATALOG, 1, 16, (5, 6))
-DTYPE = record_type(2, "float32")
+DTYPE = record_type([("values", "float32", (2,))])
 
 
 def total(batch):
@@ -127,6 +127,7 @@ def test_workers_give_what_one_process_gives(path, expected, kind, n):
     assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv"}
 
 
+@pytest.mark.slow
 def test_workers_share_files_of_each_row(tmp_path):
     for number in range(6):
         fits.writeto(tmp_path / f"{number}.fits", np.full((20, 20), number, "f4"))
@@ -386,6 +387,7 @@ class TestInterruptedRuns:
         table = predict_catalog(Stopping(-1), *arguments, **options, resume=True)
         assert [*table["class_0"]] == [0, 1, 2, 3]
 
+    @pytest.mark.slow
     def test_do_not_tell_the_errors_of_the_run_before(self, tmp_path, path, caplog):
         flag = tmp_path / "flag"
         flag.touch()

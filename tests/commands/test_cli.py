@@ -1,5 +1,6 @@
 """The command line delegates, and its exit codes say how that went."""
 
+import json
 import subprocess
 import sys
 from inspect import signature
@@ -12,8 +13,10 @@ from conftest import require
 
 import morpheus_core
 from morpheus_core import InputError
-from morpheus_core.cli import in_options, main, make_parser
+from morpheus_core.cli import main, make_parser
 from morpheus_core.commands.arguments import predict_options
+from morpheus_core.commands.catalog import catalog_options
+from morpheus_core.commands.map import map_options
 from morpheus_core.commands.models import adapter_options, complete
 
 MODEL = """
@@ -98,6 +101,7 @@ def test_predict_in_workers_with_both_methods(folder):
         "n.fits",
         "output_mean_var.fits",
         "output_rank_vote.fits",
+        "run.json",
     ]
 
 
@@ -125,8 +129,8 @@ MASKS = ["--masks", "masks.fits", "--threshold"]
         (["--planes", "nowhere/planes.fits"], "there is no folder nowhere"),
         (["--planes", "out/output.fits"], "is the name of an output of predict"),
         (["--masks", "masks.fits"], "--masks and --threshold need each other"),
-        ([*MASKS, "0.1", "0.2", "0.3"], "thresholds must be one number, or 2"),
-        ([*MASKS, "nan"], "thresholds must be finite"),
+        ([*MASKS, "0.1", "0.2", "0.3"], "--threshold must be one number, or 2"),
+        ([*MASKS, "nan"], "--threshold must be finite"),
     ],
 )
 def test_exports_are_refused_before_the_run(folder, capsys, command, options, message):
@@ -157,23 +161,13 @@ def test_what_is_kept_is_told_in_the_words_of_a_shell(folder, capsys, name, code
     assert "pass --resume to continue that one" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ('edges="pad" or check_wcs="ignore"', "--edges pad or --check-wcs ignore"),
-        ("trust_pickle=True, cpus=2, keep=True", "--trust-pickle, cpus=2, keep=True"),
-    ],
-)
-def test_arguments_are_options(text, expected):
-    arguments = make_parser().parse_args(["predict", *ARGUMENTS, "--out-dir", "out"])
-    assert in_options(text, vars(arguments)) == expected
-
-
 def test_plan_writes_nothing(folder, capsys, monkeypatch):
     monkeypatch.setattr("morpheus_core.planning.trials.SECONDS", 0.01)
     before = set(folder.iterdir())
     assert main(["plan", *ARGUMENTS, "--out-dir", "out"]) == 0
     assert "windows   143 in 13 batches" in capsys.readouterr().out
+    assert main(["plan", *ARGUMENTS, "--out-dir", "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["batches"] == 13
     assert {path for path in folder.iterdir() if path.name != "__pycache__"} == before
 
 
@@ -200,12 +194,12 @@ def test_view(folder, capsys):
         (["--update-map", "triangle"], "--update-map must be gaussian, hann or a file"),
         (["--update-map", "empty"], "--update-map must be gaussian, hann or a file"),
         (["--update-map", "broken.npz"], "--update-map must be gaussian, hann or a file"),
-        (["--update-map", "gaussian", "--window", "0"], "window_shape must be two whole numbers"),
+        (["--update-map", "gaussian", "--window", "0"], "--window must be two whole numbers"),
         (["--update-map", "gaussian", "--dilation", "0"], "dilation must be"),
         (["--update-map", "gaussian", "--dilation", "1/99"], "dilation"),
         (["--gpus", "²"], "a GPU must be an index"),
-        (["--fill-nan", "none"], "--fill-nan must be a number or median"),
-        (["--activation", "softmax"], "takes no activation"),
+        (["--fill-nan", "none"], "--fill-nan must be one number, one per band"),
+        (["--activation", "softmax"], "takes no --activation"),
     ],
 )
 def test_errors_of_ours_are_told_without_a_traceback(folder, capsys, arguments, message):
@@ -282,20 +276,47 @@ def parsed(*arguments):
     return make_parser().parse_args(["predict", *ARGUMENTS, "--out-dir", "out", *arguments])
 
 
-def test_every_argument_of_predict_has_its_option():
-    named = {*predict_options(parsed()), "model", "executor"}
-    assert named == set(signature(morpheus_core.predict).parameters)
-    assert parsed().dask is None
+#: Arguments that have no option, or one of another kind.
+WITHOUT = {
+    "model": "what --model, and the options of networks, stand for",
+    "executor": "--dask connects to one; others are made in Python",
+    "on_file": "the command prints what it is told",
+}
 
 
-OWN = ("n_classes", "batch_size", "window_shape", "stride", "out_dir", "progress", "executor")
+@pytest.mark.parametrize(
+    ("function", "options", "arguments"),
+    [
+        (morpheus_core.predict, predict_options, ["predict", "a.fits", "--out-dir", "out"]),
+        (
+            morpheus_core.predict_catalog,
+            catalog_options,
+            ["catalog", *["a", "--catalog", "b", "--out", "c"]],
+        ),
+        (morpheus_core.map_exposures, map_options, ["map", "a.fits"]),
+    ],
+)
+def test_every_argument_has_its_option(function, options, arguments):
+    more = ["--model", "a:b", "--window", "3", "--n-classes", "2"]
+    given = options(make_parser().parse_args([*arguments, *more]))
+    assert set(given) == set(signature(function).parameters) - set(WITHOUT)
+    for name, parameter in signature(function).parameters.items():
+        if name in given and name not in OWN:
+            np.testing.assert_equal(given[name], parameter.default, err_msg=name)
 
 
-def test_defaults_are_those_of_predict():
-    options = predict_options(parsed())
-    for name, parameter in signature(morpheus_core.predict).parameters.items():
-        if parameter.default is not parameter.empty and name not in OWN:
-            np.testing.assert_equal(options[name], parameter.default, err_msg=name)
+#: What the command line must say itself.
+OWN = (
+    "n_classes",
+    "batch_size",
+    "window_shape",
+    "stride",
+    "model_inputs",
+    "paths",
+    "catalog",
+    "out",
+    "out_dir",
+)
 
 
 @pytest.mark.parametrize(
@@ -349,10 +370,64 @@ def test_batches_have_the_usual_size(command, size):
 
 def test_options_of_the_network():
     arguments = ["--channels", "last", "--separate-inputs", "--fill-nan", "0"]
-    options = adapter_options(parsed(*arguments, "--min-max", "0", "100"))
-    assert options.pop("normalize")(np.array([[[[50.0]]]], np.float32)) == 0.5
-    assert options == {"channels": "last", "stack_inputs": False, "fill_nan": 0.0}
+    options = adapter_options(parsed(*arguments))
+    assert options == {"channels": "last", "stack_inputs": False, "fill_nan": [0.0]}
     assert adapter_options(parsed()) == {}
+    assert adapter_options(parsed("--fill-nan", "median")) == {"fill_nan": "median"}
+    assert adapter_options(parsed("--fill-nan", "0", "-1.5")) == {"fill_nan": [0, -1.5]}
+    with pytest.raises(InputError, match="one number, one per band, or median, got mode"):
+        adapter_options(parsed("--fill-nan", "mode"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--min-max 0 100", [0.5, 0.1]),
+        ("--min-max 0 100 -10 10", [0.5, 1]),
+        ("--z-score 40 10", [1, -3]),
+        ("--z-score 40 10 8 1", [1, 2]),
+        ("--standardize", [1, -1]),
+    ],
+)
+def test_pixels_are_scaled(words, expected):
+    pixels = np.array([50, 10], np.float32).reshape(1, 1, 1, 2)
+    scaled = adapter_options(parsed(*words.split()))["normalize"](pixels)
+    np.testing.assert_allclose(scaled.ravel(), expected, rtol=1e-6)
+
+
+def test_numbers_that_come_in_pairs(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--z-score", "1", "2", "3")
+    assert "--z-score must be two numbers, or two per band, got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--thresholds 0.7", "thresholds", 0.7),
+        ("--thresholds 0.7 0.2", "thresholds", [0.7, 0.2]),
+        ("--thresholds values.txt", "thresholds", [0.1, 0.9]),
+        ("--probabilities", "thresholds", None),
+        ("--priors 0.3 0.7", "priors", [0.3, 0.7]),
+        ("--trained-priors values.txt", "trained_priors", [0.1, 0.9]),
+        ("--classes SKY", "classes", ["SKY"]),
+        ("--classes SKY CR", "classes", ["SKY", "CR"]),
+        ("--classes wanted.txt", "classes", ["CR"]),
+    ],
+)
+def test_values_of_classes(folder, words, name, value):
+    (folder / "values.txt").write_text("SKY 0.9\nCR 0.1\n")
+    (folder / "wanted.txt").write_text("SKY 0\nCR 1\n")
+    arguments = ["map", "a.fits", "--class-names", "CR", "SKY", "--model", "a:b", "--window", "3"]
+    parse = make_parser().parse_args
+    assert map_options(parse([*arguments, *words.split()]))[name] == value
+
+
+def test_what_are_no_values_of_classes():
+    arguments = ["map", "a.fits", "--class-names", "CR", "SKY", "--model", "a:b", "--window", "3"]
+    chosen = make_parser().parse_args([*arguments, "--thresholds", "nowhere.txt"])
+    with pytest.raises(InputError, match=r"--thresholds must be numbers.* got nowhere.txt"):
+        map_options(chosen)
 
 
 def test_as_a_module(folder):

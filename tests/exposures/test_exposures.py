@@ -315,6 +315,7 @@ class TestMasks:
             alone = fits.getdata(exposure.with_name("night.masks.fits"), hdu)
             assert_array_equal(fits.getdata(outcome.output, hdu), alone)
 
+    @pytest.mark.slow
     def test_factories_with_priors_in_workers(self, exposure, tmp_path):
         options = {"priors": [0.1, 0.8], "trained_priors": [0.5, 0.5], "thresholds": None}
         run(f"{exposure}[1]", **options)

@@ -56,6 +56,7 @@ def test_names_that_are_no_image(image, key, message):
         open_inputs(f"{image}{key}")
 
 
+@pytest.mark.slow
 def test_workers_open_the_file_and_flags_are_a_mask(image, tmp_path):
     run = {"n_classes": 2, "batch_size": 8, "window_shape": (6, 6), "stride": (3, 3)}
     run |= {"mask": f"{image}[roman.dq]", "mask_bits": 4, "progress": False}

@@ -90,6 +90,7 @@ def test_bits_without_flags(source):
         open_inputs(source, mask_bits=16)
 
 
+@pytest.mark.slow
 def test_arrays_of_xarray_with_workers(tmp_path):
     """Those in memory say that they have no graph of Dask."""
     xarray = require("xarray")

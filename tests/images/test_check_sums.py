@@ -15,7 +15,7 @@ from morpheus_core import (
     predict,
     predict_catalog,
 )
-from morpheus_core.images.check_sums import check_sums, failed_cards
+from morpheus_core.images.check_sums import check_sums, failed_cards_of
 from morpheus_core.images.stack import open_inputs
 
 PIXELS = np.random.default_rng(0).normal(100, 9, (40, 50)).astype("f4")
@@ -57,7 +57,7 @@ def test_files_as_they_were_written(tmp_path, kind):
 def test_a_byte_that_flipped(tmp_path, kind, where, card):
     flip(write(tmp_path / "a.fits", kind), where)
     with open_inputs(tmp_path / "a.fits") as stack:
-        assert failed_cards(*stack.images[0].stored_hdu()) == card
+        assert failed_cards_of(stack.images[0], "warn") == card
         with pytest.raises(InputError, match=rf"a\.fits is not what its {card} was made of"):
             check_sums(stack.images, "error")
         with pytest.warns(MorpheusWarning, match=rf"a\.fits is not what its {card} was made of"):

@@ -182,7 +182,13 @@ def test_a_mask_that_two_threads_read_is_not_read_back_and_forth(monkeypatch):
     assert len(mask.asked) == 2 * 12
 
 
-@pytest.mark.parametrize("kind", TRAVELLERS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in {"chunks", "dask"} else pytest.mark.slow)
+        for kind in TRAVELLERS
+    ],
+)
 def test_workers_give_what_one_process_gives(make, tmp_path, kind):
     inputs = make(kind, IMAGE)
     mask = Lazy(IMAGE > 0.95, (9, 9))
@@ -256,7 +262,7 @@ def plan(model, out_dir, inputs, **options):
     return package.plan(model, inputs, out_dir=out_dir, **{**OPTIONS, **options})
 
 
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_plans(make, tmp_path, cpus):
     expected = plan(Model(), tmp_path / "out", IMAGE, cpus=cpus)
     forecast = plan(Model(), tmp_path / "out", make("dask", IMAGE), cpus=cpus)
@@ -361,7 +367,7 @@ def test_an_attribute_called_mask_is_none_of_an_nddata():
         assert stack.mask is None
 
 
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_catalogues(make, tmp_path, cpus):
     catalog = Table({"x": [10, 20, 15, 7], "y": [50, 12, 30, 20]})
 

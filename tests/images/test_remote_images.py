@@ -9,7 +9,7 @@ from astropy.table import Table
 from conftest import require
 
 from morpheus_core import InputError, MorpheusWarning, predict, predict_catalog
-from morpheus_core.images.remote_images import READ_AHEAD
+from morpheus_core.images.address_files import READ_AHEAD, AddressFile
 from morpheus_core.images.stack import open_inputs, reopen
 
 fsspec = require("fsspec")
@@ -70,16 +70,14 @@ def files(server, tmp_path_factory):
 @pytest.fixture
 def fetched(monkeypatch):
     """Bytes that were asked for, read by read."""
-    from s3fs.core import S3File
-
     counts = []
-    original = S3File._fetch_range
+    original = AddressFile._fetch
 
-    def counting(self, start, end):
-        counts.append(end - start)
-        return original(self, start, end)
+    def counting(self, start, stop):
+        counts.append(stop - start)
+        return original(self, start, stop)
 
-    monkeypatch.setattr(S3File, "_fetch_range", counting)
+    monkeypatch.setattr(AddressFile, "_fetch", counting)
     return counts
 
 
@@ -112,7 +110,9 @@ def test_each_byte_is_read_about_once(server, files, fetched):
     assert sum(fetched) < 10 * 2000 + 3 * READ_AHEAD
 
 
-@pytest.mark.parametrize("name", ["exposure.fits[SCI]", "tiles.fits.fz"])
+@pytest.mark.parametrize(
+    "name", ["exposure.fits[SCI]", pytest.param("tiles.fits.fz", marks=pytest.mark.slow)]
+)
 def test_workers_open_the_address_for_themselves(server, files, tmp_path, name):
     run = {"n_classes": 2, "batch_size": 64, "window_shape": (30, 30), "stride": (30, 30)}
     run |= {"mask_bits": 4, "progress": False, "aggregate_method": "mean_var"}
@@ -166,6 +166,12 @@ def test_other_file_systems(files):
     system.pipe("/night/image.fits", (files / "image.fits").read_bytes())
     with open_inputs("memory://night/image.fits") as stack:
         np.testing.assert_array_equal(stack.images[0].read(0, 600)[..., 0], PIXELS)
+
+
+def test_protocols_that_need_another_package():
+    """gcsfs is in no extra; fsspec says what is missing."""
+    with pytest.raises(InputError, match=r"gs://sky/\S+ cannot be read: ImportError: .*gcsfs"):
+        open_inputs("gs://sky/image.fits[SCI]")
 
 
 @pytest.mark.parametrize("name", ["out_dir", "out", "catalog"])

@@ -112,6 +112,7 @@ def test_files_of_a_catalogue_are_unpacked_once_for_all_sets(tmp_path, scratch, 
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_workers_read_what_was_unpacked(tmp_path, scratch, monkeypatch):
     def model(batch):
         return np.concatenate([batch[0], 2000.0 - batch[0]], axis=-1)

@@ -443,6 +443,7 @@ def test_the_page_has_every_key_and_a_description_that_is_read():
     assert card.network.options()["normalize"].scale == (12, 11)
 
 
+@pytest.mark.slow
 def test_packages_travel_to_workers(tmp_path):
     bands = simulate_sky((48, 64), seed=2).images
     package = demo_package(tmp_path / "demo.zip")

@@ -229,6 +229,7 @@ class TestLostWorkers:
             grid.lefts
         )
 
+    @pytest.mark.slow
     def test_dask_runs_the_strip_again(self, tmp_path, whole):
         recording = Recording(MODEL, tmp_path / "seen", last=60, delay=0.05)
         with dask_cluster() as client:
@@ -254,6 +255,7 @@ class TestLostWorkers:
         grid = WindowGrid(IMAGE.shape, OPTIONS["window_shape"], OPTIONS["stride"])
         assert len(recording.notes()) < before + len(grid)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("first", [{"cpus": 2}, {}])
     def test_other_runs_are_resumed_on_executors(self, tmp_path, whole, first, processes):
         flag = tmp_path / "flag"
@@ -791,6 +793,7 @@ def test_plan_knows_how_many_strips_run_at_a_time(tmp_path):
         assert where in str(forecast)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "strips"), [({"cpus": 2}, 5), ({}, 3)])
 def test_strips_without_an_executor(tmp_path, whole, options, strips, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
@@ -854,7 +857,10 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
     assert data_bytes(tmp_path / "out") == whole
 
 
-@pytest.mark.parametrize("address", ["nonsense://", "tls://localhost:1", "localhost"])
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense://", "tls://localhost:1", pytest.param("localhost", marks=pytest.mark.slow)],
+)
 def test_no_scheduler_on_the_command_line(capsys, address):
     require("distributed")
     arguments = ["--model", "test_runs:Model", "--n-classes", "2", "--window", "10"]

@@ -93,7 +93,7 @@ class Counting:
 
 
 @pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(case=cases(), workers=st.sampled_from([1, 2, 3, 5]), from_files=st.booleans())
 def test_any_number_of_workers_gives_what_one_process_gives(
     tmp_path_factory, case, workers, from_files
@@ -131,12 +131,18 @@ def with_holes(batch):
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        (two_classes, {"cpus": 1}),
         (two_classes, {"cpus": 2, "padding": "reflect"}),
-        (two_classes, {"cpus": 3, "stride": (4, 3), "edges": "drop"}),
         (upsampled, {"cpus": 2, "dilation": 2}),
-        (with_holes, {"cpus": 2, "nan_policy": "omit"}),
-        (two_classes, {"cpus": 2, "update_map": update_maps.centre_crop((10, 8), 2)}),
+        pytest.param(two_classes, {"cpus": 1}, marks=pytest.mark.slow),
+        pytest.param(
+            two_classes, {"cpus": 3, "stride": (4, 3), "edges": "drop"}, marks=pytest.mark.slow
+        ),
+        pytest.param(with_holes, {"cpus": 2, "nan_policy": "omit"}, marks=pytest.mark.slow),
+        pytest.param(
+            two_classes,
+            {"cpus": 2, "update_map": update_maps.centre_crop((10, 8), 2)},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
@@ -165,6 +171,7 @@ class Scaled:
         return self.model([batch[0] / np.float32(60_000)])
 
 
+@pytest.mark.slow
 def test_workers_write_files_with_long_headers(tmp_path):
     """The sky position of this one takes more than one block of the outputs' headers."""
     header = fits.Header(
@@ -226,6 +233,7 @@ def test_every_window_is_evaluated_once(tmp_path):
     assert model.count() == N_WINDOWS
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_whoever_runs_them(tmp_path):
     """A model whose answer depends on its batch, like a network left in training mode."""
     serial = predict(of_the_batch)
@@ -243,6 +251,7 @@ def with_infinities(batch):
     return predictions
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("both_kernels")
 def test_infinities_of_both_signs_are_nan_without_a_warning(tmp_path):
     serial = predict(with_infinities)
@@ -262,6 +271,7 @@ def test_workers_read_ahead_when_asked(tmp_path, prefetch):
     predict(model, out_dir=tmp_path, cpus=1, prefetch=prefetch)
 
 
+@pytest.mark.slow
 def test_more_workers_than_groups(tmp_path, caplog):
     with caplog.at_level("INFO", "morpheus_core"):
         parallel = predict(out_dir=tmp_path, cpus=4, inputs=IMAGE[:12])
@@ -370,6 +380,7 @@ class TestFailures:
         log = Path(message.split("its log is ")[1].split(", and ends")[0])
         assert "about to fail" in log.read_text()
 
+    @pytest.mark.slow
     def test_a_model_that_fails_at_once_leaves_only_logs_and_nothing_in_the_way(self, tmp_path):
         with pytest.raises(WorkerError):
             predict(lambda batch: 1 / 0, out_dir=tmp_path, cpus=2)
@@ -419,6 +430,7 @@ class TestFailures:
             predict(starting, out_dir=tmp_path, cpus=1)
         wait_for(lambda: not processes_with(f"sleep\x00{seconds}"))
 
+    @pytest.mark.slow
     def test_a_thread_that_goes_on_delays_nothing(self, tmp_path):
         def threading_model(batch):
             import threading
@@ -438,6 +450,7 @@ class TestFailures:
         with pytest.raises(WorkerError, match=r"nowhere_defined(.|\n)*class Wrapped"):
             predict(model, out_dir=tmp_path, cpus=2)
 
+    @pytest.mark.slow
     def test_a_great_deal_of_output_blocks_nothing(self, tmp_path):
         def noisy(batch):
             print("x" * 200_000, flush=True)
@@ -575,7 +588,13 @@ def run_script(tmp_path, source, *arguments, **options):
     )
 
 
-@pytest.mark.parametrize("kind", list(MODELS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if "class" in kind or kind == "lambda" else [])
+        for kind in MODELS
+    ],
+)
 def test_models_of_scripts_travel(tmp_path, serial_bytes, kind):
     definition, name = MODELS[kind]
     (tmp_path / "beside.py").write_text("import numpy as np\n" + MODELS["class of __main__"][0])
@@ -584,6 +603,7 @@ def test_models_of_scripts_travel(tmp_path, serial_bytes, kind):
     assert data_bytes(tmp_path / "out") == serial_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_models_of_notebooks_travel(tmp_path, serial_bytes):
     nbformat, nbclient = require("nbformat"), require("nbclient")
@@ -762,6 +782,7 @@ def test_another_model_does_not_replace_the_one_a_serial_run_began_with(tmp_path
     predict(two_classes, out_dir=tmp_path, resume=True, cpus=2)
 
 
+@pytest.mark.slow
 def test_folders_of_others_stay(tmp_path):
     with pytest.raises(WorkerError):
         predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path / "out", cpus=2)

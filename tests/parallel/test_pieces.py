@@ -218,6 +218,7 @@ def test_a_model_that_raises(kind, way, tmp_path):
     assert resumed is None or len(resumed) > 1  # nothing was left in the way
 
 
+@pytest.mark.slow
 def test_many_rows_on_a_cluster(client, tmp_path):
     random = np.random.default_rng(7)
     catalog = Table({"x": random.uniform(0, 39, 20_000), "y": random.uniform(0, 89, 20_000)})

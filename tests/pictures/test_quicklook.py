@@ -396,7 +396,14 @@ def test_leaves_pyplot_alone():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("before", ["", "import matplotlib.pyplot", "%matplotlib inline"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import matplotlib.pyplot",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("%matplotlib inline", marks=pytest.mark.slow),
+    ],
+)
 def test_a_notebook_shows_one_picture(run_in, tmp_path, before):
     nbformat, nbclient = require("nbformat"), require("nbclient")
     require("ipykernel")

@@ -5,11 +5,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from morpheus_core import InputError, ModelError, map_exposures, plan, predict, predict_catalog
+from morpheus_core import ModelError, map_exposures, plan, predict, predict_catalog
 from morpheus_core.pipeline import batch_sizes
 from morpheus_core.workspace.folders import Workspace
 
 IMAGE = np.random.default_rng(1).normal(size=(60, 70)).astype(np.float32)
+SHARES = np.clip(IMAGE, 0, 1)
 
 
 class Clock:
@@ -116,12 +117,96 @@ def test_workers_use_the_size_that_was_chosen(tmp_path):
     assert plan(model, IMAGE, 2, "auto", (10, 10)).batches > 0
 
 
-def test_only_predict_chooses(tmp_path):
+ROWS = Table({"x": np.arange(10.0, 50), "y": np.arange(10.0, 50)})
+
+
+def catalog(model, tmp_path, **options):
+    return predict_catalog(
+        model, IMAGE, ROWS, 2, "auto", (10, 10), work_dir=tmp_path, progress=False, **options
+    )
+
+
+def exposures(model, tmp_path, **options):
+    names = [str(tmp_path / "none.fits"), str(tmp_path / "a.fits"), str(tmp_path / "b.fits")]
+    fits.writeto(names[1], SHARES, overwrite=True)
+    fits.writeto(names[2], SHARES[:30], overwrite=True)
+    outcomes = map_exposures(
+        model, names, 2, "auto", (10, 10), stride=(5, 5), out_dir=tmp_path / "out",
+        overwrite=True, progress=False, **options,
+    )  # fmt: skip
+    assert [outcome.error is None for outcome in outcomes] == [False, True, True]
+    return [fits.getheader(outcome.output) for outcome in outcomes[1:]]
+
+
+def test_a_catalogue_chooses(clock, tmp_path):
+    model = Model(clock, most=20)
+    assert catalog(model, tmp_path).meta["BATCHSIZ"] == 16
+    assert model.sizes[-3:] == [16, 16, 8]
+
+
+def test_exposures_choose_once(clock, tmp_path):
+    slow = Model(clock, per_call=100.0, most=70)
+    assert [header["BATCHSIZ"] for header in exposures(slow, tmp_path)] == [64, 64]
+    assert slow.sizes.count(4) == 2
+
+
+class Interrupted(Model):
+    def __call__(self, batch):
+        if len(self.sizes) == 2 * len(batch_sizes.SIZES) + 3:
+            raise KeyboardInterrupt
+        return super().__call__(batch)
+
+
+def interrupted_catalog(clock, tmp_path):
+    rows = Table({"x": np.tile(ROWS["x"], 64), "y": np.tile(ROWS["y"], 64)})
+    arguments = (IMAGE, rows, 2, "auto", (10, 10))
+    options = {"work_dir": tmp_path / "work", "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        predict_catalog(Interrupted(clock, 0.0), *arguments, **options)
+    slow = Model(clock, 100.0)
+    table = predict_catalog(slow, *arguments, resume=True, **options)
+    return table.meta["BATCHSIZ"], slow
+
+
+def interrupted_exposures(clock, tmp_path):
+    fits.writeto(tmp_path / "a.fits", np.tile(SHARES, (2, 2)))
+    options = {"out_dir": tmp_path / "out", "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        map_exposures(Interrupted(clock, 0.0), tmp_path / "a.fits", 2, "auto", (10, 10), **options)
+    slow = Model(clock, 100.0)
+    (outcome,) = map_exposures(
+        slow, tmp_path / "a.fits", 2, "auto", (10, 10), resume=True, **options
+    )
+    return fits.getheader(outcome.output)["BATCHSIZ"], slow
+
+
+@pytest.mark.parametrize("interrupted", [interrupted_catalog, interrupted_exposures])
+def test_what_is_resumed_keeps_its_size(clock, tmp_path, interrupted):
+    size, slow = interrupted(clock, tmp_path)
+    assert size == max(slow.sizes) == 4
+
+
+@pytest.mark.parametrize("run_all", [catalog, exposures])
+def test_workers_of_all_use_one_size(tmp_path, run_all):
     def model(batch):
+        if len(batch[0]) > 4:
+            raise MemoryError
         return np.zeros((len(batch[0]), 2))
 
-    fits.writeto(tmp_path / "a.fits", IMAGE)
-    with pytest.raises(InputError, match="batch_size must be a whole number"):
-        map_exposures(model, tmp_path / "a.fits", 2, "auto", (10, 10))
-    with pytest.raises(InputError, match="batch_size must be a whole number"):
-        predict_catalog(model, IMAGE, Table({"x": [30.0], "y": [30.0]}), 2, "auto", (10, 10))
+    run_all(model, tmp_path, cpus=2)
+
+
+@pytest.mark.parametrize("cpus", [None, 2])
+def test_a_plan_says_what_each_size_does(tmp_path, cpus):
+    def model(batch):
+        if len(batch[0]) > 20:
+            raise MemoryError
+        return np.zeros((len(batch[0]), 2))
+
+    forecast = plan(
+        model, IMAGE, 2, 16, (10, 10), out_dir=None if cpus is None else tmp_path, cpus=cpus
+    )
+    assert list(forecast.batch_sizes) == [4, 8, 16]
+    assert min(forecast.batch_sizes.values()) > 0
+    assert "sizes     4: " in str(forecast)
+    assert "formats" not in str(forecast)

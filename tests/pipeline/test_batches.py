@@ -9,7 +9,7 @@ from morpheus_core.images.image import ArrayImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.batches import BatchReader
 from morpheus_core.pipeline.slabs import SlabReader
-from morpheus_core.windows.grid import WindowGrid
+from morpheus_core.windows.grid import Strip, WindowGrid
 
 
 class CountingImage(ArrayImage):
@@ -26,9 +26,7 @@ class CountingImage(ArrayImage):
 
 def read_all(image, grid, batch_size):
     strip = grid.whole()
-    reader = BatchReader(
-        ImageStack([image]), grid, batch_size, grid.group_height(batch_size, strip)
-    )
+    reader = BatchReader(ImageStack([image]), grid, batch_size, strip)
     return [batch for group in grid.groups(batch_size, strip) for batch in reader.batches(group)]
 
 
@@ -101,3 +99,21 @@ def test_each_row_is_read_once(monkeypatch):
     rows = [row for start, stop in image.reads for row in range(start, stop)]
     assert rows == list(range(100))
     assert len(image.reads) > 5
+
+
+@pytest.mark.parametrize("padding", [None, "reflect"])
+def test_a_strip_reads_no_rows_of_others(padding):
+    """What is read at once would reach far into the strips that follow."""
+    image, grid = (
+        CountingImage(np.ones((100, 5))),
+        WindowGrid((100, 5), (8, 5), (4, 1), "cover", padding),
+    )
+    strip = Strip(2, 9)
+    reader = BatchReader(ImageStack([image]), grid, 1, strip)
+    for group in grid.groups(1, strip):
+        list(reader.batches(group))
+    first, last = grid.rows_of(strip)
+    assert (min(start for start, _ in image.reads), max(stop for _, stop in image.reads)) == (
+        first,
+        last,
+    )

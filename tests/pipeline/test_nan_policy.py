@@ -1,11 +1,23 @@
 """NaN of images that spreads in what a model says."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 
-from morpheus_core import InputError, ModelError, MorpheusWarning, map_exposures, predict
+from morpheus_core import (
+    InputError,
+    ModelError,
+    MorpheusWarning,
+    map_exposures,
+    predict,
+    predict_catalog,
+    run_strip,
+    stitch,
+)
 from morpheus_core.pipeline.nan_policy import NanWatch, holds_nan
 
 IMAGE = np.ones((20, 20), np.float32)
@@ -45,6 +57,68 @@ def test_it_raises(tmp_path, workers):
 )
 def test_it_is_quiet(model, options):
     predict(model, IMAGE, **ARGUMENTS, **options)
+
+
+SUMMED_UP = (
+    r"^2 of 32 windows \(6.25%\) have NaN in their predictions that spread from bad .*fill_nan"
+)
+
+
+@pytest.mark.parametrize("workers", [{"cpus": 2}, {"strips": 2}])
+def test_what_strips_have_seen_is_summed_up_once(tmp_path, workers):
+    with pytest.warns(MorpheusWarning) as caught:
+        hduls, _ = predict(
+            normalizing, np.concatenate([IMAGE, IMAGE]), **ARGUMENTS, out_dir=tmp_path, **workers
+        )
+    for hdul in hduls:
+        hdul.close()
+    told = [str(one.message) for one in caught if "windows (" in str(one.message)]
+    assert len(told) == 1
+    assert re.match(SUMMED_UP, told[0])
+
+
+def test_the_process_that_stitches_sums_up(tmp_path):
+    path = tmp_path / "image.fits"
+    fits.writeto(path, np.concatenate([IMAGE, IMAGE]))
+    predict(normalizing, path, **ARGUMENTS, out_dir=tmp_path / "out", begin_only=True, strips=2)
+    for index in range(2):
+        with pytest.warns(MorpheusWarning, match="NaN spreads"):
+            run_strip(tmp_path / "out", index, progress=False)
+    with pytest.warns(MorpheusWarning, match=SUMMED_UP):
+        hduls, _ = stitch(tmp_path / "out")
+    for hdul in hduls:
+        hdul.close()
+
+
+@pytest.mark.parametrize("cpus", [None, 2])
+def test_what_exposures_have_seen_is_summed_up_once(tmp_path, cpus):
+    paths = [tmp_path / name for name in ("a.fits", "b.fits", "c.fits")]
+    for path, image in zip(paths, (IMAGE, IMAGE, np.ones_like(IMAGE)), strict=True):
+        fits.writeto(path, image)
+    with pytest.warns(MorpheusWarning) as caught:
+        map_exposures(normalizing, paths, 1, 8, (5, 5), (5, 5), progress=False, cpus=cpus)
+    told = [str(one.message) for one in caught if "windows (" in str(one.message)]
+    assert len(told) == 1
+    assert told[0].startswith("2 of 48 windows (4.17%)")
+
+
+@pytest.mark.parametrize("cpus", [None, 2])
+def test_rows_of_catalogues(tmp_path, cpus):
+    rows = Table({"x": [4.0, 15.0], "y": [3.0, 15.0]})
+    arguments = (IMAGE, rows, 1, 8, (5, 5))
+
+    def mean(batch):
+        return batch[0].mean(axis=(1, 2))
+
+    with pytest.warns(MorpheusWarning, match="not finite"):
+        table = predict_catalog(mean, *arguments, work_dir=tmp_path, cpus=cpus, progress=False)
+    assert list(table["status"]) == ["not finite", "ok"]
+    with pytest.raises(Exception, match="NaN spreads"):
+        predict_catalog(
+            mean, *arguments, work_dir=tmp_path, cpus=cpus, progress=False, on_nan="raise"
+        )
+    with pytest.raises(InputError, match="on_nan must be one of 'warn', 'raise', got"):
+        predict_catalog(mean, *arguments, on_nan="ignore")
 
 
 def test_arguments():

@@ -72,7 +72,7 @@ def rows_of(job, strip, images, model, counts=None, first_row=None, prefetch=0):
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     case=cases(),
     count=st.sampled_from([1, 2, 3, 5]),
@@ -108,7 +108,7 @@ def rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch):
     assert all(whole[row][1] == content for row, content in owned.items())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     case=cases(),
     count=st.sampled_from([1, 2, 3]),
@@ -120,7 +120,7 @@ def test_a_strip_goes_on_where_it_stopped(case, count, fraction, collects):
         strip_goes_on_where_it_stopped(case, count, fraction)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(case=cases(), count=st.sampled_from([1, 2]))
 def test_to_collect_hands_over_what_to_add_does(case, count):
     job, images, model = job_of(case)

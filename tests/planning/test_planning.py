@@ -2,12 +2,14 @@
 
 import time
 from inspect import signature
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import NDData
 from astropy.wcs import WCS
+from conftest import require
 
 from morpheus_core import InputError, ModelError, MorpheusWarning, WorkerError, plan, predict
 from morpheus_core.planning import forecast as planning
@@ -161,6 +163,7 @@ def test_memory_is_read_when_predictions_have_been_folded(monkeypatch):
     assert events.index("peak") == len(events) - 1
 
 
+@pytest.mark.slow
 def test_seams_take_disk(tmp_path):
     options = {**OPTIONS, "out_dir": tmp_path}
     whole, halves = (plan(Model(), IMAGE, **options, cpus=cpus) for cpus in (1, 2))
@@ -270,3 +273,43 @@ def test_what_verifying_takes(tmp_path, options, apart):
 def test_what_is_in_memory_is_not_verified():
     forecast = plan(Model(), IMAGE, **OPTIONS)
     assert (forecast.verified_bytes, forecast.verifying_seconds) == (0, 0.0)
+
+
+def compressed(kind, folder, pixels=IMAGE):
+    """Return the path of an image that a run unpacks, and how many bytes that gives."""
+    path = folder / f"image.{kind}"
+    if kind == "asdf":
+        asdf = require("asdf")
+        asdf.AsdfFile({"data": pixels}).write_to(path, all_array_compression="zlib")
+        return path, IMAGE.nbytes + 128  # and the header of a .npy file
+    padded = -(-IMAGE.nbytes // 2880) * 2880 + 2880
+    if kind == "fits.gz":
+        fits.writeto(path, pixels)
+    else:
+        tiles = fits.CompImageHDU(pixels, tile_shape=IMAGE.shape)
+        fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(path)
+    return path, padded
+
+
+@pytest.mark.parametrize("role", ["image", "mask"])
+@pytest.mark.parametrize("kind", ["fits.gz", "fits.fz", "asdf"])
+def test_what_unpacking_takes(tmp_path, monkeypatch, kind, role):
+    monkeypatch.setattr("morpheus_core.images.fits_images.KEPT_TILES", 100)
+    if role == "image":
+        path, size = compressed(kind, tmp_path)
+        found = plan(Model(), path, **OPTIONS)
+    else:
+        path, size = compressed(kind, tmp_path, np.zeros_like(IMAGE))
+        found = plan(Model(), IMAGE, mask=path, **OPTIONS)
+    assert found.unpacked_bytes == size
+    assert 0 < found.unpacking_seconds < found.seconds
+    line = next(line for line in str(found).splitlines() if line.startswith("unpacking"))
+    assert gettempdir() in line
+    assert "KiB" in line
+
+
+def test_rows_of_tiles_are_unpacked_in_memory(tmp_path):
+    path, _ = compressed("fits.fz", tmp_path)
+    found = plan(Model(), path, **OPTIONS)
+    assert (found.unpacked_bytes, found.unpacking_seconds) == (0, 0.0)
+    assert "unpacking" not in str(found)

@@ -81,6 +81,7 @@ def test_one_method_and_no_names(run_in, tmp_path):
         assert (file["CLASS_MAP"].data == 255).sum() == 15 * 17  # though the outputs are 0 there
 
 
+@pytest.mark.slow
 def test_more_classes_than_fit_a_byte(run_in, tmp_path):
     directory, (votes, n) = run_in(n_classes=300, aggregate_method="rank_vote", class_names=None)
     export_planes(directory, tmp_path / "planes.fits")

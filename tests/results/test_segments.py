@@ -99,6 +99,7 @@ def stored(tmp_path):
     return stored
 
 
+@pytest.mark.slow
 def test_labels_do_not_depend_on_strips(stored, tmp_path):
     labels = []
     for strips in (1, 2, 5):

@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
 from astropy.wcs import WCS, DistortionLookupTable
-from sky_headers import ROTATED, SIP, TPV, sky_header
+from sky_headers import ROTATED, SIP, TNX, TPV, sky_header, with_wat
 
 from morpheus_core import InputError, MorpheusWarning, predict, predict_catalog
 from morpheus_core.images.stack import open_inputs
@@ -217,3 +217,96 @@ def test_polynomials_of_tpv_are_of_degrees(tmp_path, kind):
     with pytest.warns(MorpheusWarning, match="n keeps it"):
         found = WCS(n_header(path)).all_pix2world(COLUMNS, ROWS, 0)
     np.testing.assert_allclose(found, sky, rtol=0, atol=1e-10)
+
+
+def camera_header(projection, cards, sip):
+    """Return a header as cameras and SCAMP write it, with CD."""
+    header = fits.Header({"CRVAL1": 53.1, "CRVAL2": -27.8, "CRPIX1": 20.5, "CRPIX2": 11.0})
+    ending = f"{projection}-SIP" if sip else projection
+    header.update({"CTYPE1": f"RA---{ending}", "CTYPE2": f"DEC--{ending}"})
+    header.update({f"CD{i + 1}_{j + 1}": 1e-4 * ROTATED[i][j] for i in (0, 1) for j in (0, 1)})
+    if sip:
+        header.update({key: value for key, value in SIP.items() if not key.startswith("CTYPE")})
+    return fits.Header({**header, **cards})
+
+
+def with_scales(header):
+    """Return that header with CDELT and PC in place of CD."""
+    header = header.copy()
+    del header["CD*"]
+    header.update({"CDELT1": 1e-4, "CDELT2": 1e-4})
+    header.update({f"PC{i + 1}_{j + 1}": ROTATED[i][j] for i in (0, 1) for j in (0, 1)})
+    return header
+
+
+def assert_places(path, truth):
+    """Compare catalogue and outputs with what a header says."""
+    sky = WCS(truth).all_pix2world(COLUMNS, ROWS, 0)
+    assert np.isfinite(sky).all()
+    assert values_at(path, *sky) == IMAGE[ROWS, COLUMNS].tolist()
+    found = WCS(n_header(path)).all_pix2world(COLUMNS, ROWS, 0)
+    np.testing.assert_allclose(found, sky, rtol=0, atol=1e-9)
+
+
+IRAF = {"TNX": "", "ZPX": "projp1=1. projp3=337.74 "}
+
+
+@pytest.mark.filterwarnings("ignore:the output gets a linear sky position")
+@pytest.mark.parametrize("kind", IRAF)
+def test_polynomials_of_iraf_are_of_degrees(tmp_path, kind):
+    """wcslib makes millions of pixels of them where CDELT says the scale."""
+    truth = with_wat(camera_header("TAN", {}, sip=False), kind, *TNX["plain"], IRAF[kind])
+    assert_places(write(tmp_path / "image.fits", with_scales(truth)), truth)
+
+
+OF_THE_STANDARD = {
+    "fiducial": ("TAN", {"PV1_1": 10.0, "PV1_2": 80.0}),
+    "north": ("TAN", {"PV1_1": 0.0, "PV1_2": 90.0, "PV1_3": 170.0, "PV1_4": 0.0}),
+    "no effect": ("TAN", {"PV2_1": 1.0, "PV2_2": 0.0, "PV2_3": 42.0}),
+    "slant": ("SIN", {"PV2_1": 0.1, "PV2_2": -0.2}),
+    "radial": ("ZPN", {"PV2_1": 1.0, "PV2_3": 337.0}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the output gets a linear sky position")
+@pytest.mark.parametrize("sip", [False, True])
+@pytest.mark.parametrize("kind", OF_THE_STANDARD)
+def test_parameters_of_projections_are_kept(tmp_path, kind, sip):
+    """Beside SIP they were dropped."""
+    header = camera_header(*OF_THE_STANDARD[kind], sip)
+    assert_places(write(tmp_path / "image.fits", header), header)
+
+
+SCAMP = {
+    "first degree": {"PV1_0": 1e-4, "PV1_1": 1.001, "PV1_2": 0.0, "PV2_0": 0.0, "PV2_1": 0.999},
+    "without constant": {"PV1_1": 1.001, "PV1_2": 1e-4, "PV2_1": 0.999, "PV2_2": 1e-4},
+    "higher degree": {**TPV, "PV1_7": 0.01},
+}
+
+
+@pytest.mark.filterwarnings("ignore:the output gets a linear sky position")
+@pytest.mark.parametrize("scale", ["CD", "CDELT"])
+@pytest.mark.parametrize("kind", SCAMP)
+def test_polynomials_of_scamp_under_tan(tmp_path, kind, scale):
+    cards = {key: value for key, value in SCAMP[kind].items() if key.startswith("PV")}
+    truth, header = (camera_header(name, cards, sip=False) for name in ("TPV", "TAN"))
+    path = write(tmp_path / "image.fits", with_scales(header) if scale == "CDELT" else header)
+    if kind == "higher degree":
+        assert_places(path, truth)
+    else:
+        match = r"image\.fits has a polynomial in PV1_\d, .*'RA---TAN', does not announce"
+        with pytest.warns(MorpheusWarning, match=match):
+            assert_places(path, truth)
+
+
+@pytest.mark.filterwarnings("ignore:the output gets a linear sky position")
+@pytest.mark.parametrize("kind", SCAMP)
+def test_polynomials_of_scamp_beside_sip(tmp_path, kind):
+    cards = {key: value for key, value in SCAMP[kind].items() if key.startswith("PV")}
+    path = write(tmp_path / "image.fits", camera_header("TAN", cards, sip=True))
+    truth = camera_header("TAN", {}, sip=True)
+    if kind == "higher degree":
+        assert_places(path, truth)
+    else:
+        with pytest.warns(MorpheusWarning, match="beside its SIP distortion: it is taken for"):
+            assert_places(path, truth)
