@@ -42,7 +42,8 @@ def files(request, tmp_path):
     shape = (41, 37) if axis is None else (41, 37, 3, 2)[: axis + 2]
     pixels = pixels_of(kind, shape)
     header = fits.Header({"EXTNAME": "MAP", "OBJECT": "two fields'", "CLASS0": "star"})
-    header.update({f"C{name}{k}": v for k in (1, 2) for name, v in (("RPIX", 1.0), ("RVAL", 2.0))})
+    header["SCALE"], header["LONG"] = 1e-3, "words " * 20
+    header["LONGSTRN"] = "OGIP 1.0"
     header["HISTORY"] = "made of noise"
     hdu = fits.PrimaryHDU(pixels, header) if axis else fits.ImageHDU(pixels, header)
     hdus = fits.HDUList([hdu] if axis else [fits.PrimaryHDU(), hdu])
@@ -60,8 +61,8 @@ def ran(name, *arguments):
 
 
 def test_fitsverify_finds_no_error(files):
-    told = ran("fitsverify", "-q", files[0] / "map.fits.fz")
-    assert "0 error" in told or "OK" in told
+    told = ran("fitsverify", files[0] / "map.fits.fz")
+    assert "found 0 warning(s) and 0 error(s)" in told
 
 
 def test_astropy_reads_tiles(files):
@@ -94,10 +95,9 @@ def test_funpack_gives_the_file_back(files):
     assert [str(card) for card in kept if str(card) not in map(str, back.header.cards)] == []
 
 
+@pytest.mark.parametrize("files", [("f4", None), ("u1", None)], indirect=True)
 def test_source_extractor_reads_tiles_that_are_unpacked(files):
-    folder, pixels = files
-    if pixels.ndim > 2:
-        pytest.skip("it takes images of two axes")
+    folder, _ = files
     ran("funpack", "-O", folder / "back.fits", folder / "map.fits.fz")
     (folder / "all.param").write_text("NUMBER\n")
     ran(
@@ -117,7 +117,7 @@ def test_zarr_xarray_and_dask_read_stores(files):
     assert bits(dask.from_zarr(folder / "map.zarr" / name).compute()) == bits(pixels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with xarray.open_zarr(folder / "map.zarr", chunks=None) as dataset:
+        with xarray.open_zarr(folder / "map.zarr", chunks=None, consolidated=False) as dataset:
             assert bits(dataset[name].values) == bits(pixels)
             assert dataset[name].dims[:2] == ("y", "x")
             assert dataset[name].attrs["class_names"] == ["star"]
