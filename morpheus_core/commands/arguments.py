@@ -163,7 +163,7 @@ def add_sink(group: argparse._ActionsContainer, names: Sequence[str]) -> None:
         "--sink",
         choices=names,
         default="fits",
-        help="kind of files: plain FITS, tile-compressed, or stores of Zarr (%(default)s)",
+        help="what kind of files is written (%(default)s)",
     )
 
 

@@ -12,6 +12,7 @@ from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
     add_no_progress,
+    add_sink,
     add_verbose,
     add_worker_arguments,
     class_count,
@@ -24,7 +25,7 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import default_class_names, map_exposures
+from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
 
 EXAMPLE = """examples:
@@ -119,6 +120,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
+    add_sink(parser, MASK_SINKS)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -181,6 +183,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "resume": arguments.resume,
         "work_dir": arguments.work_dir,
         "patience": arguments.patience,
+        "sink": arguments.sink,
         "progress": not arguments.no_progress,
     }
 

@@ -35,6 +35,8 @@ from morpheus_core.preparation import Arguments
 from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
+from morpheus_core.results.stored_images import TILES
+from morpheus_core.results.tile_files import append_tiles
 from morpheus_core.results.verification import refuse_differences
 from morpheus_core.sky.headers import with_planes
 
@@ -169,10 +171,14 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Pa
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
         computed = []
+        in_tiles = part.name.endswith(f"{TILES}.part")
         with new_file(part, overwrite) as descriptor:
             for index in choose(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
+                    if in_tiles:
+                        computed.append(append_tiles(part, descriptor, masks))
+                        continue
                     computed.append(os.fstat(descriptor).st_size)
                     append(masks, 0, masks.stat().st_size, part, descriptor)
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.fits.blocks import BITPIX
+from morpheus_core.fits.blocks import BITPIX, CARD, FITS_BLOCK
 
 #: Types of stored numbers, by what headers call them.
 DTYPES = {bits: np.dtype(f">{kind}") for kind, bits in BITPIX.items()}
+#: The end of a header is one of its cards.
+END = b"END" + b" " * 77
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class Unit:
         """Bytes of one row."""
         return self.dtype.itemsize * prod(self.shape[1:])
 
+    @property
+    def stop(self) -> int:
+        """Where its last block ends in the file."""
+        size = self.row_bytes * self.shape[0] if self.shape else 0
+        return self.data_start + -(-size // FITS_BLOCK) * FITS_BLOCK
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``[start, stop)`` of stored numbers."""
         count = (stop - start) * prod(self.shape[1:])
@@ -61,15 +70,27 @@ class Unit:
 
 
 def units_of(path: Path) -> list[Unit]:
-    """Return the units of a file that holds images and nothing else."""
-    units = []
-    with fits.open(path, memmap=False) as hdus, path.open("rb") as file:
-        for hdu in hdus:
-            place = hdu.fileinfo()
-            file.seek(place["hdrLoc"])
-            text = file.read(place["datLoc"] - place["hdrLoc"])
-            header = fits.Header.fromstring(text)
-            units.append(
-                Unit(path, header, place["datLoc"], tuple(hdu.shape), DTYPES[header["BITPIX"]])
-            )
+    """Return the units of a file that holds images and nothing else, one extension perhaps."""
+    units: list[Unit] = []
+    with path.open("rb") as file:
+        size, start = os.fstat(file.fileno()).st_size, 0
+        while start < size:
+            block = read_header(file.fileno(), start)
+            header = fits.Header.fromstring(block)
+            axes = range(header["NAXIS"], 0, -1)
+            shape = tuple(header[f"NAXIS{axis}"] for axis in axes)
+            units.append(Unit(path, header, start + len(block), shape, DTYPES[header["BITPIX"]]))
+            start = units[-1].stop
     return units
+
+
+def read_header(descriptor: int, start: int) -> bytes:
+    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
+    blocks = b""
+    while True:
+        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
+        if len(block) < FITS_BLOCK:
+            raise EOFError
+        blocks += block
+        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
+            return blocks

@@ -64,6 +64,19 @@ def make_tile_file(plain: Path, part: Path) -> None:
             os.fsync(descriptor)
 
 
+def append_tiles(path: Path, descriptor: int, plain: Path) -> int:
+    """Write the image of another file behind what a file holds, and return where its unit begins.
+
+    Behind nothing an empty primary HDU comes first.
+    """
+    (unit,) = units_of(plain)
+    start = os.fstat(descriptor).st_size
+    if start == 0:
+        start = write_header(path, descriptor, 0, ImageUnit(()).header())
+    write_tiles(path, descriptor, start, unit)
+    return start
+
+
 def write_header(path: Path, descriptor: int, start: int, header: fits.Header) -> int:
     """Write the header of a unit without data, and return where it ends."""
     block = sealed(header, 0)

@@ -20,13 +20,13 @@ from astropy.io import fits
 from morpheus_core import checks
 from morpheus_core.errors import InputError, MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
-    CARD,
     FITS_BLOCK,
     row_ranges,
     row_sum_key,
     same_sum,
     sum_of_words,
 )
+from morpheus_core.fits.units import read_header
 from morpheus_core.parallel.devices import available_cores
 from morpheus_core.results.finished import what_is_there
 from morpheus_core.results.products import OUTPUT_NAMES
@@ -44,8 +44,6 @@ from morpheus_core.storage.file_systems import forget_pages
 
 #: Bytes that are read at once, whole words; they stay in the processor's cache.
 BLOCK_BYTES = 1 << 20
-#: The end of a header is one of its cards.
-END = b"END" + b" " * 77
 
 #: First and last of a range of rows.
 Rows = tuple[int, int]
@@ -322,18 +320,6 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
         if row_sum_key(index) in header:
             _, data_sum = header[row_sum_key(index)].split()
             yield first, stop, int(data_sum)
-
-
-def read_header(descriptor: int, start: int) -> bytes:
-    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
-    blocks = b""
-    while True:
-        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
-        if len(block) < FITS_BLOCK:
-            raise EOFError
-        blocks += block
-        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
-            return blocks
 
 
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
