@@ -166,9 +166,9 @@ class Run:
                 f"overwrite=True to compute them anew"
             )
         # No strip is less than a window row.
-        parts = {part_path(product, self._directory) for product in products}
-        parts.update(map(growing, paths))
-        workspace.refuse_what_is_in_the_way(sorted(parts), min(n_strips, len(job.grid.tops)))
+        parts = [part_path(product, self._directory) for product in products]
+        parts = list(dict.fromkeys([*parts, *map(growing, paths)]))
+        workspace.refuse_what_is_in_the_way(parts, min(n_strips, len(job.grid.tops)))
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)

@@ -27,7 +27,7 @@ RICE_BLOCK = 32
 GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 #: Every so many bytes are looked at to tell whether some can be packed, which need less than so
 #: many bits each then.
-SAMPLED, PACKED_BITS = 16, 7.8
+SAMPLED, PACKED_BITS = 16, 7.0
 
 #: Cards of an image, and those that keep them while it is compressed.
 KEPT_AS = {

@@ -8,7 +8,7 @@ was computed, and given their names; the plain ones are removed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from morpheus_core.results.outputs import (
 )
 from morpheus_core.results.stored_images import PLAIN, STORE, TILES, arrays_in
 from morpheus_core.results.tile_files import make_tile_file
-from morpheus_core.results.verification import differences
+from morpheus_core.results.verification import Difference, differences, unit_differences
 from morpheus_core.results.zarr_stores import make_store
 
 logger = logging.getLogger("morpheus_core")
@@ -50,6 +50,8 @@ class Sink:
         What their names end in.
     make : callable or None
         Makes one, given a plain file and its own path; None where the plain one is what is wanted.
+    check : callable
+        Yields in what a file that was just made reads back otherwise than it was written.
     open : callable
         Opens those of some products in a folder, as :func:`morpheus_core.predict` returns them.
     package : str or None
@@ -58,6 +60,7 @@ class Sink:
 
     ending: str
     make: Callable[[Path, Path], None] | None
+    check: Callable[[Path], Iterable[Difference]]
     open: Callable[[Sequence[Product], Path], Results]
     package: str | None = None
 
@@ -79,9 +82,10 @@ def open_stores(products: Sequence[Product], directory: Path) -> Results:
 
 
 SINKS: dict[SinkName, Sink] = {
-    "fits": Sink(PLAIN, None, open_results),
-    "fits.fz": Sink(TILES, make_tile_file, open_tile_files),
-    "zarr": Sink(STORE, make_store, open_stores, "zarr"),
+    "fits": Sink(PLAIN, None, unit_differences, open_results),
+    # Pixels are compared with their sums when they are packed, so that no tile need be unpacked.
+    "fits.fz": Sink(TILES, make_tile_file, unit_differences, open_tile_files),
+    "zarr": Sink(STORE, make_store, differences, open_stores, "zarr"),
 }
 
 
@@ -137,7 +141,7 @@ def publish_as(
         if source.exists():
             logger.info("%s becomes %s", source, path)
             make(source, growing(path))
-            refuse_other_pixels(growing(path))
+            refuse_differences(SINKS[sink].check(growing(path)))
     for source, path in reversed(list(zip(plain, paths, strict=True))):
         source.unlink(missing_ok=True)
         if growing(path).exists():
@@ -145,11 +149,10 @@ def publish_as(
         remove_replaced(path)
 
 
-def refuse_other_pixels(path: Path) -> None:
-    """Raise if a file that was just written does not read back as what was computed."""
-    found = next(iter(differences(path)), None)
-    if found is not None:
+def refuse_differences(found: Iterable[Difference]) -> None:
+    """Raise if a file that was just written reads back otherwise."""
+    for difference in found:
         raise OutputError(
-            f"what is read back is not what was written: {found}; the rows are whole: pass "
+            f"what is read back is not what was written: {difference}; the rows are whole: pass "
             f"resume=True to write the outputs again"
         )

@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from astropy.io import fits
 
+from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import (
     FITS_BLOCK,
     ImageUnit,
     header_bytes,
+    same_sum,
     sealed,
     sum_of_words,
     write_all,
@@ -48,7 +50,7 @@ def make_tile_file(plain: Path, part: Path) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If it cannot be written, or the plain one has not the data sums that it should have.
     """
     units = units_of(plain)
     with new_file(part, overwrite=True) as descriptor:
@@ -93,14 +95,20 @@ def write_tiles(path: Path, descriptor: int, start: int, unit: Unit) -> int:
     header_size = len(header_bytes(compressed_header(unit.header, tile, unit.dtype, [0] * count)))
     table = start + header_size
     sizes: list[int] = []
-    heap, data_sum = 16 * count, 0
-    for tiles in in_order(lambda first: packed(unit, rows, first), range(0, count, step(unit))):
-        for content in tiles:
+    heap, data_sum, pixel_sum = 16 * count, 0, 0
+    for block in in_order(lambda first: packed(unit, rows, first), range(0, count, step(unit))):
+        pixel_sum += block.pixel_sum
+        for content in block.tiles:
             with writing(path):
                 write_all(descriptor, content, table + heap)
             data_sum += sum_of_words(np.frombuffer(content, np.uint8), heap)
             heap += len(content)
             sizes.append(len(content))
+    if not same_sum(pixel_sum, int(unit.header["DATASUM"])):
+        raise OutputError(
+            f"{unit.path} does not read back as it was computed; begin a new run, on another file "
+            f"system than that of {unit.path.parent}"
+        )
     descriptors = np.empty((count, 2), ">i8")
     descriptors[:, 0] = sizes
     descriptors[:, 1] = np.cumsum([0, *sizes[:-1]])
@@ -120,10 +128,26 @@ def step(unit: Unit) -> int:
     return max(1, BLOCK_BYTES // (rows * unit.row_bytes))
 
 
-def packed(unit: Unit, rows: int, first: int) -> list[bytes]:
+class PackedBlock(NamedTuple):
+    """Some tiles.
+
+    Attributes
+    ----------
+    pixel_sum : int
+        The data sum of the pixels before they were packed.
+    tiles : list of bytes
+        What they became.
+    """
+
+    pixel_sum: int
+    tiles: list[bytes]
+
+
+def packed(unit: Unit, rows: int, first: int) -> PackedBlock:
     """Return some tiles of an image, from one of them on."""
     start, stop = first * rows, min((first + step(unit)) * rows, unit.shape[0])
-    return packed_tiles(unit.read(start, stop), rows)
+    pixels = unit.read(start, stop)
+    return PackedBlock(sum_of_words(pixels, start * unit.row_bytes), packed_tiles(pixels, rows))
 
 
 def in_order(function: Callable[[S], T], arguments: Iterable[S]) -> Iterator[T]:

@@ -139,7 +139,7 @@ def test_a_run_killed_while_its_files_get_their_names(
     if overwrite:
         predict(tmp_path, packing)
     left = [count]
-    steps = [(sinks, "refuse_other_pixels"), (Path, "unlink"), (Path, "replace")]
+    steps = [(sinks, "refuse_differences"), (Path, "unlink"), (Path, "replace")]
 
     def killing(real):
         def step(*arguments, **options):
@@ -274,6 +274,13 @@ def test_pixels_that_read_back_otherwise(tmp_path, packing, expected, monkeypatc
     assert verification.same_sum is real
     assert not list(tmp_path.glob(f"*.{packing}"))
     assert predict(tmp_path, packing, resume=True) == expected[0]
+
+
+def test_plain_files_that_read_back_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr("morpheus_core.results.tile_files.same_sum", lambda *_: False)
+    with pytest.raises(OutputError, match=r"n.*part does not read back as it was computed"):
+        predict(tmp_path, "fits.fz")
+    assert not list(tmp_path.glob("*.fz*"))
 
 
 def test_nothing_is_replaced_unless_asked(tmp_path, sink, expected):
