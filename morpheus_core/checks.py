@@ -25,6 +25,7 @@ Choice = TypeVar("Choice", bound=str)
 #: Dilations are fractions of whole numbers up to this one.
 LARGEST_DENOMINATOR = 10_000
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+PLANE_NAMES = re.compile(r"\s*~?\s*[A-Za-z_]\w*(?:\s*[|,+]\s*[A-Za-z_]\w*)*\s*")
 OUTPUT_DTYPES = ("float32", "float64")
 #: "CLASS999" is the longest keyword there can be.
 MOST_CLASS_NAMES = 1000
@@ -181,10 +182,13 @@ def class_names(value: Any, n_classes: int) -> tuple[str, ...]:
     return names
 
 
-def mask_bits(value: Any) -> int | None:
-    """Return the bits that a list of flags, their sum, or a string such as "4,8" stand for."""
-    if value is None:
-        return None
+def mask_bits(value: Any) -> int | str | None:
+    """Return the bits that a list of flags, their sum, or a string such as "4,8" stand for.
+
+    Names of planes, "BAD|SAT", are returned as they are: only the header of a mask knows them.
+    """
+    if value is None or (isinstance(value, str) and PLANE_NAMES.fullmatch(value)):
+        return value
     from astropy.nddata.bitmask import interpret_bit_flags
 
     try:

@@ -23,6 +23,7 @@ from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan, OnSpread, warn_o
 from morpheus_core.pipeline.strip import count_windows, run_strip
 from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import both, progress_bar
+from morpheus_core.results.chosen import ProductDtype, row_maker
 from morpheus_core.results.outputs import MemoryOutputs, Results
 from morpheus_core.results.sinks import SinkName
 from morpheus_core.run import Run
@@ -75,6 +76,9 @@ def predict(
     begin_only: bool = False,
     sink: SinkName = "fits",
     threads: int | None = None,
+    products: Sequence[str | tuple[str, str]] | None = None,
+    product_dtype: ProductDtype = "float32",
+    thresholds: float | Sequence[float] | Mapping[str, float] = 0.5,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -132,8 +136,8 @@ def predict(
         of the mean is lost in rounding.
     out_dir : path, optional
         Write ``output.fits`` and ``n.fits`` there (``output_mean_var.fits`` and
-        ``output_rank_vote.fits`` for a list of methods). By default the outputs are arrays in
-        memory.
+        ``output_rank_vote.fits`` for a list of methods; ``products.fits`` with `products`).
+        By default the outputs are arrays in memory.
     gpus : list of int or str, optional
         Run in one process per entry, each of which sees only that GPU: an index into the devices
         that this process may use, or a UUID. The same device twice means two processes on it.
@@ -183,8 +187,9 @@ def predict(
         it covers are.
     mask_bits : int, str or list of int, optional
         Which flags of an integer mask are bad, as `astropy.nddata.bitmask.interpret_bit_flags`
-        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others. All
-        flags by default.
+        takes them: ``[4, 16]``, their sum ``20``, ``"4,16"``, or ``"~4"`` for all others; or by the
+        names that cards ``MP_SAT``, ... in the mask's header give them, as those of Rubin and HSC
+        have: ``"BAD|SAT"``, ``"~DETECTED"``. All flags by default.
     skip_blank : bool, default False
         Never send windows to the model that are NaN in every input, apart from padding and from
         bad pixels of `mask`. To know how many are left, the inputs are read once more before the
@@ -244,6 +249,25 @@ def predict(
         gets its own number back at the end. By default workers of `cpus` and `gpus` share the
         cores, and all else is left as it is. The last bits of a network's answers may depend on
         it, so the number is in the outputs, and a run that is resumed needs the same.
+    products : list of str, optional
+        What to keep in place of all results: nothing else is written, n neither. ``"mean"``,
+        ``"variance"`` and ``"std"`` (the root of the variance) of "mean_var", ``"votes"`` of
+        "rank_vote", and of either method ``"class_map"`` (index of the highest class, the lowest
+        of several; uint8, or int16 beyond 255 classes; 255 or -1 without a result), ``"top"`` (its
+        mean or share of votes), ``"margin"`` (by how much that is above the class that follows),
+        ``"entropy"`` (of the classes' shares of their sum, in nats), ``"bits"`` (bit k is set where
+        class k reaches its threshold; see `thresholds`); and ``"n"``. ``"mean:source"``, or
+        ``("mean", "source")``, is the mean of one class. With both methods a name such as
+        ``"class_map:mean_var"`` says which is meant.
+    product_dtype : {"float32", "uint8", "int16"}
+        How files hold products that are real numbers, but for n: as integers they are rounded, to
+        1/508 or 1/65,534 of the highest value there can be (1, for variances 1/4, for standard
+        deviations 1/2, for entropies log(n_classes)), and programs give the numbers back by the
+        cards ``BSCALE`` and ``BLANK``; ``MAXERROR`` is the largest error. The model must predict
+        probabilities. Needs `out_dir`.
+    thresholds : float, list of float or dict, default 0.5
+        Of the product "bits": one for all classes, one per class, or one by class name, for these
+        classes only.
 
     Returns
     -------
@@ -257,7 +281,13 @@ def predict(
         and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes, and what
         ``fitsio.write`` writes right (1.3.0 to 1.4.2 change a pixel in 256 of big-endian arrays).
         With ``sink="fits.fz"`` they are sections of HDUs, and with "zarr" arrays of Zarr, without
-        HDULists: ``array[:100]`` unpacks a hundred rows, ``array[:]`` all.
+        HDULists: ``array[:100]`` unpacks a hundred rows, ``array[:]`` all. Of products they are one
+        per image then.
+
+    With `products` there is one HDUList, of ``products.fits``, and one array per product, in their
+    order: (H, W), or (H, W, n_classes) where each class has an image. In the file every image is
+    an extension: ``<CLASS>_MEAN`` ..., ``CLASS_MAP``, ``TOP``, ``FLAGS``, ``N``. Arrays of a
+    `product_dtype` of integers hold these; HDUs give the numbers.
 
     Raises
     ------
@@ -343,6 +373,9 @@ def predict(
             begin_only=begin_only,
             sink=sink,
             threads=threads,
+            products=products,
+            product_dtype=product_dtype,
+            thresholds=thresholds,
         )
     )
 
@@ -374,18 +407,17 @@ def results_of(
 def run_in_memory(ready: Prepared, on_windows: OnSteps, on_spread: OnSpread) -> Results:
     """Run a job as one strip into arrays."""
     job, stack = ready.job, ready.stack
-    model = resolve(ready.arguments.model)
     windows = int(count_windows(job, stack).sum())
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
-    outputs = MemoryOutputs(ready.products, as_hduls=has_header)
+    outputs, make = MemoryOutputs(ready.products, as_hduls=has_header), row_maker(job)
     with progress_bar(windows, 0, ready.arguments.progress) as advance:
         run_strip(
             job,
             job.grid.whole(),
             stack,
-            model,
-            on_rows=lambda rows: outputs.write(rows.first, rows.blocks),
+            resolve(ready.arguments.model),
+            on_rows=lambda rows: outputs.write(rows.first, make(rows.blocks)),
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,
             on_spread=on_spread,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,10 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.memory_formats import TriedFormats
 from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
+from morpheus_core.results.choices import checked_products
+from morpheus_core.results.chosen import PRODUCT_DTYPES, ProductDtype
 from morpheus_core.results.outputs import Product
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.results.sinks import SinkName, checked_sink
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
@@ -95,6 +99,9 @@ class Arguments:
     begin_only: bool
     sink: SinkName
     threads: int | None
+    products: Sequence[str | tuple[str, str]] | None
+    product_dtype: ProductDtype
+    thresholds: float | Sequence[float] | Mapping[str, float]
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -160,6 +167,11 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments.threads,
     )
     sink = checked_sink(arguments.sink)
+    if sink == "zarr" and arguments.product_dtype != "float32":
+        raise InputError(
+            'product_dtype needs sink="fits" or "fits.fz": in a store of Zarr nothing says that '
+            "numbers are scaled"
+        )
     directory = run_directory(arguments)
     if arguments.begin_only:
         refuse_workers(arguments)
@@ -254,6 +266,8 @@ def run_directory(arguments: Arguments) -> Path | None:
         raise InputError("begin_only=True needs out_dir, where others find what they are to run")
     if arguments.sink != "fits":
         raise InputError(f'sink="{arguments.sink}" needs out_dir, where its files go')
+    if checks.one_of("product_dtype", arguments.product_dtype, PRODUCT_DTYPES) != "float32":
+        raise InputError("product_dtype needs out_dir: it says how files hold numbers")
     return None
 
 
@@ -278,7 +292,7 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         dilation=checks.positive_fraction("dilation", arguments.dilation),
     )
     n_classes = checks.whole_number("n_classes", arguments.n_classes)
-    return Job(
+    job = Job(
         grid=grid,
         n_classes=n_classes,
         batch_size=first_size(arguments.batch_size),
@@ -293,6 +307,31 @@ def make_job(stack: ImageStack, arguments: Arguments) -> Job:
         on_nan=checks.one_of("on_nan", arguments.on_nan, ON_NAN),
         threads=arguments.threads,
     )
+    return with_products(job, arguments)
+
+
+def with_products(job: Job, arguments: Arguments) -> Job:
+    """Return a job that keeps the products that are asked for, if any are."""
+    products = checked_products(arguments.products, job.methods, job.names_of_classes)
+    dtype = checks.one_of("product_dtype", arguments.product_dtype, PRODUCT_DTYPES)
+    if products is None and dtype != "float32":
+        raise InputError(f"product_dtype={dtype!r} is of products; say which, products=[...]")
+    if products is None:
+        return job
+    if job.output_dtype != "float32":
+        raise InputError(
+            f'products are made of float32, so output_dtype must be "float32", got '
+            f"{job.output_dtype!r}"
+        )
+    if dtype != "float32" and not math.isnan(job.fill_value):
+        raise InputError(
+            f"fill_value must be NaN with product_dtype={dtype!r}, whose pixels without a result "
+            f"are blank, got {job.fill_value}"
+        )
+    limits: dict[int, float] = {}
+    if any(product.startswith("bits") for product in products):
+        limits = checked_thresholds(arguments.thresholds, job.names_of_classes)
+    return replace(job, products=products, product_dtype=dtype, thresholds=tuple(limits.items()))
 
 
 def first_size(batch_size: Any) -> int:

@@ -1,4 +1,7 @@
-"""One progress bar, over windows or rows; the only module that imports tqdm."""
+"""One progress bar, over windows or rows, and what a run does before it moves.
+
+This is the only module that imports tqdm.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,58 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+#: Told what a run is doing: bars that are shown, and the log of a worker.
+LISTENERS: list[Callable[[str], object]] = []
+
+
+def say(step: str) -> None:
+    """Tell whoever shows it what is being done that may take its time; from any thread."""
+    for listener in list(LISTENERS):
+        listener(step)
+
+
+@contextmanager
+def told(listener: Callable[[str], object]) -> Iterator[None]:
+    """Let a function hear what is being done."""
+    LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        LISTENERS.remove(listener)
+
+
+class Bar:
+    """Shows steps until something is finished, and then how much.
+
+    Parameters
+    ----------
+    shown : tqdm
+        The bar.
+    """
+
+    def __init__(self, shown: Any) -> None:
+        self._shown = shown
+        self._has_step = False
+
+    def __call__(self, count: int) -> None:
+        """Show that so many more are finished."""
+        if self._has_step and count:
+            self._has_step = False
+            self._shown.set_description_str("", refresh=False)
+        self._shown.update(count)
+
+    def show(self, step: str) -> None:
+        """Show what is being done."""
+        self._has_step = True
+        self._shown.set_description_str(step)
 
 
 @contextmanager
 def progress_bar(
     total: int, done: int, shown: bool, unit: str = "windows"
-) -> Iterator[Callable[[int], object]]:
+) -> Iterator[Callable[[int], None]]:
     """Show a bar for `total` windows, or another unit, of which `done` are finished already.
 
     Call what is yielded with the number just finished.
@@ -20,16 +69,18 @@ def progress_bar(
         warnings.simplefilter("ignore")  # of a notebook that has only text: text is fine
         from tqdm.auto import tqdm
 
-    bar = tqdm(
+    shown_bar = tqdm(
         total=total,
         initial=done,
         unit=f" {unit}",
         disable=not shown,
+        leave=None,  # what is shown below another bar is gone at its end
         # Each update is a line of its own in a log.
         mininterval=0.1 if sys.stderr.isatty() else 1.0,
     )
-    with bar:
-        yield bar.update
+    bar = Bar(shown_bar)
+    with shown_bar, told(bar.show):
+        yield bar
 
 
 def both(first: Callable[[int], object], second: Callable[[int], object]) -> Callable[[int], None]:

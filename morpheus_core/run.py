@@ -23,15 +23,15 @@ from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.preparation import Prepared
 from morpheus_core.progress import both, progress_bar
+from morpheus_core.results.fits_outputs import allocate_files
 from morpheus_core.results.outputs import (
     Product,
     Results,
-    allocate_files,
     part_path,
     refuse_a_small_disk,
     refuse_to_replace,
 )
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.products import FILE_NAMES
 from morpheus_core.results.sinks import SINKS, final_paths, growing, publish_as
 from morpheus_core.results.stored_images import stored_at
 from morpheus_core.storage.file_systems import is_shared, kind_of
@@ -339,9 +339,9 @@ def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
     """Raise if outputs of a run of another kind would be left beside the new ones."""
-    for path in [path for name in OUTPUT_NAMES for path in stored_at(directory, name)]:
+    for path in [path for name in FILE_NAMES for path in stored_at(directory, name)]:
         if path not in paths:
             raise OutputError(
-                f"{path} is of a run with another aggregate_method or sink and would be left "
-                f"beside a count that is not its own; remove it or pass another out_dir"
+                f"{path} is of a run with another aggregate_method, products or sink and would be "
+                f"left beside results that are not its own; remove it or pass another out_dir"
             )

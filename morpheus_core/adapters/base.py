@@ -19,6 +19,7 @@ from morpheus_core.adapters.signature import NetworkInput, check_tensors
 from morpheus_core.adapters.steadiness import Steadiness
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.descriptions import described
+from morpheus_core.progress import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Adapter:
     @cached_property
     def network(self) -> Network:
         """The network, loaded when it is first asked for."""
+        say("loading the network")
         return self.source.load()
 
     @cached_property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from morpheus_core.adapters.inert_pickles import Inert, load_inert, weights_of
+from morpheus_core.adapters.kinds import kind_of, what_it_is
 from morpheus_core.errors import ModelError
 from morpheus_core.extras import require_package
 
@@ -28,36 +30,33 @@ def read_checkpoint(path: Path) -> Any:
     Raises
     ------
     ModelError
-        If it is of another kind, or holds more than is safe to load.
+        If it is of another kind.
     """
     if path.suffix.lower() == ".safetensors":
         require_package("safetensors", "safetensors", f"{path.name}")
         from safetensors.torch import load_file
 
         load: Any = load_file
-        options: dict[str, Any] = {}
     else:
-        import torch
-
-        load, options = torch.load, {"map_location": "cpu", "weights_only": True}
+        load = load_torch
     try:
-        return load(path, **options)
+        return load(path)
     except Exception as error:  # of many types, for a file of another kind
         raise ModelError(
-            f"{path} holds no state_dict that is safe to load{unsafe(str(error))}"
+            f"{path} holds no weights that can be loaded: {error}{what_it_is(path)}"
         ) from error
 
 
-def unsafe(message: str) -> str:
-    """Say which classes PyTorch would not load, and the way out, or what else it said."""
-    names = re.findall(r"GLOBAL (\S+)", message)
-    if not names:
-        return f": {message}"
-    return (
-        f": it needs {', '.join(dict.fromkeys(names))}, which may run code. If you trust it, keep "
-        f'its weights alone: torch.save(torch.load(path, weights_only=False)["state_dict"], '
-        f'"weights.pt"), or .state_dict() where it is a whole module'
-    )
+def load_torch(path: Path) -> Any:
+    """Load a file of `torch.save`, in which objects of unknown classes stay inert."""
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if kind_of(path) != "torch.save":  # of a program of TorchScript code would be loaded
+            raise
+        return load_inert(path)
 
 
 def load_weights(module: Any, path: Path, key: str | None) -> None:
@@ -102,6 +101,8 @@ def load_weights(module: Any, path: Path, key: str | None) -> None:
 
 def states(content: Any, name: str = "") -> Iterator[tuple[str, State]]:
     """Yield mappings of names to tensors, and the keys under which they lie in a checkpoint."""
+    if isinstance(content, Inert):  # a whole module, perhaps
+        content = dict(weights_of(content))
     if not isinstance(content, Mapping) or not content:
         return
     if all(is_weight(key, value) for key, value in content.items()):

@@ -18,8 +18,7 @@ WAYS_OUT: dict[Kind, str] = {
     "TorchScript": "a program of TorchScript: pass its path to torch_model",
     "torch.save": (
         "a file of torch.save. Weights go into torch_model(module or function, state_dict=path), "
-        "in a shell by a function for --model module:function; a whole module is read, if you "
-        "trust it, by torch_model(torch.load(path, weights_only=False))"
+        "in a shell by a function for --model module:function, also those of a whole module"
     ),
     "keras": "a file of Keras 3: pass its path to keras_model, with the suffix .keras",
     "hdf5": (

@@ -41,7 +41,7 @@ SCRIPT_SUFFIXES = (".pt", ".pth", ".ts")
 EXPORT_SUFFIX = ".pt2"
 #: What may be asked for.
 ASKED_FORMATS: tuple[MemoryFormat | Literal["auto"], ...] = (*MEMORY_FORMATS, "auto")
-STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+STATE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".safetensors")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -176,9 +176,10 @@ def torch_model(
         program of `torch.export`; or a class or function without arguments that makes a module.
         Files of these kinds are programs: load those that you trust.
     state_dict : path, optional
-        The weights of a module: ``.safetensors``, or what `torch.save` wrote, a `state_dict`
-        or a checkpoint that holds one, as Lightning's. What `DataParallel`, `torch.compile` and
-        Lightning put before the names is left out. Nothing but tensors is loaded.
+        The weights of a module: ``.safetensors``, or what `torch.save` wrote, a `state_dict`, a
+        checkpoint that holds one, as Lightning's, or a whole module. What `DataParallel`,
+        `torch.compile` and Lightning put before the names is left out. Nothing but tensors comes to
+        life.
     state_key : str, optional
         Which weights are meant where a checkpoint holds several that fit, as it does with averaged
         ones ("ema").

@@ -57,7 +57,8 @@ class PixelClassifier:
         """Score windows, each (batch, height, width, bands) → (batch, height, width, classes)."""
         (pixels,) = self.preparation(windows)
         table = pixels if self.features is None else self._computed(self.features, pixels)
-        expected = getattr(self.estimator, "n_features_in_", table.shape[-1])
+        # CatBoost says 0 of an estimator that was pickled.
+        expected = getattr(self.estimator, "n_features_in_", 0) or table.shape[-1]
         if table.shape[-1] != expected:
             raise ModelError(
                 f"the estimator takes {expected} features of a pixel, got {table.shape[-1]}; pass "

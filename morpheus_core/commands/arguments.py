@@ -14,6 +14,8 @@ from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
 from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.results.choices import KINDS
+from morpheus_core.results.chosen import PRODUCT_DTYPES
 from morpheus_core.results.sinks import SINKS
 from morpheus_core.sky.alignment import CHECKS
 
@@ -75,11 +77,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the bands of inputs with three axes are (%(default)s)",
     )
     images.add_argument("--mask", metavar="FILE", help="image that marks bad pixels")
-    images.add_argument(
-        "--mask-bits",
-        metavar="BITS",
-        help='flags that mark bad pixels: "4,16", their sum "20", or "~4" for all others',
-    )
+    add_mask_bits(images)
     images.add_argument(
         "--check-wcs",
         choices=CHECKS,
@@ -125,6 +123,13 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         help="type of the output pixels (%(default)s)",
     )
     add_sink(results, tuple(SINKS))
+    add_products(results)
+    results.add_argument(
+        "--product-dtype",
+        choices=PRODUCT_DTYPES,
+        default="float32",
+        help="type of products that are probabilities (%(default)s)",
+    )
     results.add_argument("--out-dir", metavar="DIR", required=True, help="where the results go")
     results.add_argument("--overwrite", action="store_true", help="replace files that are there")
     results.add_argument("--resume", action="store_true", help="continue an interrupted run")
@@ -167,6 +172,17 @@ def add_sink(group: argparse._ActionsContainer, names: Sequence[str]) -> None:
     )
 
 
+def add_products(group: argparse._ActionsContainer) -> None:
+    """Add the option that says what is kept."""
+    group.add_argument(
+        "--product",
+        action="append",
+        metavar="NAME",
+        help=f"write this alone: {', '.join(KINDS)}, or one class as in mean:source;\n"
+        "may be repeated",
+    )
+
+
 def add_check_sums(group: argparse._ActionsContainer) -> None:
     """Add the option that says what damaged files lead to."""
     group.add_argument(
@@ -174,6 +190,16 @@ def add_check_sums(group: argparse._ActionsContainer) -> None:
         choices=CHECKS,
         default="warn",
         help="what to do if CHECKSUM or DATASUM of a file does not hold (%(default)s)",
+    )
+
+
+def add_mask_bits(group: argparse._ActionsContainer) -> None:
+    """Add the option that says which flags of a mask count."""
+    group.add_argument(
+        "--mask-bits",
+        metavar="BITS",
+        help='flags that mark bad pixels: "4,16", their sum "20", "~4" for all others, or planes\n'
+        'that the header names by cards MP_..., "BAD|SAT"',
     )
 
 
@@ -217,6 +243,9 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "patience": arguments.patience,
         "begin_only": arguments.begin_only,
         "sink": arguments.sink,
+        "products": arguments.product,
+        "product_dtype": arguments.product_dtype,
+        "thresholds": thresholds_of(arguments.threshold or [0.5]),
     }
 
 
@@ -235,3 +264,8 @@ def worker_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if gpus is not None:
         gpus = [int(gpu) if gpu.isdecimal() else gpu for gpu in gpus]
     return {"cpus": arguments.cpus, "gpus": gpus, "threads": arguments.threads}
+
+
+def thresholds_of(values: list[float]) -> Any:
+    """Return one threshold for all classes, or a list of one per class."""
+    return values[0] if len(values) == 1 else values

@@ -11,6 +11,7 @@ from typing import Any
 from morpheus_core.commands.arguments import (
     add_check_sky,
     add_check_sums,
+    add_mask_bits,
     add_no_progress,
     add_sink,
     add_verbose,
@@ -37,6 +38,10 @@ EXAMPLE = """examples:
       --window 400 400 --stride 200 200 --single-mask --out-dir masks
       write masks/a.masks3.fits and masks/b.masks.fits, one image of flags for each image
 
+  morpheus-core map night1 --hdu SCI --mask DQ --mask-bits 1,256 --model mynetwork:make \\
+      --class-names CR SKY --window 400 --stride 200 --out-dir masks
+      leave VAR and DQ out, and let pixels that DQ flags have no result
+
 Numbers of classes are in the order of --class-names. In place of them a file may be named that
 has a line for each class, in any order: its name, blanks, and a value.
 """
@@ -58,6 +63,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FILE|DIRECTORY",
         help="FITS files, file.fits[HDU] for one HDU, or directories with all that is below",
     )
+    add_hdu_arguments(parser)
     add_model_arguments(parser)
     add_grid_arguments(parser, batch_size=8)
     add_check_sky(parser)
@@ -70,6 +76,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_no_progress(parser)
     add_verbose(parser)
     parser.set_defaults(run=run)
+
+
+def add_hdu_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose images of files, and their bad pixels."""
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--hdu",
+        nargs="+",
+        metavar="HDU",
+        help="make masks of these alone: SCI, SCI,2, CCD* (in quotes), or numbers; other images,\n"
+        "as VAR and DQ, are left out",
+    )
+    group.add_argument(
+        "--mask", metavar="HDU", help="what marks bad pixels, as DQ: that of the image's EXTVER"
+    )
+    add_mask_bits(group)
 
 
 def add_class_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +198,9 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "n_classes": class_count(arguments.n_classes, arguments.class_names),
         "class_names": arguments.class_names,
         "single_mask": arguments.single_mask,
+        "hdus": arguments.hdu,
+        "mask": arguments.mask,
+        "mask_bits": arguments.mask_bits,
         "check_sky": arguments.check_sky,
         "check_sums": arguments.check_sums,
         "out_dir": arguments.out_dir,

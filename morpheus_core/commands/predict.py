@@ -9,7 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from morpheus_core.commands.arguments import add_predict_arguments, class_count, predict_options
+from morpheus_core.commands.arguments import (
+    add_predict_arguments,
+    class_count,
+    predict_options,
+    thresholds_of,
+)
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
 from morpheus_core.commands.records import RECORD, compare_inputs, write_record
@@ -18,13 +23,9 @@ from morpheus_core.errors import InputError
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.morpheus_core import predict
 from morpheus_core.planning.forecast import plan
-from morpheus_core.results.exports import (
-    checked_thresholds,
-    export_masks,
-    export_planes,
-)
-from morpheus_core.results.finished import image_in
+from morpheus_core.results.exports import export_masks, export_planes
 from morpheus_core.results.image_files import refuse_export
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.storage.paths import at_home
 from morpheus_core.workspace.folders import Workspace
 
@@ -81,7 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exports.add_argument("--planes", metavar="FILE", help="write all results as 2-D images as well")
     exports.add_argument("--masks", metavar="FILE", help="write where classes reach a threshold")
     exports.add_argument(
-        "--threshold", type=float, nargs="+", metavar="X", help="one, or one per class, for --masks"
+        "--threshold",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="one, or one per class, for --masks and --product bits",
     )
 
 
@@ -117,8 +122,10 @@ def run_predict(arguments: argparse.Namespace) -> None:
 
 def print_results(hduls: Sequence[Any], arrays: Sequence[Any]) -> None:
     """Print what a run has made, and close it."""
-    for hdul, array in zip(hduls, arrays, strict=bool(hduls)):
-        print(f"{hdul.filename()}  {image_in(hdul).name}  {array.shape}")
+    for hdul in hduls:
+        for hdu in hdul:
+            if hdu.shape:
+                print(f"{hdul.filename()}  {hdu.name}  {hdu.shape}")
         hdul.close()
     for array in [] if hduls else arrays:
         print(f"{array.store.root}  {array.basename}  {array.shape}")
@@ -138,8 +145,9 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
         raise InputError(
             "--begin-only makes no results; call export_masks or export_planes after stitch"
         )
-    if (arguments.masks is None) != (arguments.threshold is None):
-        raise InputError("--masks and --threshold need each other")
+    flags = any(product.startswith("bits") for product in arguments.product or ())
+    if (arguments.threshold is None) != (arguments.masks is None and not flags):
+        raise InputError("--threshold needs --masks or --product bits, and they need it")
     if arguments.masks is not None:
         if len(arguments.aggregate or [""]) > 1:
             raise InputError("--masks needs a single --aggregate, got two")
@@ -165,11 +173,6 @@ def files_read(arguments: argparse.Namespace) -> list[Path]:
     others = (arguments.model, arguments.update_map or "")
     paths += [Path(at_home(name)) for name in others]
     return [path for path in paths if path.is_file()]
-
-
-def thresholds_of(values: list[float]) -> Any:
-    """Return one threshold for all classes, or a list of one per class."""
-    return values[0] if len(values) == 1 else values
 
 
 def run_plan(arguments: argparse.Namespace) -> None:

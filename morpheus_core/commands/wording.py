@@ -17,6 +17,7 @@ OTHER_NAMES = {
     "aggregate_method": ("aggregate",),
     "executor": ("dask",),
     "expected": ("priors",),
+    "hdus": ("hdu",),
     "max_pixel": ("min_max",),
     "mean": ("z_score",),
     "min_pixel": ("min_max",),

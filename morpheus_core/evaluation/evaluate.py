@@ -16,7 +16,7 @@ from morpheus_core.evaluation.strata import checked_strata
 from morpheus_core.extras import require_package
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
-from morpheus_core.results.finished import GivenResults, open_outputs
+from morpheus_core.results.opened import GivenResults, open_outputs
 
 
 def evaluate(

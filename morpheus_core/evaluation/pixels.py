@@ -17,7 +17,8 @@ from morpheus_core.images.masks import PixelMask
 from morpheus_core.images.sources import ModelInput, open_image, own_mask
 from morpheus_core.images.stack import as_list, open_mask
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.results.finished import Block, Outputs, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import Outputs
 from morpheus_core.sky.alignment import TOLERANCE, largest_offset
 from morpheus_core.sky.headers import readable_wcs, wcs_of
 

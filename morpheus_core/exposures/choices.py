@@ -12,8 +12,8 @@ from pathlib import Path
 from morpheus_core import checks
 from morpheus_core.errors import InputError, MorpheusWarning
 from morpheus_core.exposures.files import Exposure
-from morpheus_core.exposures.mask_files import choose as choose_hdus
-from morpheus_core.exposures.mask_files import opened, planes_of
+from morpheus_core.exposures.hdu_choice import HduChoice, planes_of
+from morpheus_core.exposures.mask_files import opened
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.pipeline.batch_sizes import SIZES
 from morpheus_core.pipeline.choices import Choices, choose, is_open
@@ -25,13 +25,17 @@ def map_path(folders: Folders) -> Path:
     return folders.folder(0) / "map.json"
 
 
-def choices_of(arguments: Arguments, exposures: Iterable[Exposure], begun: Path | None) -> Choices:
+def choices_of(
+    arguments: Arguments, choice: HduChoice, exposures: Iterable[Exposure], begun: Path | None
+) -> Choices:
     """Choose what is left open, by the first image that can be read.
 
     Parameters
     ----------
     arguments : Arguments
         Of :func:`morpheus_core.predict`, but for the image; they were checked.
+    choice : HduChoice
+        Of which images masks are made.
     exposures : iterable of Exposure
         The files.
     begun : Path or None
@@ -52,16 +56,18 @@ def choices_of(arguments: Arguments, exposures: Iterable[Exposure], begun: Path 
         return choose(model, size, lambda _: None, json.loads(path.read_text()))
     for exposure in exposures:
         with suppress(InputError):  # which will be its outcome
-            return tried_with(arguments, exposure)
+            return tried_with(arguments, choice, exposure)
     # None can be read, so that nothing will be run.
     return choose(model, size or SIZES[0], lambda _: None, None)
 
 
-def tried_with(arguments: Arguments, exposure: Exposure) -> Choices:
+def tried_with(arguments: Arguments, choice: HduChoice, exposure: Exposure) -> Choices:
     """Choose by the first image of an exposure."""
     with warnings.catch_warnings(), opened(exposure.path) as (_, hdus):
         warnings.simplefilter("ignore", MorpheusWarning)  # they come when it is run
-        first, *_ = planes_of(hdus, choose_hdus(exposure, hdus))
-        asked = replace(arguments, model_inputs=hdus[first], check_sums="ignore")
+        first, *_ = planes_of(hdus, choice.chosen(exposure, hdus))
+        marks = choice.mask_of(hdus, first)
+        mask = None if marks is None else hdus[marks]
+        asked = replace(arguments, model_inputs=hdus[first], mask=mask, check_sums="ignore")
         with prepare(asked) as ready:
             return Choices(ready.arguments.model, ready.job.batch_size, ready.job.memory_format)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import commented
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.results.exports import flag_type, packed
-from morpheus_core.results.finished import Block
+from morpheus_core.results.blocks import Block
+from morpheus_core.results.planes import flag_type, packed
 
 #: "THRESH99" is the longest keyword there can be.
 MOST_CLASSES = 100

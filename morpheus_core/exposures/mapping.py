@@ -18,6 +18,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.exposures.choices import choices_of
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
+from morpheus_core.exposures.hdu_choice import HduChoice, checked_hdus
 from morpheus_core.exposures.mask_files import Recipe
 from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
@@ -33,7 +34,7 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
-from morpheus_core.results.exports import checked_thresholds
+from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
@@ -77,6 +78,9 @@ def map_exposures(
     patience: float | None = None,
     threads: int | None = None,
     sink: MaskSink = "fits",
+    hdus: int | str | Sequence[int | str] | None = None,
+    mask: int | str | None = None,
+    mask_bits: int | str | Sequence[int] | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -143,6 +147,17 @@ def map_exposures(
     sink : {"fits", "fits.fz"}
         With "fits.fz" masks are tile-compressed, without loss, in files whose names end so. Those
         of a first HDU are in the second then. All other HDUs are copied as they are.
+    hdus : int, str or list of these, optional
+        The HDUs that are exposed to the model: numbers, names, or patterns of names, ``"SCI"``,
+        ``"SCI,2"``, ``"CCD*"``. All other images of two dimensions, VAR or DQ for instance, are
+        left out of the masks. By default masks are made of all. Brackets of a path count before
+        this.
+    mask : int or str, optional
+        The HDU of the same file that marks bad pixels, as `mask` of `predict` does: its number, or
+        its name, ``"DQ"``, which stands for the one that has the EXTVER of the image. Bad pixels
+        have no result.
+    mask_bits : int, str or list of int, optional
+        As for `predict`.
 
     Returns
     -------
@@ -184,9 +199,11 @@ def map_exposures(
         check_sums=checks.one_of("check_sums", check_sums, CHECKS),
         class_names=class_names,
         check_sky=checks.one_of("check_sky", check_sky, SKY_CHECKS),
+        mask_bits=mask_bits,
         progress=False,
         threads=threads,
     )
+    choice = make_choice(hdus, mask, mask_bits)
     arguments = with_package(asked)
     model = arguments.model
     job = checked_job(arguments)
@@ -210,14 +227,16 @@ def map_exposures(
         checks.flag("progress", progress),
     )
     refuse_request(request, executor)
-    choices = choices_of(arguments, exposures, request.directory if request.resume else None)
+    choices = choices_of(
+        arguments, choice, exposures, request.directory if request.resume else None
+    )
     model = choices.model
     job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
     called = FactoryModel(model) if isinstance(model, str) else model
     if priors is not None and trained_priors is not None:
         called = adjust_priors(called, trained=trained_priors, expected=priors)
     arguments = replace(arguments, model=called, batch_size=choices.batch_size)
-    recipe = Recipe(arguments, model_name(model), mask_format)
+    recipe = Recipe(arguments, model_name(model), mask_format, choice)
     outcomes: dict[str | Exposure, Outcome] = {}
 
     def tell(key: str | Exposure, outcome: Outcome) -> None:
@@ -228,7 +247,7 @@ def map_exposures(
     for source, error in refused.items():
         tell(source, Outcome(source, error=error))
     if exposures:
-        fingerprint = {**fingerprint_of(job, model, mask_format), "sink": kind}
+        fingerprint = {**fingerprint_of(job, model, recipe), "sink": kind}
         MapRun(recipe, fingerprint, request, tell).run(exposures)
     return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
@@ -268,8 +287,19 @@ def refuse_request(request: MapRequest, executor: object) -> None:
             raise InputError(f"{name} needs out_dir or work_dir, where finished HDUs are kept")
 
 
-def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dict[str, Any]:
+def make_choice(hdus: Any, mask: Any, mask_bits: Any) -> HduChoice:
+    """Return the rule by which HDUs are chosen, or raise."""
+    names = checked_hdus("mask", mask)
+    if names is not None and (len(names) > 1 or isinstance(mask, (list, tuple))):
+        raise InputError(f"mask must be one HDU, got {mask!r}")
+    if checks.mask_bits(mask_bits) is not None and names is None:
+        raise InputError(f"mask_bits needs mask, which says where flags are, got {mask_bits!r}")
+    return HduChoice(checked_hdus("hdus", hdus), None if names is None else names[0])
+
+
+def fingerprint_of(job: Job, model: Model | str, recipe: Recipe) -> dict[str, Any]:
     """Return what decides masks, as JSON values."""
+    mask_format, choice = recipe.mask_format, recipe.choice
     parameters = job.parameters()
     del parameters["image_shape"]
     return {
@@ -278,6 +308,9 @@ def fingerprint_of(job: Job, model: Model | str, mask_format: MaskFormat) -> dic
         "model": model if isinstance(model, str) else "an object",
         "masks": [list(map(str, card)) for card in mask_format.cards().cards],
         "single_mask": mask_format.single,
+        "hdus": None if choice.hdus is None else list(choice.hdus),
+        "mask": choice.mask,
+        "mask_bits": checks.mask_bits(recipe.arguments.mask_bits),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +16,23 @@ from astropy.io import fits
 from morpheus_core.errors import InputError, ModelError, MorpheusError, MorpheusWarning
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
+from morpheus_core.exposures.hdu_choice import HduChoice, is_plane, planes_of
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.hdus import (
     NAMES,
-    describe_hdu,
-    find_hdu,
-    is_image,
     least_end,
     open_without_map,
     quiet,
 )
+from morpheus_core.images.sources import StoredHdu
 from morpheus_core.morpheus_core import results_of
 from morpheus_core.parallel.pieces import OnSteps
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.nan_policy import OnSpread
 from morpheus_core.preparation import Arguments
-from morpheus_core.results.finished import Block, FinishedRun, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import FinishedRun
 from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.provenance import ascii_text
 from morpheus_core.results.stored_images import TILES
@@ -53,20 +53,28 @@ class Recipe:
     Attributes
     ----------
     arguments : Arguments
-        Of :func:`morpheus_core.predict`, but for `model_inputs` and `out_dir`.
+        Of :func:`morpheus_core.predict`, but for `model_inputs`, `mask` and `out_dir`.
     model : str
         The name of the model.
     mask_format : MaskFormat
         What becomes of the results.
+    choice : HduChoice
+        Of which images, and where their bad pixels are marked.
     """
 
     arguments: Arguments
     model: str
     mask_format: MaskFormat
+    choice: HduChoice
 
     @contextmanager
     def run(
-        self, image: Any, out_dir: Path, on_windows: OnSteps, on_spread: OnSpread
+        self,
+        image: StoredHdu,
+        mask: StoredHdu | None,
+        out_dir: Path,
+        on_windows: OnSteps,
+        on_spread: OnSpread,
     ) -> Iterator[FinishedRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
@@ -74,7 +82,7 @@ class Recipe:
             with warnings.catch_warnings():
                 # Masks get their sky position from n, which keeps the distortion.
                 warnings.filterwarnings("ignore", "the output gets a linear", MorpheusWarning)
-                asked = replace(self.arguments, model_inputs=image, out_dir=out_dir)
+                asked = replace(self.arguments, model_inputs=image, mask=mask, out_dir=out_dir)
                 hduls, _ = results_of(asked, on_windows, on_spread)
             for hdul in hduls:
                 hdul.close()
@@ -114,18 +122,22 @@ def write_masks(
     MorpheusError
         If the exposure cannot be read or processed, or the files cannot be written.
     """
-    with opened(exposure.path, folder) as (_, hdus):
-        chosen = choose(exposure, hdus)
+    with opened(exposure.path, folder) as (stored, hdus):
+        chosen = recipe.choice.chosen(exposure, hdus)
         for index in planes_of(hdus, chosen) if indices is None else indices:
             path = masks_path(folder, index)
             path.unlink(missing_ok=True)  # of a process that was killed
+            image, marks = (
+                StoredHdu(exposure.path, index, stored),
+                recipe.choice.mask_of(hdus, index),
+            )
+            mask = None if marks is None else replace(image, index=marks)
             with (
                 named(exposure, hdus[index], index),
-                recipe.run(hdus[index], folder / "run", on_windows, on_spread) as run,
+                recipe.run(image, mask, folder / "run", on_windows, on_spread) as run,
                 new_file(path, overwrite=False) as descriptor,
             ):
                 cards = cards_of(hdus[index], run, recipe)
-                cards["INPUT0"] = ascii_text(f"{exposure.path.name}[{index}]")
                 extension = index != chosen[0]
                 add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
                 with writing(path):
@@ -144,13 +156,17 @@ def named(exposure: Exposure, hdu: Any, index: int) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
-def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Path:
+def assemble(
+    exposure: Exposure, choice: HduChoice, folders: Sequence[Path], overwrite: bool
+) -> Path:
     """Write a file with the HDUs of an exposure, in which masks take the place of images.
 
     Parameters
     ----------
     exposure : Exposure
         The file.
+    choice : HduChoice
+        Of which images there are masks.
     folders : sequence of Path
         Where :func:`write_masks` has put its masks.
     overwrite : bool
@@ -173,7 +189,7 @@ def assemble(exposure: Exposure, folders: Sequence[Path], overwrite: bool) -> Pa
         computed = []
         in_tiles = part.name.endswith(f"{TILES}.part")
         with new_file(part, overwrite) as descriptor:
-            for index in choose(exposure, hdus):
+            for index in choice.chosen(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
                     if in_tiles:
@@ -248,38 +264,6 @@ def end_of(hdu: Any) -> int:
     """Return where the blocks of an HDU end in its file."""
     place = hdu.fileinfo()
     return int(place["datLoc"] + place["datSpan"])
-
-
-def is_plane(hdu: Any) -> bool:
-    """Say whether an HDU is an image of two dimensions, compressed or not."""
-    return is_image(hdu) and len(hdu.shape) == 2 and all(hdu.shape)
-
-
-def choose(exposure: Exposure, hdus: fits.HDUList) -> Sequence[int]:
-    """Return which HDUs the masks will have.
-
-    Raises
-    ------
-    InputError
-        If there is no image of two dimensions among them.
-    """
-    planes = [index for index, hdu in enumerate(hdus) if is_plane(hdu)]
-    candidates = ", ".join(map(describe_hdu, range(len(hdus)), hdus))
-    if exposure.extension is None:
-        if not planes:
-            raise InputError(f"it must hold an image of two dimensions, got only {candidates}")
-        return range(len(hdus))
-    index = find_hdu(hdus, exposure.extension, str(exposure.path))
-    if index not in planes:
-        raise InputError(
-            f"[{exposure.extension}] must be an image of two dimensions, got {candidates}"
-        )
-    return [index]
-
-
-def planes_of(hdus: fits.HDUList, chosen: Iterable[int]) -> list[int]:
-    """Return those of some HDUs that masks are made of."""
-    return [index for index in chosen if is_plane(hdus[index])]
 
 
 def append(source: Path, start: int, stop: int, path: Path, descriptor: int) -> None:

@@ -182,7 +182,7 @@ class MapRun:
         try:
             refuse_to_replace([exposure.output], [exposure.path], self._may_replace(exposure))
             self._indices[exposure] = old or [
-                self._store(piece) for piece in pieces_of(exposure, whole)
+                self._store(piece) for piece in pieces_of(exposure, self._recipe.choice, whole)
             ]
         except MorpheusError as error:
             self._tell(exposure, error)
@@ -247,6 +247,7 @@ class MapRun:
         if stored is not None:
             warn_of_another_model(self._recipe, stored, str(self._request.directory))
             recipe = self._work.load(lambda model: model)
+            arguments = recipe.arguments
         else:
             model = self._recipe.arguments.model
             model = model.model if isinstance(model, FactoryModel) else model  # made now, or never
@@ -255,7 +256,9 @@ class MapRun:
             witness.compare()
             ahead = self._request.workers.prefetch
             arguments = replace(self._recipe.arguments, model=witness, prefetch=ahead)
-            recipe = replace(self._recipe, arguments=arguments)
+        # A bar of each image below the one of all.
+        arguments = replace(arguments, progress=self._request.progress)
+        recipe = replace(self._recipe, arguments=arguments)
         for index in indices:
             self._work.do(index, recipe, ignore)
             finish(index)
@@ -281,7 +284,8 @@ class MapRun:
         request, folders = self._request, [self._folders.folder(index) for index in indices]
         if state_of(exposure.path) != self._work.piece(indices[0]).state:
             raise InputError("it was written to while its masks were made; make them again")
-        part = assemble(exposure, folders, request.overwrite or request.resume)
+        replaces = request.overwrite or request.resume
+        part = assemble(exposure, self._recipe.choice, folders, replaces)
         # Noted before: a process may be killed just after a file has got its name.
         write_text(self._work.published_path(indices[0]), json.dumps(state_of(part)))
         give_name(part, exposure.output, self._may_replace(exposure))

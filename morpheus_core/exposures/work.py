@@ -13,7 +13,8 @@ from pathlib import Path
 from morpheus_core import errors
 from morpheus_core.errors import MorpheusError, WorkerError
 from morpheus_core.exposures.files import Exposure
-from morpheus_core.exposures.mask_files import Recipe, choose, opened, planes_of, write_masks
+from morpheus_core.exposures.hdu_choice import HduChoice, planes_of
+from morpheus_core.exposures.mask_files import Recipe, opened, write_masks
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import OnSteps, Work
 from morpheus_core.pipeline.models import FactoryModel, Model, unpickle_model
@@ -50,7 +51,7 @@ class Piece:
         return f"exposure {self.exposure.path}[{', '.join(map(str, self.hdus))}]"
 
 
-def pieces_of(exposure: Exposure, whole: bool) -> list[Piece]:
+def pieces_of(exposure: Exposure, choice: HduChoice, whole: bool) -> list[Piece]:
     """Return an exposure as one piece, or as one for each HDU that masks are made of.
 
     Raises
@@ -63,7 +64,7 @@ def pieces_of(exposure: Exposure, whole: bool) -> list[Piece]:
     if whole or exposure.path.suffix.lower() in WHOLLY_COMPRESSED:
         return [Piece(exposure.absolute(), None, state)]
     with opened(exposure.path) as (_, hdus):
-        planes = planes_of(hdus, choose(exposure, hdus))
+        planes = planes_of(hdus, choice.chosen(exposure, hdus))
     return [Piece(exposure.absolute(), (index,), state) for index in planes]
 
 

@@ -25,6 +25,9 @@ FITS_BLOCK = 2880
 #: and headers of cards of this many characters.
 CARD = 80
 
+#: The end of a header is one of its cards.
+END = b"END" + b" " * (CARD - 3)
+
 #: Into how many ranges rows are cut at most whose data sums a header has.
 ROW_RANGES = 32
 
@@ -88,7 +91,7 @@ class ImageUnit:
             header["PCOUNT"], header["GCOUNT"] = 0, 1
         elif not self.shape:  # astropy shows this card where the file has none; others need it
             header["EXTEND"] = (True, "images follow")
-        header.extend(self.cards.cards)
+        header.extend(self.cards.cards, strip=False)  # or astropy leaves out BSCALE
         if any(len(card.image) > CARD for card in header.cards):
             header["LONGSTRN"] = ("OGIP 1.0", "some strings go on in CONTINUE cards")
         if run:
@@ -163,6 +166,38 @@ class UnitWriter:
             header[row_sum_key(index)] = f"{first}-{stop - 1} {ones_complement_sum(row_sum)}"
         with writing(self._path):
             write_all(self._descriptor, sealed(header, data_sum), self.start)
+
+
+def place_units(
+    units: Sequence[ImageUnit], run: str = "", end: int = 0
+) -> tuple[list[tuple[bytes, int]], int]:
+    """Return the header of each unit and where it begins, from byte `end` of a file on.
+
+    Returns
+    -------
+    list of tuple of bytes and int
+        Headers and places.
+    int
+        Where the last unit ends.
+    """
+    headers = []
+    for unit in units:
+        header = unit.header_block(run)
+        headers.append((header, end))
+        end += len(header) + unit.padded_bytes
+    return headers, end
+
+
+def read_header(descriptor: int, start: int) -> bytes:
+    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
+    blocks = b""
+    while True:
+        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
+        if len(block) < FITS_BLOCK:
+            raise EOFError
+        blocks += block
+        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
+            return blocks
 
 
 def row_ranges(height: int) -> list[tuple[int, int]]:

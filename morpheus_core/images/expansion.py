@@ -106,11 +106,11 @@ class Unpacked(Resource):
                 self.taken += Unpacking.since(start, scratch)
         return self._files[path]
 
-    def tiles(self, path: Path, index: int, hdu: Any) -> Path:
+    def tiles(self, path: Path, index: int, hdu: Any, name: str) -> Path:
         """Return what :func:`unpack_tiles` returned when it was asked for the HDU first."""
         if (path, index) not in self._images:
             start = time.perf_counter()
-            self._images[path, index] = scratch = unpack_tiles(hdu, f"{path}[{index}]")
+            self._images[path, index] = scratch = unpack_tiles(hdu, name)
             self.taken += Unpacking.since(start, scratch)
         return self._images[path, index]
 

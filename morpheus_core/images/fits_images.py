@@ -49,6 +49,8 @@ class FitsImage:
         Unpacks the file for this image and for others, and removes what it has unpacked.
     reading : Reading, optional
         How stored numbers become pixels.
+    stored : Path, optional
+        Where the file lies without compression of the whole, if somebody has unpacked it already.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class FitsImage:
         bands: Bands = "last",
         unpacked: Unpacked | None = None,
         reading: Reading = Reading(),  # noqa: B008 - it is frozen
+        stored: Path | None = None,
     ) -> None:
         self.path, self._bands, self._reading = path, bands, reading
         # A mask is read by the thread that cuts windows and by the one that finalizes rows.
@@ -73,7 +76,7 @@ class FitsImage:
         with ExitStack() as opened, quiet():
             try:
                 unpacked = unpacked or opened.enter_context(Unpacked())
-                self._stored = self._expanded(unpacked)
+                self._stored = stored or self._expanded(unpacked)
                 self._file = opened.enter_context(open_without_map(self._stored))
                 self._stored_index = self._index = choose_image(
                     self._file, None if extension is None else str(extension), str(path)
@@ -127,7 +130,7 @@ class FitsImage:
         height, tile_height = self.shape[0], hdu.tile_shape[row_axis]
         row_bytes = self.shape[1] * self.shape[2] * self._first_pixel(hdu).itemsize
         if min(height, tile_height) * row_bytes > KEPT_TILES:
-            self._stored = unpacked.tiles(self._stored, self._index, hdu)
+            self._stored = unpacked.tiles(self._stored, self._index, hdu, self.name)
             file = opened.enter_context(open_without_map(self._stored))
             self._section, self._stored_index = file[0].section, 0
         elif tile_height > 1:
@@ -183,6 +186,7 @@ class FitsImage:
         """Return the place of the file, which is on disk already."""
         return {
             "path": str(self._stored.resolve()),
+            "name": self.name,
             "extension": self._stored_index,
             "bands": self._bands,
             "reading": asdict(self._reading),

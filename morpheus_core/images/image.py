@@ -194,7 +194,7 @@ class ArrayImage:
         """Write the image as a .npy file, (bands, height, width), unless it is there already."""
         if not path.exists():
             save_array(path, np.moveaxis(self._rows, -1, 0))
-        return {"array": str(path.absolute())}
+        return {"array": str(path.absolute()), "name": self.name}
 
     def close(self) -> None:
         """Leave the user's array alone."""

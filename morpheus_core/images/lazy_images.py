@@ -209,6 +209,19 @@ class LazyImage:
         self._blocks.clear()
 
 
+class ReopenedImage(LazyImage):
+    """An image whose source was made for it, in another process than the user's."""
+
+    def __init__(self, source: LazyArray, name: str, bands: Bands) -> None:
+        # A worker of a cluster must not wait for tasks that wait for its own one to end.
+        super().__init__(source, name, bands, scheduler="threads")
+
+    def close(self) -> None:
+        """Forget the rows, and close the source, if it can be."""
+        super().close()
+        getattr(self._source, "close", lambda: None)()
+
+
 def holds_futures(source: LazyArray) -> bool:
     """Say whether chunks of a Dask array are in the memory of a cluster."""
     graph = source.__dask_graph__() if hasattr(source, "__dask_graph__") else None
@@ -260,8 +273,7 @@ def reopen_lazy(place: dict[str, Any]) -> LazyImage:
         raise InputError(
             f"{place['name']} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
-    # A worker of a cluster must not wait for tasks that wait for its own one to end.
-    return LazyImage(source, place["name"], place["bands"], scheduler="threads")
+    return ReopenedImage(source, place["name"], place["bands"])
 
 
 def known_shape(source: LazyArray, name: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
@@ -41,6 +42,17 @@ HDU_CLASSES = (
     fits.BinTableHDU,
     fits.TableHDU,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHdu:
+    """An HDU of a file that lies somewhere without compression of the whole."""
+
+    path: Path
+    index: int
+    stored: Path
+
+
 ModelInput: TypeAlias = "NDArray[Any] | str | os.PathLike[str] | fits.ImageHDU | NDData | LazyArray"
 
 
@@ -72,6 +84,10 @@ def open_image(
         if path.suffix.lower() == ".asdf":
             return open_asdf(path, extension, bands, has_place=reading is None)
         return FitsImage(path, extension, bands, reading=reading or Reading())
+    if isinstance(source, StoredHdu):
+        return FitsImage(
+            source.path, source.index, bands, reading=reading or Reading(), stored=source.stored
+        )
     if isinstance(source, fits.HDUList):
         return open_hdu(only_image(source, name), name, bands, reading)
     if isinstance(source, HDU_CLASSES):

@@ -14,6 +14,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.image import ArrayImage, Bands, Image
 from morpheus_core.images.lazy_images import LazyImage, reopen_lazy
+from morpheus_core.images.mask_planes import bits_of
 from morpheus_core.images.masks import PixelMask
 from morpheus_core.images.scales import Reading
 from morpheus_core.images.sources import (
@@ -140,7 +141,7 @@ def open_inputs(
     model_inputs: ModelInputs,
     bands: Bands = "last",
     mask: ModelInput | None = None,
-    mask_bits: int | None = None,
+    mask_bits: int | str | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> ImageStack:
     """Open images and masks as :func:`morpheus_core.predict` takes them.
@@ -163,6 +164,8 @@ def open_inputs(
                 f"mask_bits needs a mask of integers, got mask_bits={mask_bits} and "
                 f"{'booleans of an input' if parts else 'no mask'}"
             )
+        if isinstance(mask_bits, str):
+            mask_bits = bits_of(mask_bits, parts)
         shape = images[0].shape[:2]
         stack = ImageStack(images, PixelMask(parts, mask_bits, shape) if parts else None)
         opened.pop_all()
@@ -200,9 +203,11 @@ def reopen_image(place: dict[str, Any]) -> Image:
         return reopen_lazy(place)
     if "array" in place:
         array = np.load(place["array"], mmap_mode="r")
-        return ArrayImage(array, Path(place["array"]).name, "first")
+        return ArrayImage(array, place["name"], "first")
     reading = Reading(**place["reading"])
-    return FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
+    image = FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
+    image.name = place["name"]  # the file may be an unpacked one
+    return image
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:
@@ -230,7 +235,7 @@ def open_images(
 
 
 def open_mask(
-    mask: ModelInput, mask_bits: int | None, storage_options: Mapping[str, Any] | None
+    mask: ModelInput, mask_bits: int | str | None, storage_options: Mapping[str, Any] | None
 ) -> Image:
     """Open what the user passed as `mask`."""
     if brings_mask(mask):

@@ -21,6 +21,7 @@ from morpheus_core.parallel.counters import Progress
 from morpheus_core.parallel.devices import Environment
 from morpheus_core.parallel.pieces import Failure, Watch, Work
 from morpheus_core.pipeline.models import with_recipe
+from morpheus_core.progress import say
 
 #: How much of a worker's log an error quotes.
 LOG_TAIL = 4000
@@ -105,6 +106,8 @@ class Processes:
         """
         self._waiting = list(reversed(list(indices)))
         progress = Progress(self._work.folders, watch.on_steps, interval)
+        count = min(len(self._waiting), len(self._free))
+        say(f"starting {count} worker{'s' if count > 1 else ''}, which load the model")
         try:
             while self._hand_out(progress):
                 with suppress(queue.Empty):

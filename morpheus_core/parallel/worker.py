@@ -21,6 +21,9 @@ from morpheus_core.extras import leave_no_traces
 from morpheus_core.parallel.counters import WindowCounter
 from morpheus_core.parallel.gpus import on_one_gpu
 from morpheus_core.parallel.pieces import Failure, NotLoadedError, Work
+from morpheus_core.parallel.reports import PieceReport, report, report_model
+from morpheus_core.pipeline.models import Model
+from morpheus_core.progress import told
 
 #: Seconds between two looks at whether the parent is still there.
 PARENT_INTERVAL = 0.5
@@ -34,7 +37,8 @@ def main(_: str, descriptor: str, parent: str) -> None:
     connection = Connection(int(descriptor))
     code = 0
     try:
-        serve(connection)
+        with told(report):
+            serve(connection)
     except BaseException as error:
         traceback.print_exc()  # into the log
         failure = str(error) if isinstance(error, NotLoadedError) else as_text(error)
@@ -52,14 +56,22 @@ def serve(connection: Connection) -> None:
     for index in indices(connection):
         if loaded is None:
             try:
-                loaded = work.load(on_one_gpu)
+                loaded = work.load(guarded)
             except Exception as error:
                 raise NotLoadedError(as_text(error)) from error
         connection.send(index)
         with WindowCounter(work.folders.progress_path(index)) as count:
-            work.do(index, loaded, count)
+            piece = PieceReport(work.name(index), count)
+            work.do(index, loaded, piece)
+        piece.end()
         flush()
         connection.send(None)
+
+
+def guarded(model: Model) -> Model:
+    """Return a model that runs where it should, and note which it is."""
+    report_model(model)
+    return on_one_gpu(model)
 
 
 def indices(connection: Connection) -> Iterator[int]:

@@ -14,7 +14,8 @@ from morpheus_core.errors import InputError, warn
 from morpheus_core.images.image import Image
 from morpheus_core.pictures.sampling import Extent, Sampling
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.results.finished import Block, Outputs, no_probabilities
+from morpheus_core.results.blocks import Block, no_probabilities
+from morpheus_core.results.finished import Outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import open_image
 from morpheus_core.images.stack import ModelInputs, as_list
 from morpheus_core.pictures.looks import backdrop_of, dilation_of, look_at
-from morpheus_core.results.finished import GivenResults, open_outputs
+from morpheus_core.results.opened import GivenResults, open_outputs
 from morpheus_core.results.outputs import refuse_to_replace
 from morpheus_core.sky.headers import wcs_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,12 @@ class Job:
         How many threads each process has, where that was asked for.
     memory_format : str, optional
         How the network's tensors lie in memory, where that was left to be tried.
+    products : tuple of str or None
+        What is kept of the results, by full names; all of them by default.
+    product_dtype : {"float32", "uint8", "int16"}
+        How products are stored that are real numbers.
+    thresholds : tuple of (int, float)
+        Of classes, for flags.
     """
 
     grid: WindowGrid
@@ -69,6 +76,14 @@ class Job:
     on_nan: OnNan = "warn"
     threads: int | None = None
     memory_format: str | None = None
+    products: tuple[str, ...] | None = None
+    product_dtype: str = "float32"
+    thresholds: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def names_of_classes(self) -> Sequence[str]:
+        """What classes are called, also where nobody has named them."""
+        return self.class_names or [f"class_{index}" for index in range(self.n_classes)]
 
     @property
     def counted(self) -> bool:
@@ -114,4 +129,7 @@ class Job:
             "on_nan": self.on_nan,
             "threads": self.threads,
             "memory_format": self.memory_format,
+            "products": None if self.products is None else list(self.products),
+            "product_dtype": self.product_dtype,
+            "thresholds": [list(pair) for pair in self.thresholds],
         }

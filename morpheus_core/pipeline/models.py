@@ -16,6 +16,7 @@ from morpheus_core.errors import ModelError, warn
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.kernels import Predictions
 from morpheus_core.pipeline.nan_policy import NanWatch, OnNan, OnSpread
+from morpheus_core.progress import say
 from morpheus_core.storage import pickles
 
 Model = Callable[[list[NDArray[Any]]], Any]
@@ -254,6 +255,7 @@ def resolve(model: Model | str) -> Model:
     if not isinstance(model, str):
         return model
     module, _, factory = model.partition(":")
+    say(f"making the model of {model}")
     try:
         made: Model = getattr(importlib.import_module(module), factory)()
     except Exception as error:
@@ -358,5 +360,8 @@ def warn_of_another_model(model: Any, stored: bytes, directory: str) -> None:
     if not same:
         warn(
             f"resume=True runs the model that was stored when the run in {directory} "
-            f"began; the one that is passed now is not the same, byte for byte, and is ignored"
+            f"began; the one that is passed now is not the same, byte for byte, and is ignored. A "
+            f"network in memory seldom is the same in another process, so this may be harmless; "
+            f"what always is the same: the path of a file, torch_model(MyNetwork, "
+            f'state_dict="weights.pt"), or "package.module:factory"'
         )

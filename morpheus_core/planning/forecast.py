@@ -23,6 +23,7 @@ from morpheus_core.pipeline.strip import count_windows
 from morpheus_core.planning.trial_in_worker import try_in_worker
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
 from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
+from morpheus_core.results.outputs import file_bytes
 from morpheus_core.results.sinks import SinkName
 from morpheus_core.run import keeps_rows_apart
 from morpheus_core.windows.grid import Group, Strip
@@ -223,8 +224,8 @@ def forecast(ready: Prepared) -> Forecast:
     untried = Trial(0.0, 0, 0, peak_memory())
     trial = try_model(ready, busiest) if windows.any() else untried
     in_memory = ready.directory is None
-    units = [product.unit for product in ready.products]
-    outputs = sum(unit.data_bytes if in_memory else unit.file_bytes() for unit in units)
+    held = sum(product.unit.data_bytes for product in ready.products)
+    outputs = held if in_memory else file_bytes(ready.products)
     copied = outputs if keeps_rows_apart(ready) else 0
     packed = outputs if ready.sink != "fits" else 0
     verified = copied + packed

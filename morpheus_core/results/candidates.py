@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from morpheus_core import checks
 from morpheus_core.errors import InputError
 from morpheus_core.extras import require_package
-from morpheus_core.results.finished import GivenResults, Outputs, open_outputs
+from morpheus_core.results.finished import Outputs
+from morpheus_core.results.opened import GivenResults, open_outputs
 from morpheus_core.results.regions import CONNECTIVITIES, Columns, Search, by_peak, find_regions
 from morpheus_core.sky.headers import wcs_of
 

@@ -11,9 +11,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
-from morpheus_core.fits.blocks import ImageUnit, UnitWriter, allocate, write_all, writing
+from morpheus_core.fits.blocks import (
+    ImageUnit,
+    UnitWriter,
+    allocate,
+    place_units,
+    write_all,
+    writing,
+)
 from morpheus_core.results.outputs import refuse_to_replace
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.products import FILE_NAMES
 from morpheus_core.results.verification import refuse_differences
 from morpheus_core.storage.locks import lock, unlock
 
@@ -73,7 +80,7 @@ def refuse_export(
     folder = path.parent.resolve()
     outputs = [] if out_dir is None else [out_dir.resolve(), *out_dir.resolve().parents]
     stem = path.name.removesuffix(".part").removesuffix(".fits")
-    if folder in outputs[:1] and stem in OUTPUT_NAMES:
+    if folder in outputs[:1] and stem in FILE_NAMES:
         raise OutputError(f"{path} is the name of an output of predict; choose another one")
     if not folder.is_dir() and folder not in outputs:
         raise OutputError(f"{path} cannot be made: there is no folder {path.parent}")
@@ -117,14 +124,12 @@ def remove_unlocked(path: Path) -> None:
 
 def make_room(path: Path, descriptor: int, units: Sequence[ImageUnit]) -> list[UnitWriter]:
     """Make a file as large as it will be, with the headers of images behind what it holds."""
-    writers, headers, end = [], [], os.fstat(descriptor).st_size
-    for unit in units:
-        header = unit.header_block()
-        headers.append((header, end))
-        writers.append(UnitWriter(path, descriptor, unit, end, end + len(header)))
-        end += len(header) + unit.padded_bytes
+    headers, end = place_units(units, end=os.fstat(descriptor).st_size)
     with writing(path):
         allocate(descriptor, end)
         for header, start in headers:
             write_all(descriptor, header, start)
-    return writers
+    return [
+        UnitWriter(path, descriptor, unit, start, start + len(header))
+        for unit, (header, start) in zip(units, headers, strict=True)
+    ]

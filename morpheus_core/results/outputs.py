@@ -6,10 +6,10 @@ called ``<name>.fits`` is always whole.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,8 @@ from numpy.typing import NDArray
 from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import (
     ImageUnit,
-    UnitWriter,
-    allocate,
-    header_bytes,
-    write_all,
-    writing,
+    place_units,
 )
-from morpheus_core.storage.file_systems import is_shared
-from morpheus_core.storage.names import comes_true
-from morpheus_core.storage.resources import Resource
 
 #: Open files, and arrays of numpy or what gives them when it is sliced.
 Results = tuple[list[fits.HDUList], list[Any]]
@@ -41,13 +34,24 @@ class Product:
     Attributes
     ----------
     name : str
-        Its file name without ``.fits``.
+        What it is called.
     unit : ImageUnit
-        What is in the file.
+        Its image.
+    file : str
+        The name of its file without ``.fits``, which others may share; its own by default.
+    product : str
+        What was asked for that it is an image of, perhaps of several.
     """
 
     name: str
     unit: ImageUnit
+    file: str = ""
+    product: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The name of its file without ``.fits``."""
+        return self.file or self.name
 
 
 class MemoryOutputs:
@@ -70,8 +74,9 @@ class MemoryOutputs:
         self._products = products
         self._as_hduls = as_hduls
         try:
-            self._arrays = [
-                np.empty(product.unit.shape, product.unit.dtype) for product in products
+            self._stacks = [
+                np.empty((len(images), *images[0].unit.shape), images[0].unit.dtype)
+                for images in by_product(products)
             ]
         except MemoryError as error:
             size = sum(product.unit.data_bytes for product in products)
@@ -79,81 +84,67 @@ class MemoryOutputs:
                 f"outputs in memory need {size / 2**30:.1f} GiB, which this machine does not "
                 f"have; give out_dir= to write them to disk"
             ) from error
+        self._images = [image for stack in self._stacks for image in stack]
 
     def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
         """Copy rows from output row `first` on, one block per product."""
-        for array, block in zip(self._arrays, blocks, strict=True):
-            array[first : first + len(block)] = block
+        for image, block in zip(self._images, blocks, strict=True):
+            image[first : first + len(block)] = block
 
     def results(self) -> Results:
         """Return the arrays, and HDULists over them if they were asked for."""
-        hduls = []
-        if self._as_hduls:
-            hduls = [
-                fits.HDUList([fits.PrimaryHDU(array, product.unit.cards)])
-                for array, product in zip(self._arrays, self._products, strict=True)
-            ]
-        return hduls, self._arrays
+        arrays = [whole(stack) for stack in self._stacks]
+        if not self._as_hduls:
+            return [], arrays
+        images = iter(self._images)
+        return [self._hduls(members, images) for members in by_file(self._products)], arrays
+
+    def _hduls(self, products: Sequence[Product], images: Iterator[NDArray[Any]]) -> fits.HDUList:
+        """Return what a file would hold, of the next images."""
+        hdus = [] if not products[0].unit.extension else [fits.PrimaryHDU()]
+        for product in products:
+            kind = fits.ImageHDU if product.unit.extension else fits.PrimaryHDU
+            hdus.append(kind(next(images), product.unit.cards))
+        return fits.HDUList(hdus)
 
 
-class FitsOutputs(Resource):
-    """Outputs as FITS files in one directory, under their temporary names.
+def by_file(products: Sequence[Product]) -> list[list[Product]]:
+    """Return the products of each file."""
+    return [list(members) for _, members in groupby(products, lambda product: product.stem)]
 
-    Several processes may have the same files open and write different rows of them.
 
-    Parameters
-    ----------
-    products : sequence of Product
-        What is in the files, in the order of the blocks that are written.
-    directory : Path
-        Where they are; :func:`allocate_files` makes them.
-    run : str
-        The name of the run that they must be of.
-    """
+def by_product(products: Sequence[Product]) -> list[list[Product]]:
+    """Return the images of each product that was asked for; others are one image each."""
+    return [
+        list(members)
+        for _, members in groupby(products, lambda product: product.product or product.name)
+    ]
 
-    def __init__(self, products: Sequence[Product], directory: Path, run: str) -> None:
-        self._files: list[FitsFile] = []
-        try:
-            for product in products:
-                self._files.append(FitsFile(product, directory, run))
-        except BaseException:
-            self.close()
-            raise
 
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files:
-            file.close()
+def whole(stack: NDArray[Any]) -> NDArray[Any]:
+    """Return images of classes, (classes, height, width), as users get them: classes last."""
+    return stack[0] if len(stack) == 1 else np.moveaxis(stack, 0, -1)
 
-    def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> list[int]:
-        """Write rows to their place in each file and return the data sum of each block."""
-        return [file.write(first, block) for file, block in zip(self._files, blocks, strict=True)]
 
-    def sync(self) -> None:
-        """Wait until what was written is on disk."""
-        for file in self._files:
-            file.sync()
+def units_of(products: Sequence[Product]) -> list[ImageUnit]:
+    """Return all units of a file; extensions follow an empty primary HDU."""
+    units = [product.unit for product in products]
+    return [ImageUnit((), np.dtype(np.uint8)), *units] if units[0].extension else units
 
-    def seal(self, row_sums: Sequence[Sequence[int]]) -> None:
-        """Enter data sums into the headers; the files are complete then.
 
-        Parameters
-        ----------
-        row_sums : sequence of sequence of int
-            Of each product, the sum of each of its ranges of rows.
-        """
-        for file, sums in zip(self._files, row_sums, strict=True):
-            file.seal(sums)
+def file_bytes(products: Sequence[Product]) -> int:
+    """Return the size of the files."""
+    return sum(place_units(units_of(members))[1] for members in by_file(products))
 
 
 def output_path(product: Product, directory: Path) -> Path:
     """Return where a product is when it is complete."""
-    return directory / f"{product.name}.fits"
+    return directory / f"{product.stem}.fits"
 
 
 def part_path(product: Product, directory: Path) -> Path:
     """Return where a product grows."""
-    return directory / f"{product.name}.fits.part"
+    return directory / f"{product.stem}.fits.part"
 
 
 def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
@@ -172,48 +163,6 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
             )
 
 
-def allocate_files(
-    products: Sequence[Product], directory: Path, run: str, reserve: bool = True
-) -> None:
-    """Make the temporary files of a run at their final size, with their headers.
-
-    Parameters
-    ----------
-    products, directory, run
-        As :class:`FitsOutputs` takes them.
-    reserve : bool
-        Whether their blocks are reserved, since they will be written for hours.
-
-    Raises
-    ------
-    OutputError
-        If one exists or there is no space for it; none is left then.
-    """
-    made: list[Path] = []
-    try:
-        for product in products:
-            path = part_path(product, directory)
-            header = product.unit.header_block(run)
-            with path.open("xb") as file:
-                made.append(path)
-                size = len(header) + product.unit.padded_bytes
-                try:
-                    if reserve:
-                        allocate(file.fileno(), size)
-                    else:
-                        os.ftruncate(file.fileno(), size)
-                    write_all(file.fileno(), header, 0)
-                except OSError as error:
-                    raise OutputError(
-                        f"{path} needs {size / 2**30:.2f} GiB that cannot be had there: "
-                        f"{error.strerror}"
-                    ) from error
-    except BaseException:
-        for path in made:
-            path.unlink()
-        raise
-
-
 def refuse_a_small_disk(products: Sequence[Product], directory: Path) -> None:
     """Raise if there is no space for the outputs and, until they are complete, as many rows more.
 
@@ -222,7 +171,7 @@ def refuse_a_small_disk(products: Sequence[Product], directory: Path) -> None:
     OutputError
         If there is less.
     """
-    needed = 2 * sum(product.unit.file_bytes() for product in products)
+    needed = 2 * file_bytes(products)
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OutputError(
@@ -280,68 +229,25 @@ def remove_replaced(path: Path) -> None:
 
 def open_results(products: Sequence[Product], directory: Path) -> Results:
     """Open complete files; their arrays are copy-on-write memory maps, which never change them."""
-    hduls = [fits.open(output_path(product, directory), memmap=True) for product in products]
-    return hduls, [hdul[0].data for hdul in hduls]
+    paths = [output_path(members[0], directory) for members in by_file(products)]
+    hduls = [fits.open(path) for path in paths]  # mapped, where pixels are not scaled
+    if not products[0].unit.extension:
+        return hduls, [hdul[0].data for hdul in hduls]
+    pages = np.memmap(paths[0], np.uint8, "c")
+    starts = iter([hdu.fileinfo()["datLoc"] for hdu in hduls[0][1:]])
+    return hduls, [
+        whole(stacked(pages, images[0].unit, [next(starts) for _ in images]))
+        for images in by_product(products)
+    ]
 
 
-class FitsFile:
-    """A FITS file of known shape whose rows are written in any order."""
+def stacked(pages: NDArray[np.uint8], unit: ImageUnit, starts: Sequence[int]) -> NDArray[Any]:
+    """Return images of a file as one array, (images, height, width), of what is stored.
 
-    def __init__(self, product: Product, directory: Path, run: str) -> None:
-        self._path = part_path(product, directory)
-        self._descriptor = -1
-
-        def is_ours() -> bool:
-            self.close()
-            return self._open(run, product.unit.padded_bytes)
-
-        try:
-            # Where several machines share it, an older file may answer to the name for a while.
-            if not is_ours() and not (
-                is_shared(directory) and comes_true(is_ours, str(self._path), directory)
-            ):
-                raise OutputError(
-                    f"{self._path} is not the file that this run has made, or not all of it; put "
-                    f"that back, or begin a new run in another out_dir"
-                )
-        except BaseException:
-            self.close()
-            raise
-        size = os.fstat(self._descriptor).st_size
-        data_start = size - product.unit.padded_bytes
-        self._writer = UnitWriter(self._path, self._descriptor, product.unit, 0, data_start)
-
-    def _open(self, run: str, padded_bytes: int) -> bool:
-        """Open the file, and say whether the run has made it, at its full size."""
-        try:
-            # Not for reading: a client of NFS that reads what else is in a page writes it back.
-            self._descriptor = os.open(self._path, os.O_WRONLY)
-        except OSError as error:
-            raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
-        header_size = os.fstat(self._descriptor).st_size - padded_bytes
-        try:
-            with self._path.open("rb") as file:
-                header = fits.Header.fromstring(file.read(header_size))
-            return bool(len(header_bytes(header)) == header_size and header["RUNID"] == run)
-        except Exception:  # there is no end to what a foreign file may hold
-            return False
-
-    def write(self, first: int, block: NDArray[Any]) -> int:
-        """Write rows from row `first` on, and return what they add to the data sum."""
-        return self._writer.write(first, block)
-
-    def seal(self, row_sums: Sequence[int]) -> None:
-        """Enter checksums into the header."""
-        self._writer.seal(sum(row_sums), row_sums)
-        self.sync()
-
-    def sync(self) -> None:
-        """Wait until what was written is on disk."""
-        with writing(self._path):
-            os.fsync(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+    Headers of the images of a product are equally long, so one image is as far from the next as
+    any other.
+    """
+    between = starts[1] - starts[0] if len(starts) > 1 else 0
+    steps = (between, unit.row_bytes, unit.dtype.itemsize)
+    shape = (len(starts), *unit.shape)
+    return np.ndarray(shape, unit.dtype.newbyteorder(">"), pages, starts[0], steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -16,12 +17,16 @@ from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
+from morpheus_core.results.chosen import ChosenPlane, chosen_planes, class_cards
 from morpheus_core.results.outputs import Product
 from morpheus_core.results.provenance import provenance_cards
 from morpheus_core.sky.headers import Sky, readable_wcs, sky_of
 
-#: Every name that an output of any job can have.
+#: Every name that an output of any job without products can have.
 OUTPUT_NAMES = ("output", *(f"output_{method}" for method in AGGREGATION_METHODS), "n")
+#: The name of the file of products.
+PRODUCTS_NAME = "products"
+FILE_NAMES = (*OUTPUT_NAMES, PRODUCTS_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,10 @@ def source_of_header(images: Sequence[Image]) -> Image | None:
 
 
 def products_of(job: Job, origin: Origin) -> list[Product]:
-    """Return one output per aggregate method, then n."""
-    shape = job.grid.output_shape
+    """Return one output per aggregate method, then n; or one per image of the chosen products."""
+    shape, dtype = job.grid.output_shape, np.dtype(job.output_dtype)
+    if job.products is not None:
+        return [image_of(chosen, job, origin) for chosen in chosen_planes(job)]
     products = []
     for method, aggregator in zip(job.methods, job.aggregators, strict=True):
         name = "output" if len(job.methods) == 1 else f"output_{method}"
@@ -74,18 +81,36 @@ def products_of(job: Job, origin: Origin) -> list[Product]:
         cards["BUNIT"] = ("", "no unit")
         for index, class_name in enumerate(job.class_names):
             cards[f"CLASS{index}"] = commented(class_name, f"class of index {index}")
-        unit = make_unit(job, (*shape, *aggregator.result_shape(job.n_classes)), cards, origin)
-        products.append(Product(name, unit))
+        shape_of_all = (*shape, *aggregator.result_shape(job.n_classes))
+        products.append(Product(name, make_unit(shape_of_all, dtype, cards, origin)))
     cards = origin.sky.cards({})
     cards["EXTNAME"] = "N"
     cards["BUNIT"] = ("count", "predictions, or the sum of their weights")
-    return [*products, Product("n", make_unit(job, shape, cards, origin))]
+    return [*products, Product("n", make_unit(shape, dtype, cards, origin))]
 
 
-def make_unit(job: Job, shape: tuple[int, ...], cards: fits.Header, origin: Origin) -> ImageUnit:
+def image_of(chosen: ChosenPlane, job: Job, origin: Origin) -> Product:
+    """Describe an image of a product, which says all that must be known to read it."""
+    plane, cards = chosen.plane, chosen.plane.cards.copy()
+    cards["PRODUCT"] = commented(chosen.product, "what was asked for")
+    for key, value in class_cards(job.names_of_classes).items():
+        if key not in cards:
+            cards[key] = value
+    cards.extend(origin.sky.cards({}))
+    unit = make_unit(job.grid.output_shape, plane.dtype, cards, origin, extension=True)
+    return Product(cards["EXTNAME"], unit, PRODUCTS_NAME, chosen.product)
+
+
+def make_unit(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    cards: fits.Header,
+    origin: Origin,
+    extension: bool = False,
+) -> ImageUnit:
     """Complete the cards of an output and describe it."""
     for key, value in origin.observation.items():
         if key not in cards:
             cards[key] = value
     cards.extend(origin.provenance)
-    return ImageUnit(shape, np.dtype(job.output_dtype), cards, summed=True)
+    return ImageUnit(shape, dtype, cards, extension, summed=True)

@@ -16,8 +16,8 @@ from morpheus_core.errors import InputError
 from morpheus_core.fits.blocks import ImageUnit
 from morpheus_core.fits.cards import commented
 from morpheus_core.results.candidates import as_table, listed, search_of
-from morpheus_core.results.finished import GivenResults
 from morpheus_core.results.image_files import GrowingFile, make_room, new_file, refuse_export
+from morpheus_core.results.opened import GivenResults
 from morpheus_core.results.outputs import give_name
 from morpheus_core.results.regions import Search
 

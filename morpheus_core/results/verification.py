@@ -18,18 +18,17 @@ import numpy as np
 from astropy.io import fits
 
 from morpheus_core import checks
-from morpheus_core.errors import InputError, MorpheusError, OutputError
+from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
     FITS_BLOCK,
+    read_header,
     row_ranges,
     row_sum_key,
     same_sum,
     sum_of_words,
 )
-from morpheus_core.fits.units import read_header
 from morpheus_core.parallel.devices import available_cores
-from morpheus_core.results.finished import what_is_there
-from morpheus_core.results.products import OUTPUT_NAMES
+from morpheus_core.results.finished import outputs_in
 from morpheus_core.results.stored_images import (
     METADATA,
     PLAIN,
@@ -38,13 +37,11 @@ from morpheus_core.results.stored_images import (
     ending_of,
     open_images,
     open_store,
-    stored_at,
 )
 from morpheus_core.storage.file_systems import forget_pages
 
 #: Bytes that are read at once, whole words; they stay in the processor's cache.
 BLOCK_BYTES = 1 << 20
-
 #: First and last of a range of rows.
 Rows = tuple[int, int]
 
@@ -96,12 +93,7 @@ def verify(out_dir: str | os.PathLike[str]) -> list[Difference]:
         If `out_dir` holds no finished run.
     """
     directory = checks.path("out_dir", out_dir)
-    paths = [path for name in OUTPUT_NAMES for path in stored_at(directory, name)]
-    if len(paths) < 2:
-        raise InputError(
-            f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
-            f"n.fits, got {what_is_there(directory)}"
-        )
+    paths = outputs_in(directory)
     return [difference for path in paths for difference in differences(path)]
 
 
@@ -323,12 +315,12 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
 
 
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
-    """Add up the 32-bit words of a range of a file."""
+    """Add up the 32-bit words of a range of a file, whose words begin where its blocks do."""
     total, first = 0, start
     while first < stop:
         data = np.frombuffer(os.pread(descriptor, min(BLOCK_BYTES, stop - first), first), np.uint8)
         if not len(data):  # another process has just shortened it
             break
-        total += sum_of_words(data, first - start)
+        total += sum_of_words(data, first)
         first += len(data)
     return total

@@ -28,13 +28,17 @@ PARAMETER = re.compile(r"PV([12])_(\d+)")
 LAST_OF_TAN = 4
 #: Projections whose polynomials are of degrees.
 POLYNOMIALS = ("TPV", "TNX", "ZPX")
+#: The beginning of a card whose value has an exponent as Fortran writes it, -1.0D-04.
+D_EXPONENT = re.compile(r"([A-Z0-9_-]{1,8} *= *[+-]?(?:\d+\.?\d*|\.\d+))[Dd](?=[+-]?\d)")
+#: Characters of a card.
+CARD = 80
 #: Cards that a warning names.
 MOST_CARDS = 4
 
 
 def mended(header: fits.Header) -> fits.Header:
-    """Return a header with units and distortions that WCSLIB reads as they are meant."""
-    header = header.copy()
+    """Return a header with numbers, units and distortions that WCSLIB reads as they are meant."""
+    header = with_exponents(header)
     for axis in range(1, int(header.get("WCSAXES", header.get("NAXIS", 0))) + 1):
         unit = header.get(f"CUNIT{axis}")
         if unit is None:
@@ -52,6 +56,18 @@ def mended(header: fits.Header) -> fits.Header:
             for axis, one in zip((1, 2), types_of(header), strict=True):
                 header[f"CTYPE{axis}"] = one.replace("-TAN", "-TPV")
     return with_matrix_of_degrees(header) if has_scaled_polynomial(header) else header
+
+
+def with_exponents(header: fits.Header) -> fits.Header:
+    """Return a copy with exponents as C writes them; of -1.0D-04, wcslib 8 reads -1.0.
+
+    Both are valid: section 4.2.4 of the FITS standard 4.0.
+    """
+    text = header.tostring()
+    cards = [text[start : start + CARD] for start in range(0, len(text), CARD)]
+    if not any(D_EXPONENT.match(card) for card in cards):
+        return header.copy()
+    return fits.Header.fromstring("".join(D_EXPONENT.sub(r"\1E", card, count=1) for card in cards))
 
 
 def types_of(header: fits.Header) -> list[str]:

@@ -11,7 +11,8 @@ from functools import cached_property
 from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import add_data_sums, row_ranges
 from morpheus_core.pipeline.job import Job
-from morpheus_core.results.outputs import FitsOutputs, Product, allocate_files, part_path
+from morpheus_core.results.fits_outputs import FitsOutputs, allocate_files
+from morpheus_core.results.outputs import Product, part_path
 from morpheus_core.results.verification import Difference, differences
 from morpheus_core.storage.names import comes_true
 from morpheus_core.workspace.folders import Workspace

@@ -167,6 +167,9 @@ class Workspace(Folders):
                 "shape": product.unit.shape,
                 "dtype": product.unit.dtype.str,
                 "cards": str(product.unit.cards.tostring()),  # to the letter
+                "extension": product.unit.extension,
+                "file": product.file,
+                "product": product.product,
             }
             for product in products
         ]
@@ -185,8 +188,11 @@ class Workspace(Folders):
                     tuple(text["shape"]),
                     np.dtype(text["dtype"]),
                     fits.Header.fromstring(text["cards"]),
+                    text["extension"],
                     summed=True,
                 ),
+                text["file"],
+                text["product"],
             )
             for text in json.loads(self._products_path.read_text())
         ]

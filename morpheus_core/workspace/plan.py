@@ -113,6 +113,9 @@ class Plan:
             parameters["on_nan"],
             parameters["threads"],
             parameters["memory_format"],
+            None if parameters["products"] is None else tuple(parameters["products"]),
+            parameters["product_dtype"],
+            tuple((index, threshold) for index, threshold in parameters["thresholds"]),
         )
 
     def other_version(self) -> str | None:

@@ -16,7 +16,8 @@ from morpheus_core.fits.blocks import sum_of_words, write_all, writing
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.ring import Sums
 from morpheus_core.pipeline.strip import results
-from morpheus_core.results.outputs import FitsOutputs
+from morpheus_core.results.chosen import row_maker
+from morpheus_core.results.fits_outputs import FitsOutputs
 from morpheus_core.storage.file_systems import forget_pages
 from morpheus_core.storage.resources import Resource
 from morpheus_core.windows.grid import Strip
@@ -197,12 +198,13 @@ def stitch(
     """
     written: list[tuple[int, list[int]]] = []
     damaged: list[int] = []
+    make = row_maker(job)
     with closing(shared_rows(job, strips, open_seam, damaged.append)) as rows:
         for row, seams in rows:
             with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
                 total = np.sum([seam.read(row) for seam in seams], axis=0)
-            sums = results(job, seams[0].layout.split(row, total))
-            written.append((row, outputs.write(row, sums)))
+            finished = results(job, seams[0].layout.split(row, total))
+            written.append((row, outputs.write(row, make(finished))))
     return written, damaged
 
 

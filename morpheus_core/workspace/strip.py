@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.strip import Rows, first_batch, run_strip
-from morpheus_core.results.outputs import FitsOutputs
+from morpheus_core.results.chosen import row_maker
+from morpheus_core.results.fits_outputs import FitsOutputs
+from morpheus_core.results.outputs import Product
 from morpheus_core.results.products import Origin, products_of
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.folders import Workspace
@@ -86,9 +88,10 @@ class StoredStrip:
         workspace, job = self.workspace, self.job
         attempt = new_attempt(self.plan.run)
         seam_path = attempt_path(workspace.seam_path(self.index), attempt)
+        products, make = products_of(job, Origin()), row_maker(job)
         with (
             SeamFile(seam_path, SeamLayout(job, self.strip)) as seam,
-            self._open_sink(attempt) as sink,
+            self._open_sink(products, attempt) as sink,
         ):
 
             def sync() -> None:
@@ -99,7 +102,7 @@ class StoredStrip:
             path = workspace.journal_path(self.index)
             first_row = job.grid.strip_rows(self.strip).start
             with (
-                Journal(path, attempt, first_row, len(job.methods) + 2, sync) as journal,
+                Journal(path, attempt, first_row, len(products) + 1, sync) as journal,
                 forced_at_the_end(journal),
             ):
                 if not workspace.has_model():
@@ -108,10 +111,11 @@ class StoredStrip:
                 def keep(rows: Rows) -> None:
                     if rows.shared:
                         data_sum = seam.write(rows.first, rows.blocks)
-                        journal.record(rows.stop, [*[0] * (len(job.methods) + 1), data_sum])
+                        journal.record(rows.stop, [*[0] * len(products), data_sum])
                         return
                     for part in parts_of(rows, job.grid.output_shape[0]):
-                        journal.record(part.stop, [*sink.write(part.first, part.blocks), 0])
+                        sums = sink.write(part.first, make(part.blocks))
+                        journal.record(part.stop, [*sums, 0])
 
                 run_strip(
                     job,
@@ -126,9 +130,8 @@ class StoredStrip:
                 )
 
     @contextmanager
-    def _open_sink(self, attempt: str) -> Iterator[Sink]:
+    def _open_sink(self, products: Sequence[Product], attempt: str) -> Iterator[Sink]:
         """Open what takes the rows that no other strip touches."""
-        products = products_of(self.job, Origin())
         if self.plan.apart:
             path = attempt_path(self.workspace.rows_path(self.index), attempt)
             layout = RowsLayout(products, own_rows(self.job, self.strip))

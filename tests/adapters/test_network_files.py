@@ -1,9 +1,12 @@
 """Networks as they lie on people's disks, and as they are passed to `predict`."""
 
+import io
 import logging
 import os
+import pickle
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +23,11 @@ from morpheus_core import (
     ModelError,
     MorpheusWarning,
     adapters,
+    map_exposures,
     predict,
     predict_catalog,
 )
+from morpheus_core.adapters.inert_pickles import Inert, InertUnpickler, weights_of
 from morpheus_core.adapters.kinds import WAYS_OUT, kind_of, what_it_is
 from morpheus_core.pipeline.descriptions import model_digest
 
@@ -83,7 +88,9 @@ LAYOUTS = {
         "pytorch-lightning_version": "2.5.0", "epoch": 3, "optimizer_states": [{"state": {}}],
     },
     "compiled in Lightning": lambda s: {"state_dict": prefixed(s, "net._orig_mod.")},
-    "model": lambda s: {"model": s, "optimizer": {"state": {}, "param_groups": []}, "epoch": 1},
+    "nanoGPT": lambda s: {"model": prefixed(s, "_orig_mod."), "model_args": {}, "iter_num": 3},
+    "fastai": lambda s: {"model": s, "opt": {"state": [], "hypers": [{"lr": 0.1}]}},
+    "detectron2": lambda s: {"model": s, "optimizer": {"state": {}}, "iteration": 1},
     "model_state_dict": lambda s: {"model_state_dict": s, "loss": 0.1},
     "nested": lambda s: {"checkpoint": {"net": prefixed(s, "module.")}},
     "without counts": lambda s: {k: v for k, v in s.items() if not k.endswith("tracked")},
@@ -145,11 +152,77 @@ def test_weights_that_do_not_fit(torch, trained, tmp_path, content, message):
         adapters.torch_model(make, state_dict=tmp_path / "file.pt")(WINDOWS)
 
 
-def test_whole_modules_and_settings_in_checkpoints(torch, trained, tmp_path):
+class Touching:
+    """Makes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+class Settings:
+    """Of a program that is not installed where its checkpoints are read."""
+
+    def __init__(self):
+        self.history, self.rate = {np.float64(3): [np.arange(3)]}, {1, 2}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_whole_modules_and_settings_in_checkpoints(torch, trained, expected, tmp_path, old):
+    """Layouts of Ultralytics, segmentation_models_pytorch, timm, mmengine and nnU-Net."""
+    network = make().eval()
+    network.load_state_dict(trained.state_dict())
+    network.register_buffer("passing", torch.zeros(2), persistent=False)
+    state, path = trained.state_dict(), tmp_path / "touched"
+    contents = [
+        network,
+        {"model": network, "ema": None, "train_args": {"lr0": 0.1}, "epoch": -1},
+        {"state_dict": state, "args": Namespace(lr=0.1), "version": 2},
+        {"meta": {"palette": np.zeros(3)}, "state_dict": state, "message_hub": {"x": Settings()}},
+        {
+            "network_weights": state,
+            "init_args": {"device": torch.device("cpu")},
+            "b": Touching(path),
+        },
+    ]
+    for k, content in enumerate(contents):
+        file = tmp_path / f"{k}.pth.tar"
+        torch.save(content, file, _use_new_zipfile_serialization=not old)
+        assert_array_equal(adapters.torch_model(make, state_dict=file)(WINDOWS), expected)
+    assert not path.exists()
+
+
+class Kinds(dict):
+    pass
+
+
+class Several(list):
+    pass
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_inert_objects_take_what_pickles_do_with_objects(protocol):
+    values = [Kinds(a=1), Several([1]), Several([1, 2]), {Settings: Path("a")}, frozenset([3])]
+    for value in [*values, Settings(), {Settings()}]:
+        pickled = pickle.dumps(value, protocol)
+        assert type(InertUnpickler(io.BytesIO(pickled)).load()) is not Settings
+    inert = type("Any", (Inert,), {})(1, a=2)
+    assert isinstance(inert(3), Inert)
+    assert inert in {inert}
+    inert.add(1)
+    assert list(weights_of(inert)) == []
+
+
+def test_a_file_of_another_kind_holds_no_weights(torch, trained, tmp_path):
+    path = write(tmp_path / "page.pt", b"<!DOCTYPE html><html>")
+    with pytest.raises(
+        ModelError, match=r"(?s)holds no weights that can be loaded: .*; it is a text"
+    ):
+        adapters.torch_model(make, state_dict=path)(WINDOWS)
     torch.save(trained, tmp_path / "whole.pt")
-    with pytest.raises(ModelError, match=r"needs torch.nn.*Sequential, which may run code. If"):
-        adapters.torch_model(make, state_dict=tmp_path / "whole.pt")(WINDOWS)
-    with pytest.raises(ModelError, match=r"a file of torch.save. .*weights_only=False"):
+    with pytest.raises(ModelError, match=r"a file of torch.save. .*also those of a whole module"):
         adapters.torch_model(tmp_path / "whole.pt")(WINDOWS)
 
 
@@ -317,6 +390,66 @@ def test_networks_are_wrapped(torch, trained, tmp_path, caplog, form):
     assert any("the model is run as Adapter(" in one.getMessage() for one in caplog.records)
 
 
+def everywhere(model, folder):
+    """Return what all three functions make of a model."""
+    rows = Table({"x": [8, 9], "y": [9, 10]})
+    table = predict_catalog(model, IMAGE, rows, 2, 2, (10, 10), progress=False)
+    fits.writeto(folder / "image.fits", IMAGE, overwrite=True)
+    (outcome,) = map_exposures(
+        model, folder / "image.fits", 2, 4, (10, 10), (5, 7), thresholds=None, overwrite=True,
+        progress=False,
+    )  # fmt: skip
+    assert outcome.error is None
+    values = np.stack([table["class_0"], table["class_1"]])
+    return [classify(model), values, fits.getdata(outcome.output)]
+
+
+def with_softmax(trained):
+    import torch
+
+    return torch.nn.Sequential(trained, torch.nn.Softmax(1)).eval()
+
+
+def estimator():
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression().fit([[0], [1]], [0, 1])
+
+
+def keras_network():
+    import keras
+
+    image = keras.Input((None, None, 1))
+    scores = keras.layers.Conv2D(2, 1, activation="softmax", kernel_initializer="ones")(image)
+    return keras.Model(image, scores)
+
+
+def program_file(trained, folder):
+    import torch
+
+    given = (torch.zeros(2, 1, 10, 10),)
+    program = torch.export.export(
+        with_softmax(trained), given, dynamic_shapes=({0: torch.export.Dim("b")},)
+    )
+    torch.export.save(program, folder / "net.pt2")
+    return str(folder / "net.pt2")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("form", ["module", "path", "estimator", "keras"])
+def test_all_functions_take_networks_as_they_are(trained, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    model, adapter = {
+        "module": lambda: (with_softmax(trained), adapters.torch_model),
+        "path": lambda: (program_file(trained, tmp_path), adapters.torch_model),
+        "estimator": lambda: (estimator(), adapters.sklearn_model),
+        "keras": lambda: (keras_network(), adapters.keras_model),
+    }[form]()
+    adapted = everywhere(adapter(model), tmp_path)
+    for found, expected in zip(everywhere(model, tmp_path), adapted, strict=True):
+        assert_array_equal(found, expected)
+
+
 def test_guards_of_a_program_say_what_to_pass(torch, trained):
     program = torch.export.export(trained, (torch.zeros(3, 1, 10, 10),))
     with pytest.raises(ModelError, match="pass the ExportedProgram itself"):
@@ -346,6 +479,47 @@ def test_names_of_features_are_compared():
     nameless = LogisticRegression().fit(table.to_numpy(), [0, 1])
     with pytest.raises(InputError, match="LogisticRegression has none: leave them out"):
         adapters.sklearn_model(nameless, band_names=["h", "j"])
+
+
+@pytest.fixture
+def bands(tmp_path):
+    for name in ("GOODS_H_drz", "goods_j", "other"):
+        fits.writeto(tmp_path / f"{name}.fits", IMAGE)
+    return {path.stem.lower(): str(path) for path in tmp_path.glob("*.fits")}
+
+
+@pytest.fixture
+def named():
+    import pandas
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression().fit(pandas.DataFrame({"h": [0.0, 1], "j": [1.0, 0]}), [0, 1])
+
+
+def runs(model, images, folder):
+    rows = Table({"x": [8.0], "y": [9.0]})
+    yield lambda: predict(model, images, 2, 4, (10, 10), stride=(5, 7), progress=False)
+    yield lambda: predict_catalog(model, images, rows, 2, 4, (10, 10), progress=False)
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, adapters.sklearn_model, lambda one:
+                         adapters.test_time_augmentation(adapters.sklearn_model(one))])  # fmt: skip
+def test_names_of_files_are_compared_with_features(bands, named, tmp_path, wrap):
+    for run in runs(wrap(named), [bands["goods_j"], bands["goods_h_drz"]], tmp_path):
+        with pytest.raises(InputError, match=r"trained with, h, j, got j, h by the names of"):
+            run()
+    for images in (
+        [bands["goods_h_drz"], bands["goods_j"]],
+        [bands["other"], bands["goods_h_drz"]],
+    ):
+        for run in runs(wrap(named), images, tmp_path):
+            run()
+
+
+def test_names_of_bands_say_more_than_those_of_files(bands, named, tmp_path):
+    model = adapters.sklearn_model(named, band_names=["h", "j"])
+    for run in runs(model, [bands["goods_j"], bands["goods_h_drz"]], tmp_path):
+        run()
 
 
 def test_the_weights_are_known_by_their_checksum(torch, trained, tmp_path):
@@ -449,10 +623,16 @@ from sklearn.linear_model import LogisticRegression
 windows = [np.ones((2, 4, 4, 1), np.float32)]
 adapters.onnx_model(sys.argv[1], channels="last")(windows)
 adapters.sklearn_model(LogisticRegression().fit([[0], [1]], [0, 1]))(windows)
+import torch
+adapters.torch_model(torch.nn.Conv2d(1, 2, 1))(windows)
+adapters.test_time_augmentation(adapters.torch_model(torch.nn.Conv2d(1, 2, 1)))(windows)
 try:
     adapters.keras_model(sys.argv[1] + ".keras").network
 except Exception as error:
     print(error)
+import keras
+image = keras.Input((None, None, 1))
+adapters.keras_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))(windows)
 """
 
 

@@ -128,7 +128,10 @@ MASKS = ["--masks", "masks.fits", "--threshold"]
         (["--planes", "planes.fits.gz"], "an export is not compressed"),
         (["--planes", "nowhere/planes.fits"], "there is no folder nowhere"),
         (["--planes", "out/output.fits"], "is the name of an output of predict"),
-        (["--masks", "masks.fits"], "--masks and --threshold need each other"),
+        (
+            ["--masks", "masks.fits"],
+            "--threshold needs --masks or --product bits",
+        ),
         ([*MASKS, "0.1", "0.2", "0.3"], "--threshold must be one number, or 2"),
         ([*MASKS, "nan"], "--threshold must be finite"),
     ],

@@ -1,6 +1,7 @@
 """Workers give what one process gives, whatever the model, and fail as one."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -368,6 +369,7 @@ def test_a_gpu_that_is_not_there_is_no_silent_run_on_the_processor(tmp_path, mon
 class TestFailures:
     def test_an_exception_comes_with_its_traceback_and_the_log(self, tmp_path):
         def failing(batch):
+            warnings.warn("an odd batch", stacklevel=1)
             print("about to fail", flush=True)
             raise KeyError("weights of layer 7")
 
@@ -378,7 +380,12 @@ class TestFailures:
         assert "KeyError: 'weights of layer 7'" in message
         assert "in failing" in message
         log = Path(message.split("its log is ")[1].split(", and ends")[0])
-        assert "about to fail" in log.read_text()
+        told = log.read_text()
+        assert "about to fail" in told
+        assert "an odd batch" in told
+        assert "failing on the processor, " in told
+        assert re.search(r"^\d\d:\d\d:\d\d window rows \d+ to \d+: begun$", told, re.MULTILINE)
+        assert "runpy" not in told
 
     @pytest.mark.slow
     def test_a_model_that_fails_at_once_leaves_only_logs_and_nothing_in_the_way(self, tmp_path):
@@ -737,7 +744,9 @@ def wait_for(condition):
 def test_resuming_uses_the_stored_model(tmp_path, serial_bytes):
     with pytest.raises(WorkerError):
         predict(fail_in_row_20_once(tmp_path / "failed"), out_dir=tmp_path / "out", cpus=2)
-    with pytest.warns(MorpheusWarning, match="the one that is passed now is not the same"):
+    with pytest.warns(
+        MorpheusWarning, match="the one that is passed now is not the same.*the path of a file"
+    ):
         predict(lambda batch: 1 / 0, out_dir=tmp_path / "out", resume=True, cpus=2)
     assert data_bytes(tmp_path / "out") == serial_bytes
 

@@ -1,6 +1,7 @@
 """What programs of other people make of our files, and what we make of theirs."""
 
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -95,15 +96,81 @@ def candidates(folder):
     return Table.read(folder / "candidates.fits")
 
 
-def extracted(folder, source, threshold, kind="ASCII_HEAD", name="sources.cat"):
+def extracted(
+    folder,
+    source,
+    threshold,
+    kind="ASCII_HEAD",
+    name="sources.cat",
+    parameters=PARAMETERS,
+    options=(),
+):
     """Run source-extractor and return its catalogue."""
-    (folder / "all.param").write_text("\n".join(PARAMETERS))
+    (folder / "all.param").write_text("\n".join(parameters))
     ran(
         "source-extractor", source, "-PARAMETERS_NAME", "all.param", "-CATALOG_NAME", name,
         "-CATALOG_TYPE", kind, "-DETECT_THRESH", threshold, "-ANALYSIS_THRESH", threshold,
-        *AS_IT_IS, folder=folder,
+        *AS_IT_IS, *options, folder=folder,
     )  # fmt: skip
     return folder / name
+
+
+@pytest.fixture
+def kept(folder):
+    """Products of the same run, and each of them in a file of its own."""
+    options = {"aggregate_method": "mean_var", "class_names": ["source", "sky"]}
+    for name, dtype in (("kept", "float32"), ("rounded", "uint8")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MorpheusWarning)
+            hduls, _ = predict(
+                scores,
+                folder / "image.fits",
+                2,
+                64,
+                (8, 8),
+                stride=(4, 4),
+                out_dir=folder / name,
+                products=["class_map", "bits", "top", "mean", "n"],
+                product_dtype=dtype,
+                progress=False,
+                **options,
+            )
+        hduls[0].close()
+    export_planes(folder / "kept", folder / "apart", files="one per plane", first_label=1)
+    return folder
+
+
+def test_fitsverify_finds_nothing_in_products(kept):
+    for name in ("kept", "rounded"):
+        told = ran("fitsverify", kept / name / "products.fits", folder=kept)
+        assert "found 0 warning(s) and 0 error(s)" in told, told
+
+
+@pytest.mark.parametrize("name", ["CLASS_MAP", "FLAGS"])
+def test_source_extractor_takes_products_as_flags(kept, name):
+    parameters = [*PARAMETERS, "IMAFLAGS_ISO(1)"]
+    catalogue = extracted(
+        kept,
+        "image.fits",
+        0.6,
+        parameters=parameters,
+        options=("-FLAG_IMAGE", f"apart/{name}.fits", "-FLAG_TYPE", "MAX"),
+    )
+    found = Table.read(catalogue, format="ascii.sextractor")
+    assert len(found) == len(SOURCES)
+    assert (found["IMAFLAGS_ISO"] == 1).all()  # the first class, and its flag
+
+
+@pytest.mark.parametrize("name", ["kept", "rounded"])
+def test_fitsio_reads_products(kept, name):
+    fitsio = require("fitsio")
+    path = kept / name / "products.fits"
+    with fits.open(path) as hdus:
+        for hdu in hdus[1:]:
+            pixels = fitsio.read(path, hdu.name)
+            blank = pixels == hdu.header.get("BLANK", np.nan) * hdu.header.get("BSCALE", 1)
+            known = np.isfinite(hdu.data) & ~blank
+            np.testing.assert_allclose(pixels[known], hdu.data[known], rtol=1e-6)
 
 
 def test_fitsverify_finds_nothing(folder):

@@ -49,6 +49,25 @@ def test_a_full_disk_shows_before_the_first_batch(small_disk):
     assert names(small_disk) == []
 
 
+def test_a_disk_that_fills_up_stops_a_run_of_products(small_disk, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    options = {"n_classes": 4, "products": ["class_map", "mean"]}
+    expected, windows = run(**options)
+
+    def on_call(call):
+        if call == 8:
+            fill(small_disk)
+
+    with pytest.raises(OutputError, match="No space left"):
+        run(small_disk, on_call=on_call, **options)
+    (small_disk / "filler").unlink()
+    assert "products.fits" not in names(small_disk)
+    resumed, again = run(small_disk, resume=True, **options)
+    for one, other in zip(resumed, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert 0 < again < windows
+
+
 def test_a_disk_that_fills_up_stops_the_run_which_goes_on_later(small_disk, monkeypatch):
     """Where blocks cannot be reserved, as on some file systems."""
     monkeypatch.delattr(os, "posix_fallocate")

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from morpheus_core import OutputError, predict
 from morpheus_core.fits.blocks import ImageUnit, encode_checksum, write_all
+from morpheus_core.results.fits_outputs import FitsOutputs, allocate_files
 from morpheus_core.results.outputs import (
-    FitsOutputs,
     MemoryOutputs,
     Product,
-    allocate_files,
     open_results,
     publish,
     refuse_to_replace,
@@ -71,7 +70,7 @@ def test_files_are_open_for_writing_alone(tmp_path, monkeypatch):
         return descriptor
 
     allocate_files(PRODUCTS, tmp_path, RUN)
-    monkeypatch.setattr("morpheus_core.results.outputs.os.open", spy)
+    monkeypatch.setattr("morpheus_core.results.fits_outputs.os.open", spy)
     with FitsOutputs(PRODUCTS, tmp_path, RUN):
         assert modes == [os.O_WRONLY] * 2
 

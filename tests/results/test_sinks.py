@@ -360,6 +360,28 @@ def test_a_picture_is_drawn_of_it(tmp_path, packing):
     assert package.quicklook(tmp_path).axes
 
 
+def test_products_are_packed(tmp_path, sink):
+    names = ["class_map:mean_var", "mean:star", "n"]
+    hduls, arrays = package.predict(
+        Model(), IMAGE, **OPTIONS, out_dir=tmp_path / sink, sink=sink, products=names
+    )
+    hduls_of_plain, wanted = package.predict(
+        Model(), IMAGE, **OPTIONS, out_dir=tmp_path / "plain", products=names
+    )
+    assert [path.name for path in (tmp_path / sink).iterdir()] == [f"products.{sink}"]
+    for one, other in zip(arrays, wanted, strict=True):
+        assert np.array_equal(np.array(one[:]), np.array(other).reshape(60, 30), equal_nan=True)
+    assert verify(tmp_path / sink) == []
+    for hdul in [*hduls, *hduls_of_plain]:
+        hdul.close()
+
+
+def test_scaled_products_are_in_no_store(tmp_path):
+    require("zarr")
+    with pytest.raises(InputError, match=r'product_dtype needs sink="fits" or "fits.fz"'):
+        predict(tmp_path, "zarr", products=["mean"], product_dtype="uint8")
+
+
 @pytest.mark.parametrize("value", ["FITS", "hdf5", None, 1])
 def test_sinks_that_there_are_not(tmp_path, value):
     with pytest.raises(InputError, match=r"sink must be one of 'fits', 'fits.fz', 'zarr', got"):

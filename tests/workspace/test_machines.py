@@ -16,7 +16,8 @@ from machines import Machines
 
 from morpheus_core.images.stack import open_inputs
 from morpheus_core.pipeline.job import Job
-from morpheus_core.results.outputs import allocate_files, part_path
+from morpheus_core.results.fits_outputs import allocate_files
+from morpheus_core.results.outputs import part_path
 from morpheus_core.results.products import Origin, products_of
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.workspace.completion import Completion

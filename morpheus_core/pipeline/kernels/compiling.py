@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import event
+
+from morpheus_core.progress import say
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -21,3 +24,23 @@ def compile_kernel(function: Function) -> Function:
     except RuntimeError:  # neither the package nor a user cache folder can be written
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return cast(Function, compiled)
+
+
+class Compilations(event.Listener):
+    """Tells, once, that kernels are compiled: the machine code was not found on disk."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def on_start(self, event: Any) -> None:
+        """Tell of the first kernel; functions of others are not ours to speak of."""
+        function = event.data["dispatcher"].py_func
+        if not self._is_told and function.__module__.startswith(__package__):
+            self._is_told = True
+            say("compiling inner loops, once per installation")
+
+    def on_end(self, event: Any) -> None:
+        """Let the bar speak."""
+
+
+event.register("numba:compile", Compilations())  # type: ignore[no-untyped-call]
