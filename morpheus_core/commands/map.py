@@ -28,6 +28,7 @@ from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
+from morpheus_core.progress import write_line
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
@@ -168,7 +169,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
 
     def report(outcome: Outcome) -> None:
-        print(f"{outcome.source} -> {outcome.output or 'failed'}", flush=True)
+        write_line(f"{outcome.source} -> {outcome.output or 'failed'}")
         if outcome.error is not None and arguments.verbose:
             traceback.print_exception(outcome.error)
 
