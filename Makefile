@@ -150,6 +150,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/exposures.py
 	$(VENV)-bench/bin/python benchmarks/segments.py
 	$(VENV)-bench/bin/python benchmarks/sinks.py
+	$(VENV)-bench/bin/python benchmarks/products.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
 
 # What the build of another commit takes, beside this one.

@@ -32,10 +32,11 @@ def told(listener: Callable[[str], object]) -> Iterator[None]:
 
 
 def write_line(text: str) -> None:
-    """Print a line above the bars that are shown."""
+    """Print a line above the bars that are shown, at once: a file may take hours."""
     from tqdm.auto import tqdm
 
     tqdm.write(text)
+    sys.stdout.flush()
 
 
 class Bar:

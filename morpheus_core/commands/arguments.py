@@ -124,12 +124,6 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_sink(results, tuple(SINKS))
     add_products(results)
-    results.add_argument(
-        "--product-dtype",
-        choices=PRODUCT_DTYPES,
-        default="float32",
-        help="type of products that are probabilities (%(default)s)",
-    )
     results.add_argument("--out-dir", metavar="DIR", required=True, help="where the results go")
     results.add_argument("--overwrite", action="store_true", help="replace files that are there")
     results.add_argument("--resume", action="store_true", help="continue an interrupted run")
@@ -180,6 +174,12 @@ def add_products(group: argparse._ActionsContainer) -> None:
         metavar="NAME",
         help=f"write this alone: {', '.join(KINDS)}, or one class as in mean:source;\n"
         "may be repeated",
+    )
+    group.add_argument(
+        "--product-dtype",
+        choices=PRODUCT_DTYPES,
+        default="float32",
+        help="type of products that are probabilities (%(default)s)",
     )
 
 

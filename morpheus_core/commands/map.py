@@ -13,6 +13,7 @@ from morpheus_core.commands.arguments import (
     add_check_sums,
     add_mask_bits,
     add_no_progress,
+    add_products,
     add_sink,
     add_verbose,
     add_worker_arguments,
@@ -72,6 +73,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_worker_arguments(parser)
     add_executor_argument(parser)
     add_config(parser)
+    add_products(parser)
     add_output_arguments(parser)
     add_check_sums(parser)
     add_no_progress(parser)
@@ -210,6 +212,8 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "work_dir": arguments.work_dir,
         "patience": arguments.patience,
         "sink": arguments.sink,
+        "products": arguments.product,
+        "product_dtype": arguments.product_dtype,
         "progress": not arguments.no_progress,
     }
 

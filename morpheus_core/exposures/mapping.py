@@ -34,6 +34,7 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
+from morpheus_core.results.chosen import ProductDtype
 from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
@@ -78,6 +79,8 @@ def map_exposures(
     patience: float | None = None,
     threads: int | None = None,
     sink: MaskSink = "fits",
+    products: Sequence[str | tuple[str, str]] | None = None,
+    product_dtype: ProductDtype = "float32",
     hdus: int | str | Sequence[int | str] | None = None,
     mask: int | str | None = None,
     mask_bits: int | str | Sequence[int] | None = None,
@@ -147,6 +150,13 @@ def map_exposures(
     sink : {"fits", "fits.fz"}
         With "fits.fz" masks are tile-compressed, without loss, in files whose names end so. Those
         of a first HDU are in the second then. All other HDUs are copied as they are.
+    products : list of str, optional
+        What is written of each image in place of masks: the products of `predict` with
+        ``aggregate_method="mean_var"``, each image of them an HDU. Their names are those of
+        `predict`, behind the name of the image, ``SCI_CLASS_MAP``. `thresholds` are those of
+        "bits".
+    product_dtype : {"float32", "uint8", "int16"}
+        As for `predict`.
     hdus : int, str or list of these, optional
         The HDUs that are exposed to the model: numbers, names, or patterns of names, ``"SCI"``,
         ``"SCI,2"``, ``"CCD*"``. All other images of two dimensions, VAR or DQ for instance, are
@@ -202,7 +212,11 @@ def map_exposures(
         mask_bits=mask_bits,
         progress=False,
         threads=threads,
+        products=products,
+        product_dtype=product_dtype,
+        thresholds=0.5 if thresholds is None else thresholds,
     )
+    refuse_masks(products, classes, single_mask)
     choice = make_choice(hdus, mask, mask_bits)
     arguments = with_package(asked)
     model = arguments.model
@@ -258,6 +272,12 @@ def checked_job(arguments: Arguments) -> Job:
     shape = checks.positive_pair("window_shape", arguments.window_shape)
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
         return make_job(stack, arguments)
+
+
+def refuse_masks(products: object, classes: object, single_mask: bool) -> None:
+    """Raise if something of masks is asked for beside products."""
+    if products is not None and (classes is not None or single_mask):
+        raise InputError("products take the place of masks; leave out classes and single_mask")
 
 
 def default_class_names(n_classes: int) -> list[str]:

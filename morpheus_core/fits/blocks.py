@@ -25,9 +25,6 @@ FITS_BLOCK = 2880
 #: and headers of cards of this many characters.
 CARD = 80
 
-#: The end of a header is one of its cards.
-END = b"END" + b" " * (CARD - 3)
-
 #: Into how many ranges rows are cut at most whose data sums a header has.
 ROW_RANGES = 32
 
@@ -203,18 +200,6 @@ def place_units(
         headers.append((header, end))
         end += len(header) + unit.padded_bytes
     return headers, end
-
-
-def read_header(descriptor: int, start: int) -> bytes:
-    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
-    blocks = b""
-    while True:
-        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
-        if len(block) < FITS_BLOCK:
-            raise EOFError
-        blocks += block
-        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
-            return blocks
 
 
 def row_ranges(height: int) -> list[tuple[int, int]]:

@@ -12,10 +12,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.fits.blocks import BITPIX, FITS_BLOCK, read_header
+from morpheus_core.fits.blocks import BITPIX, CARD, FITS_BLOCK
 
 #: Types of stored numbers, by what headers call them.
 DTYPES = {bits: np.dtype(f">{kind}") for kind, bits in BITPIX.items()}
+#: The end of a header is one of its cards.
+END = b"END" + b" " * (CARD - 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,15 @@ def units_of(path: Path) -> list[Unit]:
             units.append(Unit(path, header, start + len(block), shape, DTYPES[header["BITPIX"]]))
             start = units[-1].stop
     return units
+
+
+def read_header(descriptor: int, start: int) -> bytes:
+    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
+    blocks = b""
+    while True:
+        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
+        if len(block) < FITS_BLOCK:
+            raise EOFError
+        blocks += block
+        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
+            return blocks

@@ -16,7 +16,6 @@ from morpheus_core.fits.blocks import (
     UnitWriter,
     allocate,
     place_units,
-    read_header,
     write_all,
     writing,
 )
@@ -126,20 +125,18 @@ class FitsFile:
         except OSError as error:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
         starts, end = [], 0
-        source = os.open(self._path, os.O_RDONLY)
         try:
-            for unit in units:
-                block = read_header(source, end)
-                if fits.Header.fromstring(block)["RUNID"] != run:
-                    return []
-                starts.append((end, end + len(block)))
-                end += len(block) + unit.padded_bytes
+            with self._path.open("rb") as file:
+                for unit in units:
+                    file.seek(end)
+                    if fits.Header.fromfile(file)["RUNID"] != run:
+                        return []
+                    starts.append((end, file.tell()))
+                    end = file.tell() + unit.padded_bytes
         except Exception as error:  # there is no end to what a foreign file may hold
             if isinstance(error, OSError) and error.errno is not None:  # the disk or the server
                 raise
             return []
-        finally:
-            os.close(source)
         return starts if end == os.fstat(self._descriptor).st_size else []
 
     def seal(self) -> None:

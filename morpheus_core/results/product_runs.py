@@ -36,12 +36,14 @@ class ProductRun(Outputs):
         Their file.
     scattered : bool
         Whether rows will be read that are far apart.
+    scaled : bool
+        Whether integers become the real numbers that they stand for.
     """
 
-    def __init__(self, path: Path, scattered: bool = False) -> None:
+    def __init__(self, path: Path, scattered: bool = False, scaled: bool = True) -> None:
         self.directory, self.paths = path.parent, [path]
         with ExitStack() as opened:
-            images = open_images(path, opened, scattered)
+            images = open_images(path, opened, scattered, scaled)
             #: The images, by their names.
             self.images = {
                 name: Output(f"{path}[{name}]", image.shape, image.header, image.rows)

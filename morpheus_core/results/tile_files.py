@@ -40,6 +40,8 @@ T = TypeVar("T")
 def make_tile_file(plain: Path, part: Path) -> None:
     """Make a tile-compressed file of the images of a plain one, in extensions of the same order.
 
+    A table, as which an image is stored then, is never the first unit.
+
     Parameters
     ----------
     plain : Path
@@ -52,31 +54,29 @@ def make_tile_file(plain: Path, part: Path) -> None:
     OutputError
         If it cannot be written, or the plain one has not the data sums that it should have.
     """
-    units = units_of(plain)
     with new_file(part, overwrite=True) as descriptor:
-        end = 0
-        if units[0].shape:  # a table, as which an image is stored then, is never the first unit
-            end = write_header(part, descriptor, 0, ImageUnit(()).header())
-        for unit in units:
-            if unit.shape:
-                end = write_tiles(part, descriptor, end, unit)
-            else:
-                end = write_header(part, descriptor, end, unit.header)
+        append_tiles(part, descriptor, plain)
         with writing(part):
             os.fsync(descriptor)
 
 
-def append_tiles(path: Path, descriptor: int, plain: Path) -> int:
-    """Write the image of another file behind what a file holds, and return where its unit begins.
+def append_tiles(path: Path, descriptor: int, plain: Path) -> list[int]:
+    """Write the images of another file behind what a file holds, and return where units begin.
 
     Behind nothing an empty primary HDU comes first.
     """
-    (unit,) = units_of(plain)
-    start = os.fstat(descriptor).st_size
-    if start == 0:
-        start = write_header(path, descriptor, 0, ImageUnit(()).header())
-    write_tiles(path, descriptor, start, unit)
-    return start
+    units = units_of(plain)
+    end = os.fstat(descriptor).st_size
+    if end == 0 and units[0].shape:
+        end = write_header(path, descriptor, 0, ImageUnit(()).header())
+    starts = []
+    for unit in units:
+        starts.append(end)
+        if unit.shape:
+            end = write_tiles(path, descriptor, end, unit)
+        else:
+            end = write_header(path, descriptor, end, unit.header)
+    return starts
 
 
 def write_header(path: Path, descriptor: int, start: int, header: fits.Header) -> int:

@@ -21,12 +21,12 @@ from morpheus_core import checks
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
     FITS_BLOCK,
-    read_header,
     row_ranges,
     row_sum_key,
     same_sum,
     sum_of_words,
 )
+from morpheus_core.fits.units import read_header
 from morpheus_core.parallel.devices import available_cores
 from morpheus_core.results.finished import outputs_in
 from morpheus_core.results.stored_images import (
@@ -122,6 +122,16 @@ def refuse_differences(path: Path, starts: Iterable[int]) -> None:
                     f"what is read back is not what was written: {found[0]}; write it again, and "
                     f"to another place if that does not help"
                 )
+
+
+def starts_between(path: Path, start: int, stop: int) -> list[int]:
+    """Return where the units of a part of a file begin."""
+    starts = []
+    with reading(path) as descriptor:
+        while start < stop:
+            starts.append(start)
+            start = StoredUnit(descriptor, start).stop
+    return starts
 
 
 def differences(path: Path, anew: bool = True) -> Iterator[Difference]:

@@ -143,8 +143,9 @@ def test_a_run_killed_while_its_files_get_their_names(
 
     def killing(real):
         def step(*arguments, **options):
-            # Zarr has threads of its own, whose end it would wait for.
+            # Zarr has threads of its own, whose end it would wait for; and folders are looked at.
             ours = threading.current_thread() is threading.main_thread()
+            ours = ours and "look." not in str(arguments[0])
             left[0] -= ours and Path(tmp_path / "0" / "stitched.json").exists()
             if left[0] == 0:
                 raise SystemExit
