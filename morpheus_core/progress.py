@@ -36,6 +36,7 @@ def write_line(text: str) -> None:
     from tqdm.auto import tqdm
 
     tqdm.write(text)
+    sys.stdout.flush()
 
 
 class Bar:
