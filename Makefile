@@ -14,9 +14,12 @@ FOLDER ?= windows
 SAMPLE ?= 0
 SEED ?= 1
 
-# Boots a kernel's NFS server and two clients, see its README; needs root. The last line needs Slurm.
+# `make test-clusters` needs root, and `apt-get install kmod glusterfs-server slurm-wlm munge`. The harness
+# boots a kernel's NFS server and two clients, see its README. SOURCE is whose morpheus_core is run.
 TWO_MACHINES ?= ../shared/tools/two-machines
-STRIPS := $(TWO_MACHINES)/predict-strips $(CURDIR)/$(BIN)/python
+SOURCE ?= $(CURDIR)
+ON_NFS = $(TWO_MACHINES)/run --timeout 1500 $(1) .ci/nfs.sh $(CURDIR)/$(BIN)/python $(SOURCE)
+FEW := touching=5 wide=5 same_folder=5 killed=5 away_5=5
 
 .PHONY: demo test test-slow test-clusters test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
 
@@ -25,7 +28,8 @@ help:
 	@echo "make test          style, types and tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make test-programs  what programs and packages of others make of our files, and we of theirs"
-	@echo "make test-clusters runs on two machines that share a folder by NFS and in jobs of Slurm"
+	@echo "make test-clusters runs on two machines that share a folder by NFS or GlusterFS, and in jobs"
+	@echo "                   of Slurm; about an hour"
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -71,10 +75,12 @@ test-programs: $(VENV)/develop
 	$(BIN)/python -m pytest $(SPREAD) -m programs
 
 test-clusters: $(VENV)/develop
-	$(TWO_MACHINES)/run --nfs 3 --timeout 600 $(STRIPS) 30 $(CURDIR)
-	$(TWO_MACHINES)/run --nfs 4.2 --timeout 600 $(STRIPS) 30 $(CURDIR)
-	$(TWO_MACHINES)/run --nfs 3 --coarse-times --timeout 600 $(STRIPS) 30 $(CURDIR)
-	$(TWO_MACHINES)/run --nfs 3 --timeout 300 $(subst strips ,strips --same-folder ,$(STRIPS)) 5 $(CURDIR)
+	$(call ON_NFS,--nfs 3) overlapping=30 $(FEW)
+	$(call ON_NFS,--nfs 4.2) overlapping=30 $(FEW)
+	$(call ON_NFS,--nfs 3 --coarse-times) overlapping=30 touching=5 killed=5
+	$(call ON_NFS,--nfs 3) away_90=5
+	$(call ON_NFS,--nfs 4.2) away_90=5
+	bash .ci/glusterfs.sh $(CURDIR)/$(BIN)/python $(SOURCE) overlapping=6 $(FEW)
 	$(BIN)/python .ci/slurm.py
 
 test-minimal: pyproject.toml setup.py

@@ -36,7 +36,7 @@ from morpheus_core.pipeline.models import Model
 from morpheus_core.pipeline.nan_policy import NAN_POLICIES, ON_NAN, NanPolicy, OnNan
 from morpheus_core.results.choices import checked_products
 from morpheus_core.results.chosen import PRODUCT_DTYPES, ProductDtype
-from morpheus_core.results.outputs import Product
+from morpheus_core.results.outputs import Product, output_errors
 from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.results.products import origin_of, products_of
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
@@ -242,8 +242,9 @@ def run_directory(arguments: Arguments) -> Path | None:
     """Return where a run works, if that is not in memory."""
     if arguments.out_dir is not None:
         directory = checks.path("out_dir", arguments.out_dir)
-        if directory.exists() and not directory.is_dir():
-            raise OutputError(f"out_dir must be a folder, got the file {directory}")
+        with output_errors(directory):  # its server may be away
+            if directory.exists() and not directory.is_dir():
+                raise OutputError(f"out_dir must be a folder, got the file {directory}")
         return directory
     for name in ("cpus", "gpus", "executor", "strips"):
         if getattr(arguments, name) is not None:

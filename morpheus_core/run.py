@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.errors import InputError, MorpheusError, OutputError, WorkerError, warn
+from morpheus_core.errors import InputError, OutputError, WorkerError, warn
 from morpheus_core.parallel.pieces import OnSteps, Watch
 from morpheus_core.pipeline.models import (
     pickle_model,
@@ -28,6 +28,7 @@ from morpheus_core.results.outputs import (
     Product,
     Results,
     open_results,
+    output_errors,
     output_path,
     publish,
     refuse_a_small_disk,
@@ -35,6 +36,7 @@ from morpheus_core.results.outputs import (
 )
 from morpheus_core.results.products import FILE_NAMES
 from morpheus_core.storage.file_systems import is_shared, kind_of
+from morpheus_core.storage.names import is_there, names_in
 from morpheus_core.workspace.completion import Completion, forget_strips
 from morpheus_core.workspace.folders import FEW, Workspace
 from morpheus_core.workspace.journal import read_journal
@@ -157,7 +159,7 @@ class Run:
         job, products, workspace = self._job, self._products, self._workspace
         overwrite, n_strips = self._arguments.overwrite, self._ready.n_strips
         paths = [output_path(product, self._directory) for product in products]
-        if self._arguments.resume and not overwrite and all(path.exists() for path in paths):
+        if self._arguments.resume and not overwrite and all(map(is_there, paths)):
             raise OutputError(
                 f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
                 f"overwrite=True to compute them anew"
@@ -304,19 +306,6 @@ def keeps_rows_apart(ready: Prepared) -> bool:
     return ready.workers.may_be_elsewhere or arguments.begin_only or is_shared(directory)
 
 
-@contextmanager
-def output_errors(directory: Path) -> Iterator[None]:
-    """Turn what the file system says of a run into an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, MorpheusError):
-            raise
-        raise OutputError(
-            f"cannot write to {directory}: {error.strerror} ({error.filename})"
-        ) from error
-
-
 def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> Results:
     """Give complete outputs their names, remove the folders of the run, and open the outputs."""
     publish(products, workspace.directory, workspace.is_marked("overwrite"))
@@ -326,9 +315,10 @@ def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
     """Raise if outputs of a run of another kind would be left beside the new ones."""
+    names = names_in(directory)
     for name in FILE_NAMES:
         path = directory / f"{name}.fits"
-        if path.exists() and path not in paths:
+        if path.name in names and path not in paths:
             raise OutputError(
                 f"{path} is of a run with another aggregate_method or products and would be left "
                 f"beside results that are not its own; remove it or pass another out_dir"

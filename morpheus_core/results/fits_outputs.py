@@ -62,6 +62,10 @@ class FitsOutputs(Resource):
             writer.write(first, block) for writer, block in zip(self._writers, blocks, strict=True)
         ]
 
+    def copy(self, index: int, first: int, count: int, source: int, start: int) -> bool:
+        """Copy rows of a product, as :meth:`UnitWriter.copy` does."""
+        return self._writers[index].copy(first, count, source, start)
+
     def sync(self) -> None:
         """Wait until what was written is on disk."""
         for file in self._files:
@@ -122,16 +126,20 @@ class FitsFile:
         except OSError as error:
             raise OutputError(f"{self._path} cannot be opened: {error.strerror}") from error
         starts, end = [], 0
+        source = os.open(self._path, os.O_RDONLY)
         try:
-            with self._path.open("rb") as file:
-                for unit in units:
-                    block = read_header(file.fileno(), end)
-                    if fits.Header.fromstring(block)["RUNID"] != run:
-                        return []
-                    starts.append((end, end + len(block)))
-                    end += len(block) + unit.padded_bytes
-        except Exception:  # there is no end to what a foreign file may hold
+            for unit in units:
+                block = read_header(source, end)
+                if fits.Header.fromstring(block)["RUNID"] != run:
+                    return []
+                starts.append((end, end + len(block)))
+                end += len(block) + unit.padded_bytes
+        except Exception as error:  # there is no end to what a foreign file may hold
+            if isinstance(error, OSError) and error.errno is not None:  # the disk or the server
+                raise
             return []
+        finally:
+            os.close(source)
         return starts if end == os.fstat(self._descriptor).st_size else []
 
     def seal(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,11 +18,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.errors import OutputError
+from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
     ImageUnit,
     place_units,
 )
+from morpheus_core.storage.names import is_there
 
 Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
 
@@ -51,6 +53,18 @@ class Product:
     def stem(self) -> str:
         """The name of its file without ``.fits``."""
         return self.file or self.name
+
+
+@contextmanager
+def output_errors(directory: Path) -> Iterator[None]:
+    """Turn what the file system says of a run into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MorpheusError):
+            raise
+        place = error.filename or directory
+        raise OutputError(f"{place} cannot be read or written: {error.strerror}") from error
 
 
 class MemoryOutputs:
@@ -149,7 +163,7 @@ def part_path(product: Product, directory: Path) -> Path:
 def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
     """Raise if an output would replace an input, or, without `overwrite`, any other file."""
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             continue
         if not path.is_file():
             raise OutputError(f"{path} is in the way: it is not a file")
@@ -192,7 +206,7 @@ def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> No
     """
     for product in reversed(products):
         part, path = part_path(product, directory), output_path(product, directory)
-        if part.exists():
+        if is_there(part):
             give_name(part, path, overwrite)
 
 
@@ -204,7 +218,7 @@ def give_name(part: Path, path: Path, overwrite: bool) -> None:
     OutputError
         If another one has appeared under that name meanwhile, or it cannot be given.
     """
-    if path.exists() and not overwrite:
+    if not overwrite and is_there(path):
         raise OutputError(f"{path} has appeared during the run; the result is {part}")
     try:
         part.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -28,6 +29,8 @@ from morpheus_core.storage.file_systems import forget_pages
 
 #: Bytes that are read at once, whole words; they stay in the processor's cache.
 BLOCK_BYTES = 1 << 20
+#: Threads that read a file; they hold no lock while they read and add up.
+READERS = 4
 #: First and last of a range of rows.
 Rows = tuple[int, int]
 
@@ -108,9 +111,17 @@ def refuse_differences(path: Path, starts: Iterable[int]) -> None:
                 )
 
 
-def differences(path: Path) -> Iterator[Difference]:
-    """Yield what a file has otherwise than its headers say, unit by unit."""
-    with reading(path) as descriptor:
+def differences(path: Path, anew: bool = True) -> Iterator[Difference]:
+    """Yield what a file has otherwise than its headers say, unit by unit.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    anew : bool
+        Whether to read what is on the disk or the server, not what is remembered of it.
+    """
+    with reading(path, anew) as descriptor:
         start: int | None = 0
         while start is not None:
             start, found = differences_at(path, descriptor, start)
@@ -120,11 +131,12 @@ def differences(path: Path) -> Iterator[Difference]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[int]:
-    """Open a file, to read what is on the disk or the server and not what is remembered of it."""
+def reading(path: Path, anew: bool = True) -> Iterator[int]:
+    """Open a file; `anew`: to read what is on the disk or the server."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        forget_pages(descriptor)
+        if anew:
+            forget_pages(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -190,23 +202,28 @@ class StoredUnit:
 
     def differences(self) -> Iterator[tuple[Rows | None, str]]:
         """Yield which rows, or what else, differ from the sums in the header."""
-        total, wrong = 0, False
-        end = self._data_start
-        for first, stop, wanted in self._row_sums:
-            end = self._data_start + stop * self._row_bytes
-            found = sum_of_bytes(self._descriptor, self._data_start + first * self._row_bytes, end)
-            total += found
+        wrong = False
+        with ThreadPoolExecutor(READERS) as threads:
+            sums = list(threads.map(self._sum_of_rows, self._row_sums))
+        for (first, stop, wanted), found in zip(self._row_sums, sums, strict=True):
             if not same_sum(found, wanted):
                 wrong = True
                 rows = first, stop - 1
                 yield rows, f"rows {first} to {stop - 1} are not what was computed"
-        total += sum_of_bytes(self._descriptor, end, self.stop)
+        stop = self._row_sums[-1][1] if self._row_sums else 0
+        rest = self._data_start + stop * self._row_bytes
+        total = sum(sums) + sum_of_bytes(self._descriptor, rest, self.stop)
         if not wrong and not same_sum(total, self.data_sum or 0):
             wrong = True
             yield None, "the data are not what was computed"
         words = np.frombuffer(self._block, dtype=">u4")
         if not wrong and not same_sum(int(words.sum(dtype=np.uint64)) + total, 0):
             yield None, "the header is not what was written"
+
+    def _sum_of_rows(self, rows: tuple[int, int, int]) -> int:
+        """Add up the words of the rows ``[first, stop)``."""
+        first, stop = (self._data_start + row * self._row_bytes for row in rows[:2])
+        return sum_of_bytes(self._descriptor, first, stop)
 
 
 def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, int]]:
@@ -220,10 +237,11 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:
     """Add up the 32-bit words of a range of a file, whose words begin where its blocks do."""
     total, first = 0, start
+    buffer = np.empty(min(BLOCK_BYTES, stop - start), np.uint8)
     while first < stop:
-        data = np.frombuffer(os.pread(descriptor, min(BLOCK_BYTES, stop - first), first), np.uint8)
-        if not len(data):  # another process has just shortened it
+        count = os.preadv(descriptor, [buffer[: stop - first].data], first)
+        if not count:  # another process has just shortened it
             break
-        total += sum_of_words(data, first)
-        first += len(data)
+        total += sum_of_words(buffer[:count], first)
+        first += count
     return total

@@ -18,7 +18,7 @@ from morpheus_core.pipeline.ring import Sums
 from morpheus_core.pipeline.strip import results
 from morpheus_core.results.chosen import row_maker
 from morpheus_core.results.fits_outputs import FitsOutputs
-from morpheus_core.storage.file_systems import forget_pages
+from morpheus_core.storage.file_systems import open_anew
 from morpheus_core.storage.resources import Resource
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.journal import Entry, Segment, attempt_path
@@ -139,9 +139,8 @@ class Seam(Resource):
         try:
             for segment in entry.segments:
                 if any(layout.holds(row) for row in range(segment.start, segment.stop)):
-                    descriptor = os.open(attempt_path(path, segment.attempt), os.O_RDONLY)
+                    descriptor = open_anew(attempt_path(path, segment.attempt))
                     self._opened.append((segment, descriptor))
-                    forget_pages(descriptor)
         except BaseException:
             self.close()
             raise

@@ -112,10 +112,13 @@ def run(folder, job, apart, chance=None, choose=lambda count: 0):
 
             return run_strip
 
-        # One thread copies, so that whatever is drawn has one meaning.
+        # One thread copies or reads, so that whatever is drawn has one meaning.
         with (
             machines.running(),
+            patch("morpheus_core.storage.file_systems.is_shared", lambda folder: True),
+            patch("morpheus_core.workspace.completion.is_shared", lambda folder: True),
             patch("morpheus_core.workspace.completion.COPIES", 1),
+            patch("morpheus_core.results.verification.READERS", 1),
             patch("morpheus_core.storage.names.PAUSES", (0, 0)),
         ):
             turns.run([work(index) for index in range(len(strips))], choose)
