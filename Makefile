@@ -128,7 +128,7 @@ mutants: $(VENV)/mutants
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask,candidates]" \
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask,candidates,zarr]" \
 		"torch$(TORCH)" monai==1.6.1 pytorch-toolbelt==0.8.0 tiler==0.6.0
 	@touch $@
 
@@ -149,6 +149,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/catalog.py
 	$(VENV)-bench/bin/python benchmarks/exposures.py
 	$(VENV)-bench/bin/python benchmarks/segments.py
+	$(VENV)-bench/bin/python benchmarks/sinks.py
 	$(VENV)-bench/bin/python benchmarks/products.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
 

@@ -14,6 +14,7 @@ from morpheus_core.commands.arguments import (
     add_mask_bits,
     add_no_progress,
     add_products,
+    add_sink,
     add_verbose,
     add_worker_arguments,
     class_count,
@@ -26,7 +27,7 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import default_class_names, map_exposures
+from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
 from morpheus_core.progress import write_line
 
@@ -144,6 +145,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
+    add_sink(parser, MASK_SINKS)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -209,6 +211,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "resume": arguments.resume,
         "work_dir": arguments.work_dir,
         "patience": arguments.patience,
+        "sink": arguments.sink,
         "products": arguments.product,
         "product_dtype": arguments.product_dtype,
         "progress": not arguments.no_progress,
