@@ -1,4 +1,4 @@
-"""Ten thousand runs of random geometry, weights, masks and policies, beside the brute-force loop."""
+"""Ten thousand random geometries, weights, masks and policies, beside the brute-force loop."""
 
 from unittest import mock
 

@@ -1,5 +1,6 @@
 """Two hundred runs that are killed at a random moment, and resumed by other workers."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,10 +79,8 @@ def kill_at_random(folder, arguments, random):
         time.sleep(random.uniform(0.5, 4))
         workers = [pid for pid in processes_that_mention(folder) if pid != process.pid]
         victim = random.choice(workers) if workers and random.random() < 0.5 else process.pid
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it had come to its end
             os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it had come to its end
         process.wait(60)
     deadline = time.monotonic() + 10  # workers see that their parent has gone
     while processes_that_mention(folder) and time.monotonic() < deadline:
@@ -102,4 +101,3 @@ def processes_that_mention(folder):
         ):
             found.append(int(process.name))
     return found
-
