@@ -18,7 +18,6 @@ it looks at the network of ``morpheus-core demo`` and a sky whose truth is known
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from astropy.io import fits
 
@@ -57,8 +56,8 @@ shown.pprint()
 # %%
 # The ROC curves are high: few pixels of other classes have higher scores. The confusion matrix says
 # where the others go: what is missed is mostly called background, at the faint rims of sources. The
-# middle panel is the *reliability*: of the pixels that get a score for a class, the share that is of
-# it. Points below the line are claims that are too bold.
+# middle panel is the *reliability*: of the pixels that get a score for a class, the share that is
+# of it. Points below the line are claims that are too bold.
 
 evaluation.plot()
 
