@@ -18,6 +18,7 @@ from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.sky_check import CheckSky
 from morpheus_core.parallel.pieces import OnSteps, ignore
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.pipeline.finisher import Rows
 from morpheus_core.pipeline.models import Model, resolve
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan, OnSpread, warn_of_spread
 from morpheus_core.pipeline.strip import count_windows, run_strip
@@ -411,15 +412,21 @@ def run_in_memory(ready: Prepared, on_windows: OnSteps, on_spread: OnSpread) -> 
     logger.info("%d of %d windows, into memory", windows, len(job.grid))
     has_header = any(image.header is not None for image in stack.images)
     outputs, make = MemoryOutputs(ready.products, as_hduls=has_header), row_maker(job)
+
+    def keep(rows: Rows) -> None:
+        if job.products is not None:  # else they are where they belong
+            outputs.write(rows.first, make(rows.blocks))
+
     with progress_bar(windows, 0, ready.arguments.progress) as advance:
         run_strip(
             job,
             job.grid.whole(),
             stack,
             resolve(ready.arguments.model),
-            on_rows=lambda rows: outputs.write(rows.first, make(rows.blocks)),
+            on_rows=keep,
             on_windows=both(advance, on_windows),
             prefetch=ready.workers.prefetch,
             on_spread=on_spread,
+            room=outputs.room if job.products is None else None,
         )
     return outputs.results()

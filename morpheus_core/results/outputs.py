@@ -100,6 +100,10 @@ class MemoryOutputs:
             ) from error
         self._images = [image for stack in self._stacks for image in stack]
 
+    def room(self, first: int, stop: int) -> list[NDArray[Any]]:
+        """Return where rows ``[first, stop)`` of each product go."""
+        return [image[first:stop] for image in self._images]
+
     def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
         """Copy rows from output row `first` on, one block per product."""
         for image, block in zip(self._images, blocks, strict=True):
