@@ -285,10 +285,10 @@ def predict(
         HDULists: ``array[:100]`` unpacks a hundred rows, ``array[:]`` all. Of products they are one
         per image then.
 
-    With `products` there is one HDUList, of ``products.fits``, and one array per product, in their
-    order: (H, W), or (H, W, n_classes) where each class has an image. In the file every image is
-    an extension: ``<CLASS>_MEAN`` ..., ``CLASS_MAP``, ``TOP``, ``FLAGS``, ``N``. Arrays of a
-    `product_dtype` of integers hold these; HDUs give the numbers.
+        With `products` there is one HDUList, of ``products.fits``, and one array per product, in
+        their order: (H, W), or (H, W, n_classes) where each class has an image. In the file every
+        image is an extension: ``<CLASS>_MEAN`` ..., ``CLASS_MAP``, ``TOP``, ``FLAGS``, ``N``.
+        Arrays of a `product_dtype` of integers hold these; HDUs give the numbers.
 
     Raises
     ------
