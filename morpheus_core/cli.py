@@ -21,7 +21,7 @@ from morpheus_core.commands import (
 )
 from morpheus_core.commands import map as map_command
 from morpheus_core.commands.requests import asked_again, without_demands
-from morpheus_core.commands.wording import Wording, warnings_in_options
+from morpheus_core.commands.wording import Wording, tell, warnings_in_options
 from morpheus_core.errors import MorpheusError
 from morpheus_core.version import __version__
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
     except MorpheusError as error:
-        print(f"morpheus-core: {error}", file=sys.stderr)
+        tell(str(error))
         return 1
     wording = Wording.of(arguments.parser)
     try:
@@ -71,18 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verbose:
             traceback.print_exc()
         else:
-            tell(str(error), error, wording)
+            tell(wording(with_notes(str(error), error)))
         return 1
     except KeyboardInterrupt as error:
-        tell("interrupted", error, wording)
+        tell(wording(with_notes("interrupted", error)))
         return 130
     return 0
 
 
-def tell(message: str, error: BaseException, wording: Wording) -> None:
-    """Print what went wrong, and what is left of it."""
-    text = "\n".join([message, *getattr(error, "__notes__", ())])
-    print(f"morpheus-core: {wording(text)}", file=sys.stderr)
+def with_notes(message: str, error: BaseException) -> str:
+    """Return what went wrong, and what is left of it."""
+    return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -14,8 +14,8 @@ from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.nan_policy import warn_of_spread
 from morpheus_core.pipeline.strip import windows_of_strip
 from morpheus_core.progress import progress_bar
-from morpheus_core.results.outputs import Results
-from morpheus_core.run import hand_over, output_errors
+from morpheus_core.results.outputs import Results, output_errors
+from morpheus_core.run import hand_over
 from morpheus_core.storage.file_systems import is_shared
 from morpheus_core.storage.names import comes_true, look_anew
 from morpheus_core.workspace.completion import Completion, forget_strips

@@ -16,8 +16,8 @@ LISTENERS: list[Callable[[str], object]] = []
 
 
 def say(step: str) -> None:
-    """Tell whoever shows it what is being done that may take its time; from any thread."""
-    for listener in list(LISTENERS):
+    """Tell who shows it what is being done that may take its time; from any thread."""
+    for listener in LISTENERS[-1:]:  # of bars below each other the one that stands still
         listener(step)
 
 
@@ -29,6 +29,14 @@ def told(listener: Callable[[str], object]) -> Iterator[None]:
         yield
     finally:
         LISTENERS.remove(listener)
+
+
+def write_line(text: str) -> None:
+    """Print a line above the bars that are shown, at once: a file may take hours."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text)
+    sys.stdout.flush()
 
 
 class Bar:

@@ -17,6 +17,7 @@ from morpheus_core.parallel.folders import Folders
 from morpheus_core.pipeline.batch_sizes import SIZES, FirstWindows
 from morpheus_core.pipeline.choices import choose, is_open
 from morpheus_core.pipeline.models import FactoryModel
+from morpheus_core.storage.names import is_there
 
 #: Rows among which there are windows for the largest batch, also if some are off their images.
 FIRST_ROWS = 8 * SIZES[-1]
@@ -58,7 +59,7 @@ def with_choices(
     if not is_open(model, batch_size):
         return job
     path = None if begun is None else catalog_path(Folders(begun))
-    stored = json.loads(path.read_text()) if path is not None and path.exists() else None
+    stored = json.loads(path.read_text()) if path is not None and is_there(path) else None
     with job.sources.opener() as opener:
         open_set: OpenSet = opener if images is None else lambda _: nullcontext(images)
         named = model.factory if isinstance(model, FactoryModel) else model

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from morpheus_core.errors import OutputError
 from morpheus_core.parallel.folders import Folders, clear, is_free
+from morpheus_core.storage.names import names_in
 
 
 def remove(directory: Path | None) -> None:
@@ -49,9 +50,7 @@ def folders_of(directory: Path) -> list[Path]:
 
 def is_of_run(folder: Path) -> bool:
     """Say whether a folder holds what a run has put there."""
-    if not folder.is_dir():
-        return False
-    own = any((folder / name).exists() for name in ("catalog.json", "rows.npy"))
+    own = not names_in(folder).isdisjoint(("catalog.json", "rows.npy"))
     return own or (is_free(folder) and any(folder.iterdir()))
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import OutputError
 from morpheus_core.storage.locks import unlock, wait_for_lock
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.resources import Resource
 
 HEADER = struct.Struct("<QI")
@@ -71,14 +72,16 @@ class RecordFile(Resource):
 
     def close(self) -> None:
         """Close the file, which is on disk then."""
-        os.fsync(self._descriptor)
-        unlock(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            unlock(self._descriptor)
+            os.close(self._descriptor)
 
 
 def read_records(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
     """Yield the blocks of a file, which need not exist, before the first broken one."""
-    if not path.exists():
+    if not is_there(path):
         return
     with path.open("rb") as file:
         while len(header := file.read(HEADER.size)) == HEADER.size:

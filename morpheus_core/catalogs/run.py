@@ -44,6 +44,7 @@ from morpheus_core.parallel.folders import LOG, Folders, clear
 from morpheus_core.parallel.pieces import Watch
 from morpheus_core.pipeline.models import FactoryModel, pickle_model
 from morpheus_core.progress import progress_bar
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import save_array, write_text
 from morpheus_core.workspace.fingerprints import BUILD, refuse_other_run, state_of
 
@@ -136,7 +137,7 @@ class CatalogRun:
     def _begin(self, folders: Folders) -> None:
         """Note what is run, or make sure that it is what was begun here."""
         path, fingerprint = catalog_path(folders), self._fingerprint()
-        self._is_resumed = resumed = path.exists() and self._request.resume
+        self._is_resumed = resumed = is_there(path) and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
         if resumed:
             folders.close_session()  # of an executor that may still be at it
@@ -270,7 +271,7 @@ class CatalogRun:
     def _log_of(self, folders: Folders, index: int) -> str:
         """Return what a worker has printed."""
         path = folders.log_path(index)
-        return path.read_text(errors="replace").strip() if path.exists() else ""
+        return path.read_text(errors="replace").strip() if is_there(path) else ""
 
     def _read(self, folders: Folders) -> Iterator[NDArray[Any]]:
         for folder in folders_of(folders.directory):

@@ -13,6 +13,8 @@ from morpheus_core.commands.arguments import (
     add_check_sums,
     add_mask_bits,
     add_no_progress,
+    add_products,
+    add_sink,
     add_verbose,
     add_worker_arguments,
     class_count,
@@ -25,8 +27,9 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import default_class_names, map_exposures
+from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
+from morpheus_core.progress import write_line
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
@@ -70,6 +73,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_worker_arguments(parser)
     add_executor_argument(parser)
     add_config(parser)
+    add_products(parser)
     add_output_arguments(parser)
     add_check_sums(parser)
     add_no_progress(parser)
@@ -141,6 +145,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
+    add_sink(parser, MASK_SINKS)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -166,7 +171,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
 
     def report(outcome: Outcome) -> None:
-        print(f"{outcome.source} -> {outcome.output or 'failed'}", flush=True)
+        write_line(f"{outcome.source} -> {outcome.output or 'failed'}")
         if outcome.error is not None and arguments.verbose:
             traceback.print_exception(outcome.error)
 
@@ -206,6 +211,9 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "resume": arguments.resume,
         "work_dir": arguments.work_dir,
         "patience": arguments.patience,
+        "sink": arguments.sink,
+        "products": arguments.product,
+        "product_dtype": arguments.product_dtype,
         "progress": not arguments.no_progress,
     }
 

@@ -26,6 +26,8 @@ from morpheus_core.version import __version__
 
 #: What it is called.
 RECORD = "run.json"
+#: Options that decide where and how a run works, not what comes out of it.
+HOW = ("--out-dir", "--out", "--work-dir", "--overwrite", "--resume", "--no-progress", "--planes")
 #: Packages whose versions are noted where they are at work, by what is imported of them.
 PACKAGES = {
     name: name
@@ -83,20 +85,24 @@ def compare_inputs(
 def compare_outputs(record: dict[str, Any], name: str) -> None:
     """Say whether outputs are what they were in the run that is asked for again."""
     earlier = read_request(name)
+    options = [typed for typed in differing(record, earlier, "arguments") if typed not in HOW]
+    packages = differing(record, earlier, "versions")
     for output, digest in record["outputs"].items():
         before = earlier["outputs"].get(output)
         if before == digest:
             print(f"{output}: the data that {name} tells of")
         elif before is not None:
-            others = [
-                f"{package} {one}, then {earlier.get('versions', {}).get(package)}"
-                for package, one in record["versions"].items()
-                if earlier.get("versions", {}).get(package) != one
-            ]
             warn(
-                f"{output} has other data than {name} tells of; versions that differ: "
-                f"{'; '.join(others) or 'none'}"
+                f"{output} has other data than {name} tells of; options that differ: "
+                f"{', '.join(options) or 'none'}; versions that differ: "
+                f"{', '.join(packages) or 'none'}"
             )
+
+
+def differing(record: dict[str, Any], earlier: dict[str, Any], part: str) -> list[str]:
+    """Return the names of what is not the same in a part of two records."""
+    now, before = record[part], earlier.get(part, {})
+    return [name for name in now if now[name] != before.get(name)]
 
 
 def beside(path: Path, record: Path) -> str:
@@ -132,9 +138,16 @@ def digest_of_file(name: str | Path) -> str | None:
 
 
 def digest_of_data(path: Path) -> str | None:
-    """Return a checksum of what a file holds, whatever a FITS header says of the time."""
+    """Return a checksum of what a file holds, whatever FITS headers say of the time."""
     if path.suffix != ".fits":
         return digest_of_file(path)
-    with fits.open(path) as hdus:
-        sums = [hdu.header.get("DATASUM") for hdu in hdus]
-    return f"DATASUM {' '.join(sums)}" if all(sums) else digest_of_file(path)
+    found = hashlib.sha256()
+    with path.open("rb") as file, fits.open(path) as hdus:
+        for hdu in hdus:
+            known = hdu.header.get("DATASUM")
+            if known is None:  # of an HDU that was copied
+                place = hdu.fileinfo()
+                file.seek(place["datLoc"])
+                known = hashlib.sha256(file.read(place["datSpan"])).hexdigest()
+            found.update(f"{known}\n".encode())
+    return f"sha256 of data {found.hexdigest()}"

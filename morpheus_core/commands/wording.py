@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 import warnings
@@ -22,6 +23,7 @@ OTHER_NAMES = {
     "mean": ("z_score",),
     "min_pixel": ("min_max",),
     "model_inputs": ("inputs",),
+    "products": ("product",),
     "progress": ("no_progress",),
     "stack_inputs": ("separate_inputs",),
     "std": ("z_score",),
@@ -70,7 +72,8 @@ class Wording:
         text = re.sub(rf"(?<![\w./-])([a-z_]+)=({VALUE})", self._with_value, text)
         for places in SUBJECTS, OBJECTS:
             text = places.sub(self._each, text)
-        return PLAIN.sub(self._alone, text)
+        text = PLAIN.sub(self._alone, text)
+        return re.sub(r"(--[a-z-]+) of an adapter\b", r"\1", text)
 
     def _each(self, found: re.Match[str]) -> str:
         return re.sub(r"(?<!-)\b[a-z_]+\b", self._alone, found[0])
@@ -102,17 +105,47 @@ def as_typed(action: argparse.Action) -> str:
     return named[0] if named else str(action.metavar or action.dest)
 
 
+class InOptions(logging.Handler):
+    """Shows what the package logs as what the command says.
+
+    Parameters
+    ----------
+    wording : Wording
+        Of the command.
+    """
+
+    def __init__(self, wording: Wording) -> None:
+        super().__init__(logging.WARNING)
+        self._wording = wording
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a line."""
+        tell(f"warning: {self._wording(record.getMessage())}")
+
+
+def tell(text: str) -> None:
+    """Print what a command says of itself."""
+    print(f"morpheus-core: {text}", file=sys.stderr)
+
+
 @contextmanager
 def warnings_in_options(wording: Wording) -> Iterator[None]:
     """Show warnings of this package as what the command says; a line of its code helps nobody."""
-    with warnings.catch_warnings():
-        show = warnings.showwarning
+    logger, handler = logging.getLogger("morpheus_core"), InOptions(wording)
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            show = warnings.showwarning
 
-        def tell(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, MorpheusWarning):
-                print(f"morpheus-core: warning: {wording(str(message))}", file=sys.stderr)
-            else:
-                show(message, category, *place)
+            def show_in_options(
+                message: Warning | str, category: type[Warning], *place: Any
+            ) -> None:
+                if issubclass(category, MorpheusWarning):
+                    tell(f"warning: {wording(str(message))}")
+                else:
+                    show(message, category, *place)
 
-        warnings.showwarning = tell  # type: ignore[assignment]
-        yield
+            warnings.showwarning = show_in_options  # type: ignore[assignment]
+            yield
+    finally:
+        logger.removeHandler(handler)

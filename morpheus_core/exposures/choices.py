@@ -18,6 +18,7 @@ from morpheus_core.parallel.folders import Folders
 from morpheus_core.pipeline.batch_sizes import SIZES
 from morpheus_core.pipeline.choices import Choices, choose, is_open
 from morpheus_core.preparation import Arguments, prepare
+from morpheus_core.storage.names import is_there
 
 
 def map_path(folders: Folders) -> Path:
@@ -52,7 +53,7 @@ def choices_of(
     if not is_open(model, size):
         return choose(model, size, lambda _: None, None)
     path = None if begun is None else map_path(Folders(begun))
-    if path is not None and path.exists():
+    if path is not None and is_there(path):
         return choose(model, size, lambda _: None, json.loads(path.read_text()))
     for exposure in exposures:
         with suppress(InputError):  # which will be its outcome

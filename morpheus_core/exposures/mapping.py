@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,10 +34,15 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
+from morpheus_core.results.chosen import ProductDtype
 from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
+
+#: What kind of files masks can be in.
+MaskSink = Literal["fits", "fits.fz"]
+MASK_SINKS: tuple[MaskSink, ...] = get_args(MaskSink)
 
 
 def map_exposures(
@@ -73,6 +78,9 @@ def map_exposures(
     check_sky: CheckSky = "error",
     patience: float | None = None,
     threads: int | None = None,
+    sink: MaskSink = "fits",
+    products: Sequence[str | tuple[str, str]] | None = None,
+    product_dtype: ProductDtype = "float32",
     hdus: int | str | Sequence[int | str] | None = None,
     mask: int | str | None = None,
     mask_bits: int | str | Sequence[int] | None = None,
@@ -139,6 +147,16 @@ def map_exposures(
         As for `predict`; a refused image is in the outcome of its file.
     patience, threads
         As for `predict`.
+    sink : {"fits", "fits.fz"}
+        With "fits.fz" masks are tile-compressed, without loss, in files whose names end so. Those
+        of a first HDU are in the second then. All other HDUs are copied as they are.
+    products : list of str, optional
+        What is written of each image in place of masks: the products of `predict` with
+        ``aggregate_method="mean_var"``, each image of them an HDU. Their names are those of
+        `predict`, behind the name of the image, ``SCI_CLASS_MAP``. `thresholds` are those of
+        "bits".
+    product_dtype : {"float32", "uint8", "int16"}
+        As for `predict`.
     hdus : int, str or list of these, optional
         The HDUs that are exposed to the model: numbers, names, or patterns of names, ``"SCI"``,
         ``"SCI,2"``, ``"CCD*"``. All other images of two dimensions, VAR or DQ for instance, are
@@ -172,6 +190,7 @@ def map_exposures(
     WorkerError
         If the executor is broken.
     """
+    kind = checks.one_of("sink", sink, MASK_SINKS)
     asked = arguments_of(
         predict,
         model,
@@ -193,7 +212,11 @@ def map_exposures(
         mask_bits=mask_bits,
         progress=False,
         threads=threads,
+        products=products,
+        product_dtype=product_dtype,
+        thresholds=0.5 if thresholds is None else thresholds,
     )
+    refuse_masks(products, classes, single_mask)
     choice = make_choice(hdus, mask, mask_bits)
     arguments = with_package(asked)
     model = arguments.model
@@ -208,7 +231,7 @@ def map_exposures(
     names = job.class_names or default_class_names(job.n_classes)
     mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
     directory = None if out_dir is None else checks.path("out_dir", out_dir)
-    exposures, refused = find_exposures(sources, directory)
+    exposures, refused = find_exposures(sources, directory, f".{kind}")
     request = MapRequest(
         run_directory(sources, directory, work_dir, exposures),
         out_dir is not None or work_dir is not None,
@@ -238,7 +261,8 @@ def map_exposures(
     for source, error in refused.items():
         tell(source, Outcome(source, error=error))
     if exposures:
-        MapRun(recipe, fingerprint_of(job, model, recipe), request, tell).run(exposures)
+        fingerprint = {**fingerprint_of(job, model, recipe), "sink": kind}
+        MapRun(recipe, fingerprint, request, tell).run(exposures)
     return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
@@ -248,6 +272,12 @@ def checked_job(arguments: Arguments) -> Job:
     shape = checks.positive_pair("window_shape", arguments.window_shape)
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
         return make_job(stack, arguments)
+
+
+def refuse_masks(products: object, classes: object, single_mask: bool) -> None:
+    """Raise if something of masks is asked for beside products."""
+    if products is not None and (classes is not None or single_mask):
+        raise InputError("products take the place of masks; leave out classes and single_mask")
 
 
 def default_class_names(n_classes: int) -> list[str]:

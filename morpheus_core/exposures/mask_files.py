@@ -17,6 +17,7 @@ from morpheus_core.errors import InputError, ModelError, MorpheusError, Morpheus
 from morpheus_core.exposures.class_masks import MaskFormat
 from morpheus_core.exposures.files import Exposure
 from morpheus_core.exposures.hdu_choice import HduChoice, is_plane, planes_of
+from morpheus_core.exposures.product_hdus import add_products
 from morpheus_core.fits.blocks import FITS_BLOCK, ImageUnit, write_all, writing
 from morpheus_core.images.expansion import expand
 from morpheus_core.images.hdus import (
@@ -34,8 +35,12 @@ from morpheus_core.preparation import Arguments
 from morpheus_core.results.blocks import Block, no_probabilities
 from morpheus_core.results.finished import FinishedRun
 from morpheus_core.results.image_files import make_room, new_file
+from morpheus_core.results.product_runs import ProductRun
+from morpheus_core.results.products import PRODUCTS_NAME
 from morpheus_core.results.provenance import ascii_text
-from morpheus_core.results.verification import refuse_differences
+from morpheus_core.results.stored_images import TILES
+from morpheus_core.results.tile_files import append_tiles
+from morpheus_core.results.verification import refuse_differences, starts_between
 from morpheus_core.sky.headers import with_planes
 
 #: The name of a table that holds a compressed image; the image itself has none then.
@@ -73,7 +78,7 @@ class Recipe:
         out_dir: Path,
         on_windows: OnSteps,
         on_spread: OnSpread,
-    ) -> Iterator[FinishedRun]:
+    ) -> Iterator[FinishedRun | ProductRun]:
         """Predict an HDU, in a folder that is gone afterwards; a killed run may have left it."""
         shutil.rmtree(out_dir, ignore_errors=True)
         try:
@@ -84,7 +89,9 @@ class Recipe:
                 hduls, _ = results_of(asked, on_windows, on_spread)
             for hdul in hduls:
                 hdul.close()
-            with FinishedRun(out_dir) as run:
+            kept = out_dir / f"{PRODUCTS_NAME}.fits"
+            products = self.arguments.products is not None
+            with ProductRun(kept, scaled=False) if products else FinishedRun(out_dir) as run:
                 yield run
         finally:
             shutil.rmtree(out_dir, ignore_errors=True)
@@ -137,7 +144,10 @@ def write_masks(
             ):
                 cards = cards_of(hdus[index], run, recipe)
                 extension = index != chosen[0]
-                add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
+                if isinstance(run, ProductRun):
+                    add_products(path, descriptor, run, cards, extension)
+                else:
+                    add_masks(path, descriptor, run, recipe.mask_format, cards, extension)
                 with writing(path):
                     os.fsync(descriptor)
 
@@ -184,13 +194,18 @@ def assemble(
     with opened(exposure.path) as (stored, hdus):
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
-        computed = []
+        computed: list[int] = []
+        in_tiles = part.name.endswith(f"{TILES}.part")
         with new_file(part, overwrite) as descriptor:
             for index in choice.chosen(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
-                    computed.append(os.fstat(descriptor).st_size)
+                    if in_tiles:
+                        computed += append_tiles(part, descriptor, masks)
+                        continue
+                    first = os.fstat(descriptor).st_size
                     append(masks, 0, masks.stat().st_size, part, descriptor)
+                    computed += starts_between(part, first, os.fstat(descriptor).st_size)
                 else:
                     start, stop = hdus[index].fileinfo()["hdrLoc"], end_of(hdus[index])
                     append(stored, start, stop, part, descriptor)
@@ -270,13 +285,16 @@ def append(source: Path, start: int, stop: int, path: Path, descriptor: int) -> 
             write_all(descriptor, file.read(min(COPY_BYTES, stop - first)), offset + first)
 
 
-def cards_of(hdu: Any, run: FinishedRun, recipe: Recipe) -> fits.Header:
+def cards_of(hdu: Any, run: FinishedRun | ProductRun, recipe: Recipe) -> fits.Header:
     """Return what is to be said of the masks of an image."""
     cards = fits.Header([hdu.header.cards[key] for key in NAMES if key in hdu.header])
     if cards.get("EXTNAME") == COMPRESSED_IMAGE:
         del cards["EXTNAME"]
-    cards.extend(recipe.mask_format.cards())
-    cards.extend(run.cards if recipe.mask_format.single else with_planes(run.cards))
+    if isinstance(run, ProductRun):
+        cards.extend(run.cards)
+    else:
+        cards.extend(recipe.mask_format.cards())
+        cards.extend(run.cards if recipe.mask_format.single else with_planes(run.cards))
     cards["MODEL"] = ascii_text(recipe.model)
     return cards
 

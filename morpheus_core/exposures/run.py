@@ -31,6 +31,7 @@ from morpheus_core.pipeline.models import FactoryModel, pickle_model, warn_of_an
 from morpheus_core.pipeline.nan_policy import warn_of_spread
 from morpheus_core.progress import progress_bar
 from morpheus_core.results.outputs import give_name, refuse_to_replace
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.fingerprints import refuse_other_run, state_of
 from morpheus_core.workspace.witness import LoneWitness
@@ -151,7 +152,7 @@ class MapRun:
     def _begin(self) -> None:
         """Note what is run, or make sure that it is what was begun here."""
         request, path = self._request, map_path(self._folders)
-        if path.exists():
+        if is_there(path):
             self._folders.close_session()  # of an executor that may still be at it
             self._old = OldPieces(load_pieces(self._folders), self._work)
             self._n_pieces = len(self._old.pieces)
@@ -159,7 +160,7 @@ class MapRun:
                 refuse_other_run(path, self._fingerprint)
                 self._ended_path.unlink(missing_ok=True)
                 return
-            if request.is_resumable and not (request.overwrite or self._ended_path.exists()):
+            if request.is_resumable and not (request.overwrite or is_there(self._ended_path)):
                 raise OutputError(
                     f"{request.directory} holds a run that was interrupted; pass resume=True to "
                     f"continue it, or overwrite=True to remove what it left"
@@ -334,7 +335,7 @@ class OldPieces:
             self._indices[piece.exposure, piece.state].append(index)
         self._written: dict[Exposure, set[str]] = defaultdict(set)
         for (exposure, _), (first, *_) in self._indices.items():
-            if work.published_path(first).exists():
+            if is_there(work.published_path(first)):
                 self._written[exposure].add(work.published_path(first).read_text())
 
     def of(self, exposure: Exposure) -> list[int]:
@@ -353,7 +354,7 @@ class OldPieces:
         """
         first, *_ = indices = self.of(exposure)
         published = self._work.published_path(first)
-        if not published.exists():
+        if not is_there(published):
             return False
         if published.read_text() == json.dumps(state_of(exposure.output)):
             return True
@@ -378,7 +379,7 @@ def make_folder(folder: Path) -> None:
     OutputError
         If there is one of its name that is not of a run.
     """
-    if folder.exists() and not is_free(folder):
+    if is_there(folder) and not is_free(folder):
         raise OutputError(
             f"a run needs the place of {folder}, which is not of one; remove it, or pass another "
             f"work_dir"

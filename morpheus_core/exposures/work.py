@@ -19,6 +19,7 @@ from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import OnSteps, Work
 from morpheus_core.pipeline.models import FactoryModel, Model, unpickle_model
 from morpheus_core.storage.locks import unlock, wait_for_lock
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.fingerprints import state_of
 from morpheus_core.workspace.witness import LoneWitness
@@ -97,7 +98,7 @@ def load_piece(folders: Folders, index: int) -> Piece:
 
 def load_pieces(folders: Folders) -> list[Piece]:
     """Return all pieces of a run, in the order of their numbers."""
-    numbers = takewhile(lambda index: piece_path(folders, index).exists(), count())
+    numbers = takewhile(lambda index: is_there(piece_path(folders, index)), count())
     return [load_piece(folders, index) for index in numbers]
 
 
@@ -162,10 +163,8 @@ class ExposureWork(Work):
 
     def ending(self, index: int) -> Ending | None:
         """Return what became of a piece, or None as long as it is not done."""
-        try:
-            return Ending(**json.loads(self.ending_path(index).read_text()))
-        except FileNotFoundError:
-            return None
+        path = self.ending_path(index)
+        return Ending(**json.loads(path.read_text())) if is_there(path) else None
 
     def has_masks(self, index: int) -> bool:
         """Say whether the masks of a piece are there, which go into its file."""
@@ -173,7 +172,7 @@ class ExposureWork(Work):
 
     def is_finished(self, index: int) -> bool:
         """Say whether it is known what became of a piece."""
-        return self.ending_path(index).exists()
+        return is_there(self.ending_path(index))
 
     def input_paths(self) -> list[Path]:
         """Return no files: exposures that are not seen are told of one by one."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 from morpheus_core.images.expansion import Unpacking
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import save_array
 
 Bands = Literal["last", "first"]
@@ -192,7 +193,7 @@ class ArrayImage:
 
     def store(self, path: Path) -> dict[str, Any]:
         """Write the image as a .npy file, (bands, height, width), unless it is there already."""
-        if not path.exists():
+        if not is_there(path):
             save_array(path, np.moveaxis(self._rows, -1, 0))
         return {"array": str(path.absolute()), "name": self.name}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -131,9 +131,10 @@ class ImageStack(Resource):
         return {"images": places, "mask": mask}
 
     def close(self) -> None:
-        """Close all images."""
+        """Close all images, which were only read: that their server is away changes nothing."""
         with ExitStack() as opened:
             for part in self.images_and_masks:
+                opened.enter_context(suppress(OSError))
                 opened.callback(part.close)
 
 

@@ -17,7 +17,7 @@ from typing import TextIO
 from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.storage import pickles
 from morpheus_core.storage.locks import lock, unlock
-from morpheus_core.storage.names import LOOK, look_anew
+from morpheus_core.storage.names import LOOK, is_there, look_anew
 from morpheus_core.storage.whole_files import write_secret
 
 logger = logging.getLogger("morpheus_core")
@@ -78,7 +78,7 @@ class Folders:
 
     def close_session(self) -> None:
         """End whatever session there was."""
-        if self._session_path.exists():
+        if is_there(self._session_path):
             write_in_place(self._session_path, "0" * 32)
 
     def session(self) -> str | None:
@@ -94,7 +94,7 @@ class Folders:
 
     def has_model(self) -> bool:
         """Say whether a pickled model is stored."""
-        return self._model_path.exists()
+        return is_there(self._model_path)
 
     def stored_model(self) -> bytes | None:
         """Return the pickled model, if there is one that nobody else can have written.

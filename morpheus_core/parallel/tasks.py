@@ -17,8 +17,9 @@ from morpheus_core.parallel.counters import PROGRESS_INTERVAL, WindowCounter
 from morpheus_core.parallel.folders import Folders
 from morpheus_core.parallel.pieces import NotLoadedError, Work
 from morpheus_core.parallel.threads import limited_threads
+from morpheus_core.storage.file_systems import is_shared
 from morpheus_core.storage.locks import is_held
-from morpheus_core.storage.names import look_anew
+from morpheus_core.storage.names import comes_true, look_anew
 from morpheus_core.version import __version__
 
 #: One piece at a time in each process: there is one model, and it may return the same memory
@@ -66,6 +67,7 @@ class Task:
         here = f"process {os.getpid()} on {socket.gethostname()}"
         directory = self.work.directory
         # Of another run that was here, this machine may remember the files by these names.
+        look_anew(Path(directory))
         look_anew(self.work.folders.folder(0))
         session = self.work.folders.session()
         if session is None:
@@ -80,13 +82,25 @@ class Task:
                 f"{here} has version {__version__} of morpheus_core; the run is of "
                 f"{self.work.version}"
             )
-        missing = [path for path in self.work.input_paths() if not path.exists()]
+        missing = self._missing_input()
         if missing:
             return (
-                f"{here} cannot see the input {missing[0]}; inputs must lie on a file system that "
+                f"{here} cannot see the input {missing}; inputs must lie on a file system that "
                 f"all workers share (gzip, bzip2 and xz files are unpacked to TMPDIR: set that to "
                 f"such a place, or unpack them before)"
             )
+        return None
+
+    def _missing_input(self) -> Path | None:
+        """Return an input that this process does not see, however long it looks for it."""
+
+        def is_seen() -> bool:
+            return path.exists()
+
+        for path in self.work.input_paths():
+            folder = path.parent
+            if not is_seen() and not (is_shared(folder) and comes_true(is_seen, str(path), folder)):
+                return path
         return None
 
 

@@ -9,15 +9,21 @@ goes from output row to output row.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
-
-from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predictions, Results
+from morpheus_core.pipeline.kernels import (
+    Carried,
+    Crop,
+    Float64,
+    Int64,
+    Kernels,
+    Predictions,
+    Range,
+    Results,
+)
 
 
 class AGGREGATION_METHODS(StrEnum):  # noqa: N801 - the name that users already know
@@ -66,25 +72,31 @@ class Collection:
         Output row of that part of each window row, ascending.
     lefts : ndarray of int64, shape (windows in a row,)
         Plane column of that part of each window, ascending.
-    carried : int
-        Before this output row the planes hold sums of earlier windows.
+    carried : tuple of int
+        Planes hold sums of earlier windows in output rows before the first number, and in later
+        ones in plane columns before the second.
     """
 
     predictions: Predictions
     crop: Crop
     tops: Int64
     lefts: Int64
-    carried: int
+    carried: Carried
 
     @property
     def stop(self) -> int:
         """The output row after the last that is reached."""
         return int(self.tops[-1]) + self.crop[1] - self.crop[0]
 
+    @property
+    def right(self) -> int:
+        """The plane column after the last that is reached."""
+        return int(self.lefts[-1]) + self.crop[3] - self.crop[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Output rows that are complete, and what their results look like.
+    """Pixels that are complete, and what their results look like.
 
     Attributes
     ----------
@@ -92,19 +104,16 @@ class Ending:
         The first output row.
     left : int
         Plane column of the first pixel of a row.
-    n : ndarray of float64, shape (rows, width)
+    n : ndarray of float64, shape (rows, columns)
         Sum of weights.
     fill_value : float
         The result where n is zero.
-    dtype : dtype
-        Of the results, float32 or float64.
     """
 
     first: int
     left: int
     n: Float64
     fill_value: float
-    dtype: np.dtype[Any]
 
 
 class Aggregator(ABC):
@@ -122,40 +131,64 @@ class Aggregator(ABC):
         """Add predictions to the planes, (plane, ring rows, width, classes)."""
 
     @abstractmethod
-    def collect(
-        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
-    ) -> None:
-        """Add predictions of output rows ``[first, stop)`` to the planes."""
+    def collecting(self, kernels: Kernels) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Return the kernels that add to the planes, and that write results, row by row."""
 
-    @abstractmethod
+    def collect(
+        self, kernels: Kernels, planes: Float64, folded: Collection, rows: Range, columns: Range
+    ) -> None:
+        """Add predictions of some output rows and plane columns to the planes."""
+        add, _ = self.collecting(kernels)
+        add(planes, *of(folded), rows, columns)
+
     def finish(
-        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
-    ) -> Results:
-        """Return what :meth:`collect` and then :meth:`finalize` would, and leave the planes."""
+        self,
+        kernels: Kernels,
+        planes: Float64,
+        folded: Collection,
+        ending: Ending,
+        results: Results,
+        at: int,
+    ) -> None:
+        """Write what :meth:`collect` and then :meth:`finalize` would, and leave the planes."""
+        _, write = self.collecting(kernels)
+        write(
+            planes,
+            *of(folded),
+            ending.first,
+            ending.left,
+            ending.n,
+            ending.fill_value,
+            results,
+            at,
+        )
 
     @abstractmethod
     def finalize(
-        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
-    ) -> Results:
+        self,
+        kernels: Kernels,
+        planes: Float64,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+        at: int = 0,
+    ) -> None:
         """Turn finished rows into results.
 
         Parameters
         ----------
         kernels : Kernels
             The inner loops.
-        planes : ndarray, shape (plane, rows, width, classes)
+        planes : ndarray, shape (plane, rows, columns, classes)
             Sums over all windows.
-        n : ndarray, shape (rows, width)
+        n : ndarray, shape (rows, columns)
             Sum of weights.
         fill_value : float
             The result where n is zero.
-        dtype : dtype
-            Of the results, float32 or float64.
-
-        Returns
-        -------
-        ndarray, shape (rows, width, *result_shape(classes))
-            NaN in every class of a pixel that saw one class that is not finite.
+        results : ndarray, shape (rows, width, *result_shape(classes))
+            C-contiguous. NaN in every class of a pixel that saw one class that is not finite.
+        at : int
+            The first column of `results` that is written.
         """
 
     @abstractmethod
@@ -183,29 +216,22 @@ class MeanVariance(Aggregator):
         else:
             kernels.add_moments(total, squares, fold.predictions, fold.spans, *at)
 
-    def collect(
-        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
-    ) -> None:
-        """Add predictions, row by row."""
-        kernels.collect_moments(planes, *of(folded), first, stop)
-
-    def finish(
-        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
-    ) -> Results:
-        """Add predictions and divide by the count, row by row."""
-        results = np.empty((*ending.n.shape, *self.result_shape(planes.shape[-1])), ending.dtype)
-        at = (ending.first, ending.left, ending.n, ending.fill_value)
-        kernels.finish_collected_moments(planes, *of(folded), *at, results)
-        return results
+    def collecting(self, kernels: Kernels) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Return the kernels of moments."""
+        return kernels.collect_moments, kernels.finish_collected_moments
 
     def finalize(
-        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
-    ) -> Results:
+        self,
+        kernels: Kernels,
+        planes: Float64,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+        at: int = 0,
+    ) -> None:
         """Divide by the count."""
         total, squares = planes
-        results = np.empty((*total.shape, 2), dtype)
-        kernels.finish_moments(total, squares, n, fill_value, results)
-        return results
+        kernels.finish_moments(total, squares, n, fill_value, results, at)
 
 
 class RankVote(Aggregator):
@@ -231,32 +257,25 @@ class RankVote(Aggregator):
         else:
             kernels.add_votes(votes, fold.predictions, fold.spans, *at)
 
-    def collect(
-        self, kernels: Kernels, planes: Float64, folded: Collection, first: int, stop: int
-    ) -> None:
-        """Add predictions, row by row."""
-        kernels.collect_votes(planes, *of(folded), first, stop)
-
-    def finish(
-        self, kernels: Kernels, planes: Float64, folded: Collection, ending: Ending
-    ) -> Results:
-        """Add predictions and divide by the count, row by row."""
-        results = np.empty((*ending.n.shape, *self.result_shape(planes.shape[-1])), ending.dtype)
-        at = (ending.first, ending.left, ending.n, ending.fill_value)
-        kernels.finish_collected_votes(planes, *of(folded), *at, results)
-        return results
+    def collecting(self, kernels: Kernels) -> tuple[Callable[..., None], Callable[..., None]]:
+        """Return the kernels of votes."""
+        return kernels.collect_votes, kernels.finish_collected_votes
 
     def finalize(
-        self, kernels: Kernels, planes: Float64, n: Float64, fill_value: float, dtype: np.dtype[Any]
-    ) -> Results:
+        self,
+        kernels: Kernels,
+        planes: Float64,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+        at: int = 0,
+    ) -> None:
         """Divide by the count."""
         (votes,) = planes
-        results = np.empty(votes.shape, dtype)
-        kernels.finish_votes(votes, n, fill_value, results)
-        return results
+        kernels.finish_votes(votes, n, fill_value, results, at)
 
 
-def of(folded: Collection) -> tuple[int, Predictions, Crop, Int64, Int64]:
+def of(folded: Collection) -> tuple[Carried, Predictions, Crop, Int64, Int64]:
     """Return what kernels are told of a collection."""
     return folded.carried, folded.predictions, folded.crop, folded.tops, folded.lefts
 

@@ -28,6 +28,9 @@ WAYS_OUT = (
     'nothing else, nan_policy="omit" their predictions'
 )
 
+#: Up to so many values it takes longer to tell numpy not to warn than to make a mask of them.
+SMALL = 1 << 14
+
 
 class NanWatch:
     """Compares how much of the windows is NaN with how much of the answers is.
@@ -97,7 +100,7 @@ def is_float(array: NDArray[Any]) -> bool:
 
 def holds_nan(array: NDArray[Any]) -> bool:
     """Say whether an array holds NaN, at the cost of little more than reading it."""
-    if not array.flags.forc:
+    if array.size <= SMALL or not array.flags.forc:
         return bool(np.isnan(array).any())
     values = array.ravel(order="K")
     with np.errstate(over="ignore", invalid="ignore"):

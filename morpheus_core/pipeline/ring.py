@@ -20,9 +20,9 @@ from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predic
 #: of the time, at 256/128 (640) less than half.
 COLLECTED_VALUES = 40
 
-#: And where predictions have this many values: with single windows of 64 × 64 and five classes
-#: (20,480 values) the calls for each take longer than what is saved.
-COLLECTED_BATCH = 1 << 16
+#: And where predictions have this many values: with 16 windows of 64 × 64 and five classes
+#: (327,680 values) the calls for each take longer than what is saved, with 64 no more.
+COLLECTED_BATCH = 1 << 19
 
 
 class Sums(NamedTuple):
@@ -36,11 +36,14 @@ class Sums(NamedTuple):
         One per aggregator: views that hold until the next rows are asked for.
     counted : ndarray, shape (rows, width), or None
         Sum of weights where predictions may have been left out, so that it had to be counted.
+    left : int
+        The first plane column: those before it were complete when they were collected.
     """
 
     first: int
     planes: list[Float64]
     counted: Float64 | None
+    left: int = 0
 
     @property
     def stop(self) -> int:
@@ -54,18 +57,22 @@ class Sums(NamedTuple):
 
 
 class Complete(NamedTuple):
-    """Output rows that are complete with the predictions that are being collected.
+    """Output rows, in some plane columns, that are complete with what is being collected.
 
     Attributes
     ----------
     first, stop : int
-        Which.
-    counted : ndarray, shape (rows, plane width), or None
+        Which rows.
+    left, right : int
+        The first column, and the one after the last.
+    counted : ndarray, shape (rows, right - left), or None
         As of :class:`Sums`.
     """
 
     first: int
     stop: int
+    left: int
+    right: int
     counted: Float64 | None
 
 
@@ -96,9 +103,9 @@ class RowRing:
         is left out. Without it all spoil their pixels, unless they are omitted.
     """
 
-    # Rows are released in blocks of about this many plane values, to bound the temporaries of
-    # finalizing without making the blocks of wide images single rows.
-    _BLOCK_VALUES = 1 << 16
+    # Rows are released in blocks of about this many plane values, to bound what is made of them
+    # without making the blocks of wide images single rows.
+    _BLOCK_VALUES = 1 << 18
 
     def __init__(
         self,
@@ -117,9 +124,13 @@ class RowRing:
     ) -> None:
         self._kernels = kernels
         self._aggregators = aggregators
-        self._next = self._opened = first
-        self._rows = rows
-        # Rows from `_opened` on hold what earlier ones have left there.
+        self._next = self._opened = self._counted_to = first
+        self._rows, self._width = rows, width
+        # Rows from `_opened` on hold what earlier ones have left there, but for those before
+        # `_half_opened`, which hold sums in columns before `_reached`.
+        self._half_opened, self._reached = first, 0
+        # Rows before `_half_done` have been handed over in columns before `_done`.
+        self._half_done, self._done = first, 0
         self._planes = [np.empty((a.n_planes, rows, width, n_classes)) for a in aggregators]
         self._crop = crop_of(update_map)
         self._omit, self._weights_that_count = omit, weights_that_count
@@ -127,8 +138,13 @@ class RowRing:
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
         self._spans = spans_of(update_map) if is_binary(update_map) else None
         self._collects = kernels.COLLECTING_PAYS and collects and self._crop is not None
-        #: The most rows that are released at once.
+        #: The most whole rows that are released at once.
         self.block_rows = max(1, self._BLOCK_VALUES // (width * n_classes))
+
+    @property
+    def first(self) -> int:
+        """The first output row that has not been released."""
+        return self._next
 
     def add(self, predictions: Predictions, tops: Int64, lefts: Int64) -> None:
         """Fold predictions of windows of one window row, window after window.
@@ -144,13 +160,15 @@ class RowRing:
         self._add(fold)
 
     def _add(self, fold: Fold) -> None:
-        self._open(fold.top + fold.predictions.shape[1])
-        self._count_weights(fold)
+        end = fold.top + fold.predictions.shape[1]
+        self._open(end)
+        self._count_weights(fold, end)
         for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
             aggregator.fold(self._kernels, planes, fold)
 
-    def _count_weights(self, fold: Fold) -> None:
+    def _count_weights(self, fold: Fold, end: int) -> None:
         if self._count is not None:
+            self._clear_count(end)
             self._kernels.add_weights(self._count, fold.weights, fold.top, fold.lefts)
 
     def collects(self, predictions: Predictions) -> bool:
@@ -158,74 +176,109 @@ class RowRing:
         return self._collects and predictions.size >= COLLECTED_BATCH
 
     def collect(
-        self, predictions: Predictions, tops: Int64, lefts: Int64, stop: int
+        self, predictions: Predictions, tops: Int64, lefts: Int64, stop: int, column: int
     ) -> Iterator[Complete]:
         """Fold predictions output row by output row, to the sums of :meth:`add`.
 
         Of each row of windows `tops` has one value, of each window in a row `lefts`. What is
-        counted must come in single rows of windows. Output rows before `stop` are complete then:
-        they are yielded in blocks, for :meth:`results`, and never reach the planes.
+        counted must come in single rows of windows, and so must windows that others of their row
+        follow. Output rows before `stop` are complete then in plane columns before `column`: they
+        are yielded in blocks, for :meth:`finish`, and never reach the planes.
         """
         assert self._crop is not None
         fold = Fold(predictions, self._spans, self._weights, int(tops[0]), lefts)
         if self._omit and without_nonfinite(fold) is not fold:
             self._add(without_nonfinite(fold))
             return
-        first_row, _, first_column, _ = self._crop
-        at = (self._crop, tops + first_row, lefts + first_column, self._opened)
-        folded = self._collected = Collection(predictions, *at)
         end = int(tops[-1]) + predictions.shape[1]
-        if self._count is not None:
-            self._clear([self._count], end)
-            self._count_weights(fold)
-        while self._next < min(stop, end):  # a gap that no window touches may follow
-            rows = self._block(min(stop, end))
-            first, self._next = self._next, self._next + rows.stop - rows.start
-            yield Complete(first, self._next, None if self._count is None else self._count[rows])
-        # Of what follows the planes get the sums, unless all rows are complete.
-        first = max(self._next, int(tops[0]))
-        for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
-            if first < end:
-                aggregator.collect(self._kernels, planes, folded, first, end)
-        self._opened = max(self._opened, end)
+        self._count_weights(fold, end)
+        if end > self._half_opened > self._opened:
+            self._open(self._half_opened)
+        first_row, _, first_column, _ = self._crop
+        carried = self._opened, self._reached
+        at = (self._crop, tops + first_row, lefts + first_column, carried)
+        folded = self._collected = Collection(predictions, *at)
+        stop = min(stop, end)  # a gap that no window touches may follow
+        if self._next < stop and column > self._done:
+            yield from self._complete(stop, column)
+        self._carry(folded, stop, end, column)
 
-    def results(self, ending: Ending) -> list[Results]:
-        """Return the results of the rows that :meth:`collect` has just yielded."""
-        return [
-            aggregator.finish(self._kernels, planes, self._collected, ending)
-            for aggregator, planes in zip(self._aggregators, self._planes, strict=True)
-        ]
+    def _complete(self, stop: int, column: int) -> Iterator[Complete]:
+        """Yield what is complete of the rows before `stop`, in columns before `column`."""
+        first, left = self._next, self._done
+        while self._next < stop:
+            rows = self._block(stop, column - left)
+            start, self._next = self._next, self._next + rows.stop - rows.start
+            counted = None if self._count is None else self._count[rows, left:column]
+            yield Complete(start, self._next, left, column, counted)
+        self._half_done, self._done = stop, column
+        if column < self._width:
+            self._next = min(first, self._next)
+        else:
+            self._done = 0
+
+    def _carry(self, folded: Collection, stop: int, end: int, column: int) -> None:
+        """Let the planes have the sums of what later windows add to."""
+        left = int(folded.lefts[0])
+        if self._opened < end:
+            left = min(left, self._reached)  # windows that are left out leave nothing
+        parts = [((max(self._next, stop), end), (left, folded.right))]
+        if self._next < stop:
+            parts.append(((self._next, stop), (max(column, left), folded.right)))
+        for rows, columns in parts:
+            if rows[0] < rows[1] and columns[0] < columns[1]:
+                for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
+                    aggregator.collect(self._kernels, planes, folded, rows, columns)
+        if end > self._opened:
+            self._half_opened, self._reached = end, max(self._reached, folded.right)
+            if column == self._width:
+                self._open(end)
+
+    def finish(self, ending: Ending, results: Sequence[Results], at: int) -> None:
+        """Write results of what :meth:`collect` has just yielded, to columns from `at` on."""
+        for aggregator, planes, block in zip(self._aggregators, self._planes, results, strict=True):
+            aggregator.finish(self._kernels, planes, self._collected, ending, block, at)
 
     def release(self, stop: int) -> Iterator[Sums]:
         """Yield the sums of all rows before output row `stop`; no window may touch them again."""
         while self._next < stop:
-            rows = self._block(stop)
+            left = self._done if self._next < self._half_done else 0
+            rows = self._block(min(stop, self._half_done) if left else stop, self._width)
             first, self._next = self._next, self._next + rows.stop - rows.start
             self._open(self._next)
+            self._clear_count(self._next)
             yield Sums(
                 first,
-                [planes[:, rows] for planes in self._planes],
-                None if self._count is None else self._count[rows],
+                [planes[:, rows, left:] for planes in self._planes],
+                None if self._count is None else self._count[rows, left:],
+                left,
             )
+        if self._next >= self._half_done:
+            self._done = 0
 
-    def _block(self, stop: int) -> slice:
+    def _block(self, stop: int, width: int) -> slice:
         """Return the ring rows of the next rows before output row `stop` that go together."""
         row = self._next % self._rows
-        return slice(row, min(row + self.block_rows, row + stop - self._next, self._rows))
+        most = self.block_rows * self._width // width
+        return slice(row, min(row + most, row + stop - self._next, self._rows))
 
     def _open(self, stop: int) -> None:
         """Let the planes of rows before `stop` hold nothing but what was added to them."""
-        if stop <= self._opened:
-            return
-        counts = [] if self._count is None else [self._count]
-        self._clear([plane for planes in self._planes for plane in planes] + counts, stop)
-        self._opened = stop
-
-    def _clear(self, planes: Sequence[Float64], stop: int) -> None:
-        """Clear rows from the first that nothing was added to, up to `stop`."""
+        stop = max(stop, self._half_opened)
         for row in range(self._opened, stop):
-            for plane in planes:
-                plane[row % self._rows] = 0
+            left = self._reached if row < self._half_opened else 0
+            for planes in self._planes:
+                planes[:, row % self._rows, left:] = 0
+        if stop > self._opened:
+            self._opened = self._half_opened = stop
+            self._reached = 0
+
+    def _clear_count(self, stop: int) -> None:
+        """Let rows before `stop` hold nothing but the weights that were added to them."""
+        if self._count is not None:
+            for row in range(self._counted_to, stop):
+                self._count[row % self._rows] = 0
+            self._counted_to = max(self._counted_to, stop)
 
 
 def without_nonfinite(fold: Fold) -> Fold:

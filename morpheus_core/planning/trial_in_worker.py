@@ -15,6 +15,7 @@ from morpheus_core.parallel.processes import Processes
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model, pickle_model
 from morpheus_core.planning.trials import Trial, try_strip
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.folders import Workspace
@@ -40,7 +41,7 @@ class TrialWork(StripWork):
 
     def is_finished(self, index: int) -> bool:
         """Say whether the strip was tried."""
-        return self.record_path(index).exists()
+        return is_there(self.record_path(index))
 
     def do(self, index: int, loaded: Model, on_steps: OnSteps) -> None:
         """Write what the strip took, and what came before since the process was started."""
@@ -72,7 +73,7 @@ def try_in_worker(
     pickled = None if isinstance(model, str) else pickle_model(model)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         workspace = Workspace(Path(directory))
-        plan = Plan.make(job, stack, [strip], factory, apart=False)
+        plan = Plan.make(job, stack, [strip], factory, apart=False, sink="fits")
         workspace.create(plan, job.update_map, overwrite=False)
         workspace.store_inputs(stack)
         if pickled is not None:

@@ -193,21 +193,25 @@ def as_integers(plane: Plane, dtype: str, highest: float) -> Plane:
     cards["BZERO"] = 0.0
     cards["BLANK"] = (blank, "pixels without a result")
     cards["MAXERROR"] = (scale / 2, "largest error by rounding")
-    name = cards["EXTNAME"]
+    name, slack = cards["EXTNAME"], ROUNDING / scale
 
     def pixels(block: Block) -> Pixels:
         found = plane.pixels(block)
-        known = np.isfinite(found)
-        whole = np.rint(np.where(known, found, 0) / scale)
-        slack = ROUNDING / scale
-        if whole.min() < -slack or whole.max() > last + slack:
+        whole = np.rint(found / scale)
+        known = np.isfinite(whole)
+        if not known.all():
+            whole = np.where(known, whole, 0)
+        lowest, most = whole.min(), whole.max()
+        if lowest < -slack or most > last + slack:
             raise ModelError(
                 f"product_dtype={dtype!r} holds values from 0 to {highest:.3g}, got "
                 f"{found[known].min():.3g} to {found[known].max():.3g} for {name}; use "
                 f'product_dtype="float32", unless the model lacks an activation, "sigmoid" or '
                 f'"softmax"'
             )
-        return np.where(known, np.clip(whole, 0, last), blank)
+        if lowest < 0 or most > last:
+            whole = np.clip(whole, 0, last)
+        return whole if known.all() else np.where(known, whole, blank)
 
     return Plane(np.dtype(dtype), cards, pixels)
 

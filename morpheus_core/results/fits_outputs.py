@@ -16,7 +16,6 @@ from morpheus_core.fits.blocks import (
     UnitWriter,
     allocate,
     place_units,
-    read_header,
     write_all,
     writing,
 )
@@ -61,6 +60,10 @@ class FitsOutputs(Resource):
         return [
             writer.write(first, block) for writer, block in zip(self._writers, blocks, strict=True)
         ]
+
+    def copy(self, index: int, first: int, count: int, source: int, start: int) -> bool:
+        """Copy rows of a product, as :meth:`UnitWriter.copy` does."""
+        return self._writers[index].copy(first, count, source, start)
 
     def sync(self) -> None:
         """Wait until what was written is on disk."""
@@ -125,12 +128,14 @@ class FitsFile:
         try:
             with self._path.open("rb") as file:
                 for unit in units:
-                    block = read_header(file.fileno(), end)
-                    if fits.Header.fromstring(block)["RUNID"] != run:
+                    file.seek(end)
+                    if fits.Header.fromfile(file)["RUNID"] != run:
                         return []
-                    starts.append((end, end + len(block)))
-                    end += len(block) + unit.padded_bytes
-        except Exception:  # there is no end to what a foreign file may hold
+                    starts.append((end, file.tell()))
+                    end = file.tell() + unit.padded_bytes
+        except Exception as error:  # there is no end to what a foreign file may hold
+            if isinstance(error, OSError) and error.errno is not None:  # the disk or the server
+                raise
             return []
         return starts if end == os.fstat(self._descriptor).st_size else []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,13 +18,15 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from morpheus_core.errors import OutputError
+from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
     ImageUnit,
     place_units,
 )
+from morpheus_core.storage.names import is_there
 
-Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
+#: Open files, and arrays of numpy or what gives them when it is sliced.
+Results = tuple[list[fits.HDUList], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,18 @@ class Product:
     def stem(self) -> str:
         """The name of its file without ``.fits``."""
         return self.file or self.name
+
+
+@contextmanager
+def output_errors(directory: Path) -> Iterator[None]:
+    """Turn what the file system says of a run into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MorpheusError):
+            raise
+        place = error.filename or directory
+        raise OutputError(f"{place} cannot be read or written: {error.strerror}") from error
 
 
 class MemoryOutputs:
@@ -84,6 +99,10 @@ class MemoryOutputs:
                 f"have; give out_dir= to write them to disk"
             ) from error
         self._images = [image for stack in self._stacks for image in stack]
+
+    def room(self, first: int, stop: int) -> list[NDArray[Any]]:
+        """Return where rows ``[first, stop)`` of each product go."""
+        return [image[first:stop] for image in self._images]
 
     def write(self, first: int, blocks: Sequence[NDArray[Any]]) -> None:
         """Copy rows from output row `first` on, one block per product."""
@@ -149,9 +168,9 @@ def part_path(product: Product, directory: Path) -> Path:
 def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
     """Raise if an output would replace an input, or, without `overwrite`, any other file."""
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             continue
-        if not path.is_file():
+        if not path.is_file() and not (path / "zarr.json").is_file():
             raise OutputError(f"{path} is in the way: it is not a file")
         for source in inputs:
             if path.samefile(source):
@@ -192,24 +211,38 @@ def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> No
     """
     for product in reversed(products):
         part, path = part_path(product, directory), output_path(product, directory)
-        if part.exists():
+        if is_there(part):
             give_name(part, path, overwrite)
 
 
 def give_name(part: Path, path: Path, overwrite: bool) -> None:
-    """Rename a complete file.
+    """Rename a complete file, or a folder that is read like one.
 
     Raises
     ------
     OutputError
         If another one has appeared under that name meanwhile, or it cannot be given.
     """
-    if path.exists() and not overwrite:
+    if not overwrite and is_there(path):
         raise OutputError(f"{path} has appeared during the run; the result is {part}")
     try:
+        if path.is_dir():  # which is not replaced by renaming another one
+            remove_replaced(path)
+            path.replace(replaced_path(path))
         part.replace(path)
     except OSError as error:
         raise OutputError(f"{part} cannot be renamed to {path}: {error.strerror}") from error
+    remove_replaced(path)
+
+
+def replaced_path(path: Path) -> Path:
+    """Return where a folder is that was just replaced."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def remove_replaced(path: Path) -> None:
+    """Remove a folder that was replaced, perhaps by a process that was killed then."""
+    shutil.rmtree(replaced_path(path), ignore_errors=True)
 
 
 def open_results(products: Sequence[Product], directory: Path) -> Results:

@@ -40,6 +40,17 @@ def is_shared(folder: Path) -> bool:
     return kind_of(folder) not in LOCAL
 
 
+def open_anew(path: Path) -> int:
+    """Open a file to read what the server has, and not what this machine remembers of it.
+
+    What it remembers of a file system of its own is so.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    if is_shared(path.parent):
+        forget_pages(descriptor)
+    return descriptor
+
+
 def forget_pages(descriptor: int) -> None:
     """Let the next reading of a file ask the disk, or the server, instead of this machine's memory.
 

@@ -32,16 +32,21 @@ def names_in(folder: Path) -> set[str]:
     look_anew(folder)
     try:
         return {entry.name for entry in os.scandir(folder)}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a name is in its folder."""
+    return path.name in names_in(path.parent)
 
 
 def look_anew(folder: Path) -> None:
     """Change a folder, so that the system forgets what it remembers of its names."""
     path = folder / f"{LOOK}.{uuid.uuid4().hex}"
-    with suppress(OSError):  # it may be read-only, or gone
-        path.touch()
-        path.unlink()
+    for change in (path.touch, path.unlink):
+        with suppress(OSError):  # it may be read-only, or gone
+            change()
 
 
 def comes_true(condition: Callable[[], bool], what: str, folder: Path) -> bool:

@@ -72,11 +72,11 @@ class Visits:
             self._sums[kinds] = total
         return self._sums[kinds]
 
-    def rows(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the sum of weights for output rows ``[first, stop)``, (rows, width)."""
-        counts = np.empty((stop - first, self._grid.output_shape[1]))
+    def rows(self, first: int, stop: int, columns: slice = slice(None)) -> NDArray[np.float64]:
+        """Return the sum of weights for some columns of output rows ``[first, stop)``."""
+        counts = np.empty((stop - first, len(self.row(first)[columns])))
         for start, end in self._runs(first, stop):
-            counts[start - first : end - first] = self.row(start)
+            counts[start - first : end - first] = self.row(start)[columns]
         return counts
 
     def _runs(self, first: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from morpheus_core.errors import OutputError
 from morpheus_core.fits.blocks import add_data_sums, row_ranges
 from morpheus_core.pipeline.job import Job
 from morpheus_core.results.fits_outputs import FitsOutputs, allocate_files
-from morpheus_core.results.outputs import Product, part_path
+from morpheus_core.results.outputs import Product, by_file, part_path
 from morpheus_core.results.verification import Difference, differences
+from morpheus_core.storage.file_systems import is_shared
 from morpheus_core.storage.names import comes_true
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.journal import Entry, attempt_path, attempts, lines_of, read_journal
 from morpheus_core.workspace.plan import Plan
-from morpheus_core.workspace.rows import RowsLayout, read_rows
+from morpheus_core.workspace.rows import RowsLayout, copy_rows, sums_of_rows
 from morpheus_core.workspace.stitch import Seam, SeamLayout, stitch
 from morpheus_core.workspace.strip import is_finished, own_rows
 
@@ -26,7 +28,7 @@ logger = logging.getLogger("morpheus_core")
 
 #: How often outputs are written before an error; what a file system does not keep twice is lost.
 TRIES = 2
-#: Strips that are copied at a time.
+#: Strips that are copied at a time, by threads: the system copies while they hold no lock.
 COPIES = 4
 
 
@@ -74,6 +76,9 @@ class Completion:
             found = list(self._differences())
             if not found:
                 return []
+            damaged = self._damaged()
+            if damaged:
+                return damaged
             logger.warning("%s; the outputs are written again", found[0])
         raise OutputError(
             f"what is read back is not what was written: {found[0]}; the strips are whole: pass "
@@ -81,17 +86,34 @@ class Completion:
         )
 
     def _write_anew(self) -> list[int]:
-        """Write outputs from the files of strips, which this machine may not see at once."""
-        damaged: list[int] = []
+        """Write outputs from the files of strips, and return the strips that lack rows."""
 
-        def is_written() -> bool:
+        def lacking() -> list[int]:
             self._make_files()
-            damaged[:] = self._write()
-            return not damaged
+            return self._write()
+
+        return self._at_last(lacking)
+
+    def _damaged(self) -> list[int]:
+        """Return the strips whose files read otherwise than they were computed."""
+
+        def is_right(index: int) -> bool:
+            path, layout, entry = self._rows_of(index)
+            return sums_of_rows(path, layout, entry) == entry.data_sums[:-1]
+
+        return self._at_last(lambda: self._all_but(is_right))
+
+    def _at_last(self, wrong: Callable[[], list[int]]) -> list[int]:
+        """Return the strips with which something is wrong when this machine must have seen all."""
+        found: list[int] = []
+
+        def is_right() -> bool:
+            found[:] = wrong()
+            return not found
 
         directory = self.workspace.directory
-        comes_true(is_written, f"all rows of the strips in {directory}", directory)
-        return damaged
+        comes_true(is_right, f"all rows of the strips in {directory}", directory)
+        return found
 
     def _make_files(self) -> None:
         """Make the outputs anew: what another machine has written to must not be written to."""
@@ -111,21 +133,21 @@ class Completion:
                 outputs.seal(self._row_sums(stitched))
         return sorted(damaged)
 
-    def _copy(self, outputs: FitsOutputs) -> Iterable[int]:
-        """Copy the rows of each strip, and yield the strips whose rows are not as computed."""
+    def _copy(self, outputs: FitsOutputs) -> list[int]:
+        """Copy the rows of each strip, and return the strips that lack some."""
+        return self._all_but(lambda index: copy_rows(*self._rows_of(index), outputs))
 
-        def is_copied(index: int) -> bool:
-            path, entry = self.workspace.rows_path(index), self._entries[index]
-            layout = RowsLayout(self.products, own_rows(self.job, self.plan.strips[index]))
-            found = [0] * len(self.products)
-            for first, blocks in read_rows(path, layout, entry):
-                found = add_data_sums(found, outputs.write(first, blocks))
-            return found == entry.data_sums[:-1]
+    def _rows_of(self, index: int) -> tuple[Path, RowsLayout, Entry]:
+        """Return where the rows of a strip are, and who has written them."""
+        layout = RowsLayout(self.products, own_rows(self.job, self.plan.strips[index]))
+        return self.workspace.rows_path(index), layout, self._entries[index]
 
+    def _all_but(self, is_right: Callable[[int], bool]) -> list[int]:
+        """Return the strips of which something is not so."""
         indices = range(len(self.plan.strips))
         with ThreadPoolExecutor(COPIES) as threads:
-            copied = list(threads.map(is_copied, indices))
-        return [index for index in indices if not copied[index]]
+            right = list(threads.map(is_right, indices))
+        return [index for index in indices if not right[index]]
 
     def _open_seam(self, index: int) -> Seam:
         path, strip = self.workspace.seam_path(index), self.plan.strips[index]
@@ -187,8 +209,9 @@ class Completion:
 
     def _differences(self) -> Iterable[Difference]:
         """Yield what the outputs have otherwise than was computed."""
-        for product in self.products:
-            yield from differences(part_path(product, self.workspace.directory))
+        directory = self.workspace.directory
+        for members in by_file(self.products):
+            yield from differences(part_path(members[0], directory), is_shared(directory))
 
 
 def forget_strips(workspace: Workspace, plan: Plan, indices: Iterable[int]) -> None:

@@ -19,6 +19,7 @@ from morpheus_core.fits.blocks import ImageUnit
 from morpheus_core.images.stack import ImageStack, reopen, stored_paths
 from morpheus_core.parallel.folders import LOG, Folders, clear, is_free, is_remainder
 from morpheus_core.results.outputs import Product, part_path
+from morpheus_core.storage.names import is_there, names_in
 from morpheus_core.storage.whole_files import write_text
 from morpheus_core.workspace.plan import Plan
 
@@ -59,11 +60,12 @@ class Workspace(Folders):
 
     def holds_a_run(self) -> bool:
         """Say whether a run was begun here and not finished."""
-        return self._plan_path.is_file() or self.is_stitched()
+        names = names_in(self._shared)
+        return not names.isdisjoint((self._plan_path.name, self._stitched_path.name))
 
     def is_stitched(self) -> bool:
         """Say whether the outputs are complete, and perhaps have their names."""
-        return self._stitched_path.is_file()
+        return is_there(self._stitched_path)
 
     def mark_stitched(self) -> None:
         """Note that the outputs are complete."""
@@ -86,18 +88,25 @@ class Workspace(Folders):
                 f"continued; begin a new one in another out_dir"
             ) from error
 
-    def refuse_what_is_in_the_way(self, products: Sequence[Product], n_strips: int) -> None:
+    def refuse_what_is_in_the_way(self, parts: Sequence[Path], n_strips: int) -> None:
         """Raise if files have a name that this run needs and are of another one.
+
+        Parameters
+        ----------
+        parts : sequence of Path
+            Where outputs grow.
+        n_strips : int
+            How many folders are needed.
 
         Raises
         ------
         OutputError
             They are never deleted: they may be the finished rows of a long run.
         """
-        parts = dict.fromkeys(part_path(product, self.directory) for product in products)
-        found = [path for path in parts if path.exists()]
+        names = names_in(self.directory)
+        found = [path for path in parts if path.name in names]
         folders = [self.folder(index) for index in range(n_strips)]
-        found += [path for path in folders if path.exists() and not is_free(path)]
+        found += [path for path in folders if path.name in names and not is_free(path)]
         if found:
             places = ", ".join(map(str, found[:FEW]))
             places += f" and {len(found) - FEW} more" if len(found) > FEW else ""
@@ -171,7 +180,7 @@ class Workspace(Folders):
 
     def has_products(self) -> bool:
         """Say whether others can make the outputs."""
-        return self._products_path.is_file()
+        return is_there(self._products_path)
 
     def products(self) -> list[Product]:
         """Return the outputs, as they were stored."""
@@ -211,7 +220,14 @@ class Workspace(Folders):
 
     def is_marked(self, fact: str) -> bool:
         """Say whether a fact was noted."""
-        return (self._shared / fact).exists()
+        return is_there(self._shared / fact)
+
+    def remove_rows(self, plan: Plan) -> None:
+        """Remove the rows that strips have kept, once they are in outputs."""
+        for index in range(len(plan.strips)):
+            rows = self.rows_path(index)
+            for path in rows.parent.glob(f"{rows.name}.*"):
+                path.unlink(missing_ok=True)
 
     def remove(self, plan: Plan, keep_logs: bool = False) -> None:
         """Remove the folders of the run, or all but the logs in them; the plan is the last."""

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.fits.blocks import UnitWriter, writing
+from morpheus_core.fits.blocks import ImageUnit, UnitWriter, sum_of_words, writing
+from morpheus_core.results.fits_outputs import FitsOutputs
 from morpheus_core.results.outputs import Product
-from morpheus_core.storage.file_systems import forget_pages
+from morpheus_core.storage.file_systems import open_anew
 from morpheus_core.storage.resources import Resource
 from morpheus_core.workspace.journal import Entry, attempt_path
 
-#: Bytes that are read at once, which stay in the processor's cache until they are written again.
+#: Bytes that are read at once, which stay in the processor's cache until they are added up.
 BLOCK_BYTES = 1 << 20
 
 
@@ -88,10 +89,8 @@ class RowsFile(Resource):
             os.fsync(self._descriptor)
 
 
-def read_rows(
-    path: Path, layout: RowsLayout, entry: Entry
-) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-    """Yield all rows of a strip, a few at a time, each from the attempt that has written it.
+def copy_rows(path: Path, layout: RowsLayout, entry: Entry, outputs: FitsOutputs) -> bool:
+    """Copy all rows of a strip to the outputs.
 
     Parameters
     ----------
@@ -101,36 +100,52 @@ def read_rows(
         Where rows are in them.
     entry : Entry
         Who has written them.
+    outputs : FitsOutputs
+        Where they go.
 
-    Yields
-    ------
-    tuple of int and list of ndarray
-        The first row, and one block for each product. Zeros where a file is too short.
+    Returns
+    -------
+    bool
+        Whether the files are long enough.
     """
-    step = max(1, BLOCK_BYTES // sum(unit.row_bytes for unit in layout.units))
+    is_all = True
+    for descriptor, rows in files_of(path, layout, entry):
+        for index, (unit, start) in enumerate(zip(layout.units, layout.starts, strict=True)):
+            first = start + rows.start * unit.row_bytes
+            is_all &= outputs.copy(index, rows.start, len(rows), descriptor, first)
+    return is_all
+
+
+def sums_of_rows(path: Path, layout: RowsLayout, entry: Entry) -> list[int]:
+    """Read all rows of a strip, and return the data sum of each product."""
+    sums = [0] * len(layout.units)
+    for descriptor, rows in files_of(path, layout, entry):
+        for index, (unit, start) in enumerate(zip(layout.units, layout.starts, strict=True)):
+            sums[index] += sum_of_range(descriptor, unit, start, rows)
+    return sums
+
+
+def files_of(path: Path, layout: RowsLayout, entry: Entry) -> Iterator[tuple[int, range]]:
+    """Yield the open file of each attempt at a strip, and the rows that it has written."""
     for segment in entry.segments:
         start = max(segment.start, layout.rows.start)
         stop = min(segment.stop, layout.rows.stop)
         if start >= stop:
             continue
-        descriptor = os.open(attempt_path(path, segment.attempt), os.O_RDONLY)
+        descriptor = open_anew(attempt_path(path, segment.attempt))
         try:
-            forget_pages(descriptor)
-            for first in range(start, stop, step):
-                yield first, read_blocks(descriptor, layout, first, min(first + step, stop))
+            yield descriptor, range(start, stop)
         finally:
             os.close(descriptor)
 
 
-def read_blocks(descriptor: int, layout: RowsLayout, first: int, stop: int) -> list[NDArray[Any]]:
-    """Return rows ``[first, stop)`` of each product, big-endian as they are stored."""
-    blocks = []
-    for unit, start in zip(layout.units, layout.starts, strict=True):
-        block = np.empty((stop - first, *unit.shape[1:]), unit.dtype.newbyteorder(">"))
-        view = block.reshape(-1).view(np.uint8).data
-        offset = start + first * unit.row_bytes
-        while view and (count := os.preadv(descriptor, [view], offset)):
-            view, offset = view[count:], offset + count
-        view[:] = bytes(len(view))
-        blocks.append(block)
-    return blocks
+def sum_of_range(descriptor: int, unit: ImageUnit, start: int, rows: range) -> int:
+    """Add up the words of rows of a product, whose row 0 would be at byte `start` of a file."""
+    total, offset, end = 0, rows.start * unit.row_bytes, rows.stop * unit.row_bytes
+    while offset < end:
+        data = os.pread(descriptor, min(BLOCK_BYTES, end - offset), start + offset)
+        if not data:
+            break
+        total += sum_of_words(np.frombuffer(data, np.uint8), offset)
+        offset += len(data)
+    return total

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import sum_of_words, write_all, writing
+from morpheus_core.pipeline.finisher import Scratch, write_results
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.ring import Sums
-from morpheus_core.pipeline.strip import results
 from morpheus_core.results.chosen import row_maker
 from morpheus_core.results.fits_outputs import FitsOutputs
-from morpheus_core.storage.file_systems import forget_pages
+from morpheus_core.storage.file_systems import open_anew
 from morpheus_core.storage.resources import Resource
 from morpheus_core.windows.grid import Strip
 from morpheus_core.workspace.journal import Entry, Segment, attempt_path
@@ -139,9 +139,8 @@ class Seam(Resource):
         try:
             for segment in entry.segments:
                 if any(layout.holds(row) for row in range(segment.start, segment.stop)):
-                    descriptor = os.open(attempt_path(path, segment.attempt), os.O_RDONLY)
+                    descriptor = open_anew(attempt_path(path, segment.attempt))
                     self._opened.append((segment, descriptor))
-                    forget_pages(descriptor)
         except BaseException:
             self.close()
             raise
@@ -198,13 +197,14 @@ def stitch(
     """
     written: list[tuple[int, list[int]]] = []
     damaged: list[int] = []
-    make = row_maker(job)
+    room, make = Scratch(job), row_maker(job)
     with closing(shared_rows(job, strips, open_seam, damaged.append)) as rows:
         for row, seams in rows:
             with np.errstate(invalid="ignore"):  # infinities of both signs: the pixel is NaN
                 total = np.sum([seam.read(row) for seam in seams], axis=0)
-            finished = results(job, seams[0].layout.split(row, total))
-            written.append((row, outputs.write(row, make(finished))))
+            blocks = room(row, row + 1)
+            write_results(job, seams[0].layout.split(row, total), blocks)
+            written.append((row, outputs.write(row, make(blocks))))
     return written, damaged
 
 

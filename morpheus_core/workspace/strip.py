@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import row_ranges
 from morpheus_core.images.stack import ImageStack
+from morpheus_core.pipeline.finisher import Rows
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import Model
-from morpheus_core.pipeline.strip import Rows, first_batch, run_strip
+from morpheus_core.pipeline.strip import first_batch, run_strip
 from morpheus_core.results.chosen import row_maker
 from morpheus_core.results.fits_outputs import FitsOutputs
 from morpheus_core.results.outputs import Product

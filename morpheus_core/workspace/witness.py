@@ -13,6 +13,7 @@ from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.batches import Batch
 from morpheus_core.pipeline.halves import Halves
 from morpheus_core.pipeline.models import Model, StandIn, failure, given, to_numpy
+from morpheus_core.storage.names import is_there
 from morpheus_core.storage.whole_files import save_array
 
 
@@ -30,6 +31,7 @@ class Witness(StandIn):
     def __init__(self, model: Model, path: Path) -> None:
         self.model = Halves.around(model)
         self._path = path
+        self._has_testified = is_there(path)
 
     def testify(self, first_batch: Callable[[], Batch]) -> None:
         """Raise unless the model predicts what was predicted before, if anything was.
@@ -39,7 +41,7 @@ class Witness(StandIn):
         ModelError
             If it does not.
         """
-        if not self._path.exists():
+        if not self._has_testified:
             return
         before = np.load(self._path)
         windows = first_batch().windows
@@ -57,7 +59,8 @@ class Witness(StandIn):
     def __call__(self, windows: list[NDArray[Any]]) -> Any:
         """Predict, and keep the first predictions."""
         answer = self.model(windows)
-        if not self._path.exists():
+        if not self._has_testified:
+            self._has_testified = True
             predictions = to_numpy(answer)
             if predictions.dtype.kind in "biuf":  # else it is refused anyway
                 save_array(self._path, predictions)
@@ -83,6 +86,6 @@ class LoneWitness(Witness):
 
     def __call__(self, windows: list[NDArray[Any]]) -> Any:
         """Predict, and keep the first windows and predictions."""
-        if not self._path.exists():
+        if not self._has_testified:
             np.savez(self._windows_path, *windows)
         return super().__call__(windows)

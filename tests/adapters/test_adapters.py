@@ -144,6 +144,16 @@ class TestNormalizers:
         assert_allclose(scaled.mean(axis=(1, 2, 3), dtype="f8"), 0, atol=1e-6)
         assert_allclose(scaled.std(axis=(1, 2, 3), dtype="f8"), 1, rtol=1e-6)
 
+    @pytest.mark.parametrize(
+        "normalize", [adapters.z_score([1, 2], 3), adapters.min_max(0, 1), adapters.standardize()]
+    )
+    def test_batches_of_any_size(self, monkeypatch, normalize):
+        values = np.random.default_rng(1).random((7, 3, 4, 2), dtype=np.float32)
+        expected = [normalize(values[k : k + 1])[0] for k in range(7)]
+        for cached in (1, 2 * values[0].size, values.size):
+            monkeypatch.setattr("morpheus_core.adapters.normalizers.CACHED_VALUES", cached)
+            assert normalize(values).tobytes() == np.array(expected).tobytes()
+
     def test_standardize_holds_bands_and_not_windows_together(self):
         values = pixels(2, 8, 8, 2)
         values[0] *= 100

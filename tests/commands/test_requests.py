@@ -8,6 +8,7 @@ import pytest
 from astropy.io import fits
 
 from morpheus_core.cli import main, parse
+from morpheus_core.commands.records import digest_of_data
 from morpheus_core.commands.requests import as_json
 
 MODEL = "def make():\n    return lambda batch: (batch[0] > 0).astype('float32')\n"
@@ -123,9 +124,31 @@ def test_other_inputs_are_told_of(folder, capsys):
     assert main(again) == 0
     said = capsys.readouterr().err
     assert "warning: a.fits is not what it was when out/run.json was written" in said
-    assert "warning: output.fits has other data than out/run.json tells of; versions" in said
+    assert (
+        "output.fits has other data than out/run.json tells of; options that differ: none" in said
+    )
     record = json.loads((folder / "again" / "run.json").read_text())
     assert record["arguments"]["--out-dir"] == "again"
+
+
+@pytest.mark.filterwarnings("always::morpheus_core.MorpheusWarning")
+def test_options_that_make_the_difference_are_told(folder, capsys):
+    assert main(runs("predict")) == 0
+    again = ["predict", "--config", "out/run.json", "--out-dir", "again", "--stride", "5"]
+    assert main([*again, "--no-progress"]) == 0
+    assert "options that differ: --stride; versions that differ: none" in capsys.readouterr().err
+
+
+def test_data_are_compared_not_headers(tmp_path):
+    def write(name, pixels):
+        hdus = [fits.PrimaryHDU(), fits.ImageHDU(pixels), fits.ImageHDU(pixels)]
+        hdus[0].header["DATE"] = name
+        hdus[1].add_datasum()
+        fits.HDUList(hdus).writeto(tmp_path / name)
+        return digest_of_data(tmp_path / name)
+
+    assert write("one.fits", np.zeros((3, 4))) == write("two.fits", np.zeros((3, 4)))
+    assert write("three.fits", np.eye(3)) != digest_of_data(tmp_path / "one.fits")
 
 
 def test_keys_of_storage_are_not_written(folder):

@@ -1,5 +1,6 @@
 """Messages name options as they are typed."""
 
+import logging
 import re
 import sys
 import warnings
@@ -34,7 +35,7 @@ FUNCTIONS = {
         ("predict", "got stride=(0, 4)", "got --stride 0 4"),
         ("predict", "give one of cpus and executor, got", "give one of --cpus and --dask, got"),
         ("predict", "pass stack_inputs=False", "pass --separate-inputs"),
-        ("predict", "fill_nan= of an adapter", "--fill-nan of an adapter"),
+        ("predict", "fill_nan= of an adapter", "--fill-nan"),
         ("predict", "thresholds must be one number", "--threshold must be one number"),
         ("map", "thresholds must be one number", "--thresholds must be one number"),
         (
@@ -57,12 +58,22 @@ def test_arguments_are_options(command, text, expected):
 def test_no_message_speaks_python(command):
     """What a command has an option for is never called as the function's argument is."""
     wording = Wording.of(COMMANDS[command])
-    dests = {action.dest for action in COMMANDS[command]._actions}
-    names = set(signature(FUNCTIONS[command]).parameters) & dests
+    parameters = signature(FUNCTIONS[command]).parameters
+    names = {name for name in parameters if wording(f"{name}=7") != f"{name}=7"}
     compound = "|".join(name for name in names if "_" in name)
-    pattern = re.compile(rf"(?<![\w./-])(?:(?:{'|'.join(names)})=|(?:{compound})\b(?![(\[]))")
+    pattern = re.compile(
+        rf"(?<![\w./-])(?<!\w\()(?:(?:{'|'.join(names)})=|(?:{compound})\b(?![(\[]))"
+    )
     said = {wording(message.replace("…", "7")) for message in MESSAGES}
     assert sorted(text for text in said if pattern.search(text)) == []
+
+
+def test_what_is_logged_too(capsys):
+    with warnings_in_options(Wording.of(COMMANDS["catalog"])):
+        logging.getLogger("morpheus_core").warning("one row: %s", "give x= and y= in pixels")
+        logging.getLogger("morpheus_core").info("not this")
+    said = "morpheus-core: warning: one row: give --x and --y in pixels\n"
+    assert capsys.readouterr().err == said
 
 
 def test_warnings_too(capsys, recwarn):

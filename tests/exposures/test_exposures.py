@@ -23,6 +23,7 @@ from morpheus_core import (
     MorpheusError,
     OutputError,
     WorkerError,
+    predict,
     update_maps,
 )
 from morpheus_core.cli import main
@@ -838,3 +839,72 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(exposure, tmp_path):
             Unloadable(), [exposure, f"{exposure}[1]"], 2, 8, (8, 8), (4, 4), cpus=2,
             out_dir=tmp_path / "out", progress=False,
         )  # fmt: skip
+
+
+class TestProducts:
+    @pytest.fixture
+    def night(self, tmp_path):
+        pixels = np.random.default_rng(3).random((40, 50), dtype=np.float32)
+        hdus = [
+            fits.PrimaryHDU(),
+            fits.ImageHDU(pixels, name="SCI"),
+            fits.BinTableHDU(name="LOG"),
+            fits.ImageHDU(pixels[::-1]),
+        ]
+        fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+        return tmp_path
+
+    def write(self, night, products, **options):
+        def model(batch):
+            return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+
+        (outcome,) = map_exposures(
+            model, night / "a.fits", 2, 8, (10, 10), stride=(5, 5), class_names=["star", "sky"],
+            products=products, progress=False, **options,
+        )  # fmt: skip
+        if outcome.error is not None:
+            raise outcome.error
+        return model, outcome.output
+
+    @pytest.mark.parametrize("dtype", ["float32", "uint8"])
+    def test_take_the_place_of_images(self, night, dtype):
+        wanted = ["class_map", "bits", "top", "n"]
+        model, path = self.write(night, wanted, product_dtype=dtype)
+        names = ["CLASS_MAP", "FLAGS", "TOP", "N"]
+        with fits.open(path, checksum=True) as hdus, fits.open(night / "a.fits") as images:
+            of_first = [f"SCI_{name}" for name in names]
+            assert [hdu.name for hdu in hdus] == ["PRIMARY", *of_first, "LOG", *names]
+            for index, places in ((1, range(1, 5)), (3, range(6, 10))):
+                hduls, _ = predict(
+                    model, np.array(images[index].data), 2, 8, (10, 10), stride=(5, 5),
+                    aggregate_method="mean_var", products=wanted, product_dtype=dtype,
+                    out_dir=night / f"run{index}", progress=False,
+                )  # fmt: skip
+                for place, hdu in zip(places, hduls[0][1:], strict=True):
+                    np.testing.assert_array_equal(hdus[place].data, hdu.data)
+                    assert hdus[place].header["PRODUCT"] == hdu.header["PRODUCT"]
+                hduls[0].close()
+            assert hdus["SCI_CLASS_MAP"].data.dtype == np.uint8
+            assert hdus["SCI_CLASS_MAP"].header["CLASS0"] == "star"
+
+    def test_of_a_single_hdu(self, night):
+        path = map_exposures(
+            lambda batch: np.concatenate([batch[0], 1 - batch[0]], axis=-1),
+            f"{night / 'a.fits'}[SCI]", 2, 8, (10, 10), stride=(5, 5),
+            products=["class_map", "mean"], progress=False,
+        )[0].output  # fmt: skip
+        names = ["SCI_CLASS_MAP", "SCI_CLASS_0_MEAN", "SCI_CLASS_1_MEAN"]
+        with fits.open(path, checksum=True) as hdus:
+            assert [hdu.name for hdu in hdus] == names
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"single_mask": True}, "products take the place of masks"),
+            ({"classes": ["star"]}, "products take the place of masks"),
+            ({"products": ["votes"]}, "needs aggregate_method='rank_vote'"),
+        ],
+    )
+    def test_what_does_not_go_together(self, night, options, message):
+        with pytest.raises(InputError, match=message):
+            self.write(night, **{"products": ["top"], **options})

@@ -142,3 +142,11 @@ def test_the_command_chooses_as_well(night, monkeypatch):
     model_words = ["--model", "hdu_network:make", "--n-classes", "1", "--window", "8"]
     assert main(["map", "night.fits", *words, *model_words, "--out-dir", "out"]) == 0
     assert names_in("out/night.masks.fits")[1:-1] == [("SCI", 1), ("VAR", 1), ("VAR", 2)]
+
+
+def test_a_bar_shows_the_windows_of_each_image(night, capsys):
+    map_exposures(model, "night.fits", 1, 8, (8, 8), hdus="SCI", class_names=["star"])
+    said = capsys.readouterr().err
+    assert "images" in said
+    assert "0/221 [" in said
+    assert "windows" in said

@@ -1,4 +1,5 @@
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -533,3 +534,19 @@ def test_the_coordinates_of_an_nddata_replace_those_of_its_header(ccd):
     with open_inputs(NDData(ccd.data, wcs=ccd.wcs, meta=header)) as stack:
         assert stack.images[0].header["CTYPE1"] == "RA---TAN"
         assert "A_2_0" not in stack.images[0].header
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_servers_that_are_away_hide_no_error(write, monkeypatch, failing):
+    stack = open_inputs([write(f"{band}.fits", image((6, 7))) for band in "ab"])
+    closed, close = [], type(stack.images[0]).close
+
+    def closing(part):
+        close(part)
+        closed.append(part)
+        if part is stack.images[failing]:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(type(stack.images[0]), "close", closing)
+    stack.close()
+    assert len(closed) == 2

@@ -48,7 +48,10 @@ def fold_all(aggregator, kernels, folds):
 
 
 def finalize(aggregator, kernels, planes, n, fill_value=np.nan):
-    return aggregator.finalize(kernels, planes, n, fill_value, np.dtype(np.float32))
+    shape = (*n.shape, *aggregator.result_shape(planes.shape[-1]))
+    results = np.empty(shape, np.float32)
+    aggregator.finalize(kernels, planes, n, fill_value, results)
+    return results
 
 
 MAPS = {
@@ -136,7 +139,7 @@ def collections(draw):
     predictions = random.integers(0, 5, shape).astype(draw(st.sampled_from(["f4", "f8"]))) / 3
     if draw(st.booleans()):
         predictions[tuple(random.integers(0, length) for length in shape)] = np.nan
-    carried = int(tops[0]) + draw(st.integers(0, 4))
+    carried = int(tops[0]) + draw(st.integers(0, 4)), draw(st.integers(0, 9))
     rectangle = (top, bottom, left, right)
     return Collection(predictions, rectangle, tops + top, lefts + left, carried)
 
@@ -152,7 +155,8 @@ def test_to_collect_is_to_add_window_after_window(aggregator, kernels, powers, f
     planes = random.integers(0, 5, (aggregator.n_planes, rows, columns, n_classes)) / 3
     at = np.arange(first, stop) % rows
     added = planes.copy()
-    added[:, at[max(folded.carried - first, 0) :]] = 0
+    row, column = folded.carried
+    added[:, at[max(row - first, 0) :], column:] = 0
     update_map = np.zeros(folded.predictions.shape[1:3])
     top, bottom, left, right = folded.crop
     update_map[top:bottom, left:right] = 1
@@ -165,15 +169,20 @@ def test_to_collect_is_to_add_window_after_window(aggregator, kernels, powers, f
     n = np.full((rows, columns - 2 * (columns > 2)), 4.0 if powers else 3.0)
     n[0, 0] = 0 if not powers else 4
     start = int(columns > 2)
-    ending = Ending(first, start, n, -1.0, np.dtype(np.float32))
     before = planes.copy()
-    results = aggregator.finish(kernels, planes, folded, ending)
+    results = np.full((rows, columns + 1, *aggregator.result_shape(n_classes)), 9, np.float32)
+    aggregator.finish(kernels, planes, folded, Ending(first, start, n, -1.0), results, 1)
     assert planes.tobytes() == before.tobytes()
-    expected = added[:, at, start : start + n.shape[1]]
-    expected = aggregator.finalize(kernels, expected, n, -1.0, ending.dtype)
-    assert results.tobytes() == expected.tobytes()
+    assert (results[:, 0] == 9).all()
+    assert (results[:, 1 + n.shape[1] :] == 9).all()
+    expected = np.empty((*n.shape, *results.shape[2:]), np.float32)
+    sums = added[:, at, start : start + n.shape[1]]
+    aggregator.finalize(kernels, sums, n, -1.0, expected)
+    assert results[:, 1 : 1 + n.shape[1]].tobytes() == expected.tobytes()
 
-    aggregator.collect(kernels, planes, folded, first, stop)
+    aggregator.collect(kernels, planes, folded, (first, stop), (start, columns))
+    assert planes[:, :, :start].tobytes() == before[:, :, :start].tobytes()
+    planes, added = planes[:, :, start:], added[:, :, start:]
     np.testing.assert_array_equal(np.isnan(planes).any(axis=-1), np.isnan(added).any(axis=-1))
     finite = ~np.isnan(added).any(axis=-1)
     np.testing.assert_array_equal(planes[finite], added[finite])
@@ -222,7 +231,7 @@ def test_ring_releases_rows_once_and_cleared():
     ring.add(ones, np.array([-1]), at)
     released = [
         (row, planes[0][0].max(), counted.max())
-        for first, planes, counted in ring.release(5)
+        for first, planes, counted, _ in ring.release(5)
         for row in range(first, first + planes[0].shape[1])
     ]
     assert [row for row, *_ in released] == [-2, -1, 0, 1, 2, 3, 4]

@@ -190,3 +190,36 @@ def test_a_run_that_stopped_in_a_gap_between_windows(first_row):
     images = ImageStack([ArrayImage(np.ones((18, 2)), "image")])
     rows = rows_of(job, grid.whole(), images, oracle, first_row=first_row)
     assert list(rows) == list(range(first_row, 18))
+
+
+@pytest.mark.parametrize("collects", [False, True])
+@pytest.mark.parametrize("begun_bytes", [0, 1 << 20])
+def test_results_are_written_where_they_belong(monkeypatch, collects, begun_bytes):
+    """Whether or not batches of less than a row of windows complete some columns of it."""
+    monkeypatch.setattr("morpheus_core.pipeline.finisher.BEGUN_BYTES", begun_bytes)
+    random = np.random.default_rng(0)
+    stack = ImageStack([ArrayImage(random.random((17, 23, 1)), "image")])
+    grid = WindowGrid(stack.shape, (5, 6), (2, 3), padding="reflect")
+    job = Job(grid, 2, 3, np.ones((5, 6)), tuple(AGGREGATION_METHODS), "propagate", np.nan)
+
+    def model(batch):
+        return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
+
+    shape = grid.output_shape
+    outputs = [np.empty((*shape, *pixel), np.float32) for pixel in ((2, 2), (2,), ())]
+    handed_over = []
+
+    def keep(rows):
+        for block, output in zip(rows.blocks, outputs, strict=True):
+            assert np.shares_memory(block, output[rows.first : rows.stop])
+        handed_over.extend(range(rows.first, rows.stop))
+
+    def room(first, stop):
+        return [output[first:stop] for output in outputs]
+
+    with ways_of_folding(collects):
+        run_strip(job, grid.whole(), stack, model, on_rows=keep, on_windows=int, room=room)
+        expected = rows_of(job, grid.whole(), stack, model)
+    assert handed_over == list(range(shape[0]))
+    for row, (_, content) in expected.items():
+        assert b"".join(output[row].tobytes() for output in outputs) == content

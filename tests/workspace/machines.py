@@ -71,6 +71,7 @@ class Machines:
                 pwrite=self.pwrite,
                 pread=self.pread,
                 preadv=self.preadv,
+                copy_file_range=self.copy_file_range,
                 fsync=self.fsync,
                 scandir=self.scandir,
                 posix_fadvise=self.posix_fadvise,
@@ -136,6 +137,10 @@ class Machines:
         content = self.pread(descriptor, len(buffer), offset)
         buffer[: len(content)] = content
         return len(content)
+
+    def copy_file_range(self, source, descriptor, size, start, place):
+        """Copy by way of this machine, a page at a time."""
+        return self.pwrite(descriptor, self.pread(source, min(size, PAGE), start), place)
 
     def size(self, descriptor):
         """Return how long a file is for this machine."""

@@ -1,6 +1,7 @@
-"""Servers that forget files, full quotas and broken disks, as fsync and close tell of them."""
+"""Servers that forget files, full quotas and broken disks, as calls of the system tell of them."""
 
 import errno
+import io
 import os
 from pathlib import Path
 
@@ -39,26 +40,80 @@ def expected(tmp_path_factory):
     return predict(tmp_path_factory.mktemp("whole"))
 
 
+class Fault:
+    """Lets one call of the system fail, of those that concern files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Whose files.
+    number : int
+        The error.
+    at : int
+        Which call fails, from 1.
+    """
+
+    def __init__(self, folder, number, at):
+        self.folder, self.number, self.at, self.calls = str(folder), number, at, 0
+
+    def meet(self, file):
+        """Count a call, and raise if it is its turn."""
+        place = self.place_of(file)
+        if place.startswith(self.folder) and "lock" not in place:
+            self.calls += 1
+            if self.calls == self.at:
+                raise OSError(self.number, os.strerror(self.number), place)
+
+    def place_of(self, file):
+        """Return the path of a file that is open or not."""
+        return str(Path(f"/proc/self/fd/{file}").readlink()) if isinstance(file, int) else str(file)
+
+    def before(self, real):
+        """Return a call that fails instead of doing something."""
+
+        def call(file, *arguments, **options):
+            self.meet(file)
+            return real(file, *arguments, **options)
+
+        return call
+
+    def after(self, real):
+        """Return a call that does something, and then says that it has failed."""
+
+        def call(file):
+            place = self.place_of(file)
+            real(file)
+            self.meet(place)
+
+        return call
+
+    def break_in(self, patch, kind):
+        """Let calls of a kind fail: those that open, read, force to disk, or close."""
+        if kind == "open":
+            for module in (os, io):
+                patch.setattr(module, "open", self.before(module.open))
+        elif kind == "read":
+            for name in ("pread", "preadv", "copy_file_range", "scandir"):
+                patch.setattr(os, name, self.before(getattr(os, name)))
+        else:
+            patch.setattr(os, kind, self.after(getattr(os, kind)))
+
+
+#: Every how many calls one fails. Of those that open or read there are more.
+STEPS = {"open": 11, "read": 7, "fsync": 5, "close": 5}
+
+
 @pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("name", ["fsync", "close"])
-def test_errors_end_a_run_that_goes_on_right(tmp_path, expected, monkeypatch, name, number, apart):
-    """The error comes once, at the first such call of a run, then at its second, and so on."""
-    real, calls, failures = getattr(os, name), [], 0
-
-    def failing(descriptor):
-        place = str(Path(f"/proc/self/fd/{descriptor}").readlink())
-        real(descriptor)
-        if str(tmp_path) in place and "lock" not in place:
-            calls.append(place)
-            if len(calls) == at:
-                raise OSError(number, os.strerror(number), place)
-
-    for at in range(1, 40, 5):
-        calls.clear()
+@pytest.mark.parametrize("kind", STEPS)
+def test_errors_end_a_run_that_goes_on_right(tmp_path, expected, monkeypatch, kind, number, apart):
+    """The error comes once, at the first such call of a run, then at a later one, and so on."""
+    failures = 0
+    for at in range(1, 40 * STEPS[kind] // 5, STEPS[kind]):
+        fault = Fault(tmp_path, number, at)
         out_dir = tmp_path / str(at)
         with monkeypatch.context() as patch:
-            patch.setattr(os, name, failing)
+            fault.break_in(patch, kind)
             try:
                 found = predict(out_dir, rows_apart=apart)
             except OutputError as error:
@@ -69,6 +124,6 @@ def test_errors_end_a_run_that_goes_on_right(tmp_path, expected, monkeypatch, na
                 assert fits.getdata(path).tobytes() == expected[path.name]
             found = predict(out_dir, rows_apart=apart, resume=True)
         assert found == expected
-        if len(calls) < at:
+        if fault.calls < at:
             break
     assert failures

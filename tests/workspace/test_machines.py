@@ -93,7 +93,7 @@ def run(folder, job, apart, chance=None, choose=lambda count: 0):
     with open_inputs(IMAGE, "last", None, None) as stack:
         products = products_of(job, Origin())
         strips = job.grid.strips(job.batch_size, N_STRIPS, np.ones(len(job.grid.tops)))
-        plan = Plan.make(job, stack, strips, None, apart)
+        plan = Plan.make(job, stack, strips, None, apart, "fits")
         workspace = Workspace(folder)
         workspace.create(plan, job.update_map, overwrite=False)
         if not apart:
@@ -112,10 +112,13 @@ def run(folder, job, apart, chance=None, choose=lambda count: 0):
 
             return run_strip
 
-        # One thread copies, so that whatever is drawn has one meaning.
+        # One thread copies or reads, so that whatever is drawn has one meaning.
         with (
             machines.running(),
+            patch("morpheus_core.storage.file_systems.is_shared", lambda folder: True),
+            patch("morpheus_core.workspace.completion.is_shared", lambda folder: True),
             patch("morpheus_core.workspace.completion.COPIES", 1),
+            patch("morpheus_core.results.verification.READERS", 1),
             patch("morpheus_core.storage.names.PAUSES", (0, 0)),
         ):
             turns.run([work(index) for index in range(len(strips))], choose)

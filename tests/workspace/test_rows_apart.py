@@ -121,11 +121,11 @@ def test_outputs_that_read_back_otherwise(tmp_path, expected, monkeypatch, times
     """They are written again, once; then nothing has its name, and the strips are kept."""
     real, left = completion.differences, [times]
 
-    def differences(path):
+    def differences(path, anew):
         if left[0] and path.name.startswith("n."):
             left[0] -= 1
             return iter([package.Difference(path, (0, 1), "rows 0 to 1 differ")])
-        return real(path)
+        return real(path, anew)
 
     monkeypatch.setattr(completion, "differences", differences)
     if times == 1:
@@ -137,6 +137,21 @@ def test_outputs_that_read_back_otherwise(tmp_path, expected, monkeypatch, times
     model = Model()
     assert predict(tmp_path, model, resume=True) == expected
     assert model.windows == 0
+
+
+def test_copies_of_what_a_machine_remembers(tmp_path, expected, monkeypatch, caplog):
+    """A first copy has zeros in place of rows that the server has."""
+    real, copied = os.copy_file_range, []
+
+    def copy(source, descriptor, size, start, place):
+        copied.append(place)
+        if len(copied) == 1:
+            return os.pwrite(descriptor, bytes(size), place)
+        return real(source, descriptor, size, start, place)
+
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    assert predict(tmp_path) == expected
+    assert "the outputs are written again" in caplog.text
 
 
 def test_what_another_machine_began_to_stitch_is_made_anew(tmp_path, expected, monkeypatch):

@@ -27,15 +27,28 @@ from typing import cast
 
 from morpheus_core.pipeline.kernels.protocol import (
     Bytes,
+    Carried,
     Crop,
     Float64,
     Int64,
     Kernels,
     Predictions,
+    Range,
     Results,
 )
 
-__all__ = ["Bytes", "Crop", "Float64", "Int64", "Kernels", "Predictions", "Results", "fastest"]
+__all__ = [
+    "Bytes",
+    "Carried",
+    "Crop",
+    "Float64",
+    "Int64",
+    "Kernels",
+    "Predictions",
+    "Range",
+    "Results",
+    "fastest",
+]
 
 
 @cache  # what is not there is not looked for again, and never by two threads at once

@@ -15,7 +15,12 @@ SMALLEST, LARGEST = 1e-300, 1e300
 
 @compile_kernel
 def finish_moments(
-    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
+    total: Float64,
+    squares: Float64,
+    n: Float64,
+    fill_value: float,
+    results: Results,
+    at: int = 0,
 ) -> None:
     """See :meth:`Kernels.finish_moments`."""
     rows, width, classes = total.shape
@@ -23,29 +28,33 @@ def finish_moments(
     for row in range(rows):
         repeat_each(n[row], classes, counts)
         sums = np.ascontiguousarray(total[row]).reshape(width * classes)
+        pixels = results[row].reshape(results.shape[1], classes * 2)[at : at + width]
         finish_row(
             sums,
             np.ascontiguousarray(squares[row]).reshape(width * classes),
             counts,
-            results[row].reshape(width * classes * 2),
+            pixels.reshape(width * classes * 2),
         )
         if has_nonfinite(sums) or n[row].min() == 0.0:
-            mend_row(total[row], n[row], fill_value, results[row].reshape(width, classes * 2))
+            mend_row(total[row], n[row], fill_value, pixels)
 
 
 @compile_kernel
-def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
+def finish_votes(
+    votes: Float64, n: Float64, fill_value: float, results: Results, at: int = 0
+) -> None:
     """See :meth:`Kernels.finish_votes`."""
     rows, width, classes = votes.shape
     counts = np.empty(width * classes)
     for row in range(rows):
         repeat_each(n[row], classes, counts)
         sums = np.ascontiguousarray(votes[row]).reshape(width * classes)
-        shares = results[row].reshape(width * classes)
+        pixels = results[row, at : at + width]
+        shares = pixels.reshape(width * classes)
         for j in range(len(sums)):
             shares[j] = sums[j] / counts[j]
         if has_nonfinite(sums) or n[row].min() == 0.0:
-            mend_row(votes[row], n[row], fill_value, results[row])
+            mend_row(votes[row], n[row], fill_value, pixels)
 
 
 @compile_kernel

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from morpheus_core.pipeline.kernels.protocol import (
     Bytes,
+    Carried,
     Crop,
     Float64,
     Int64,
     Predictions,
+    Range,
     Results,
 )
 
@@ -97,9 +99,15 @@ def add_weights(count: Float64, weights: Float64, top: int, lefts: Int64) -> Non
 
 
 def finish_moments(
-    total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
+    total: Float64,
+    squares: Float64,
+    n: Float64,
+    fill_value: float,
+    results: Results,
+    at: int = 0,
 ) -> None:
     """See :meth:`Kernels.finish_moments`."""
+    results = results[:, at : at + n.shape[1]]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = total / n[..., np.newaxis]
         variance = squares / n[..., np.newaxis]
@@ -111,8 +119,11 @@ def finish_moments(
     results[n == 0] = fill_value
 
 
-def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
+def finish_votes(
+    votes: Float64, n: Float64, fill_value: float, results: Results, at: int = 0
+) -> None:
     """See :meth:`Kernels.finish_votes`."""
+    results = results[:, at : at + n.shape[1]]
     with np.errstate(invalid="ignore", divide="ignore"):
         np.divide(votes, n[..., np.newaxis], out=results, casting="same_kind")
     _spoil(results, votes)
@@ -121,23 +132,22 @@ def finish_votes(votes: Float64, n: Float64, fill_value: float, results: Results
 
 def collect_moments(
     planes: Float64,
-    carried: int,
+    carried: Carried,
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
     lefts: Int64,
-    first: int,
-    stop: int,
+    rows: Range,
+    columns: Range,
 ) -> None:
     """See :meth:`Kernels.collect_moments`."""
-    rows = np.arange(first, stop)
     folded = (planes, carried, predictions, crop, tops, lefts)
-    planes[:, rows % planes.shape[1]] = _collected(_add_to_moments, *folded, rows)
+    _collect(_add_to_moments, *folded, rows, columns)
 
 
 def finish_collected_moments(
     planes: Float64,
-    carried: int,
+    carried: Carried,
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
@@ -147,33 +157,33 @@ def finish_collected_moments(
     n: Float64,
     fill_value: float,
     results: Results,
+    at: int,
 ) -> None:
     """See :meth:`Kernels.finish_collected_moments`."""
-    rows = np.arange(first, first + len(results))
+    rows = np.arange(first, first + len(n))
     folded = (planes, carried, predictions, crop, tops, lefts)
     total, squares = _collected(_add_to_moments, *folded, rows)[:, :, left : left + n.shape[1]]
-    finish_moments(total, squares, n, fill_value, results)
+    finish_moments(total, squares, n, fill_value, results, at)
 
 
 def collect_votes(
     planes: Float64,
-    carried: int,
+    carried: Carried,
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
     lefts: Int64,
-    first: int,
-    stop: int,
+    rows: Range,
+    columns: Range,
 ) -> None:
     """See :meth:`Kernels.collect_votes`."""
-    rows = np.arange(first, stop)
     folded = (planes, carried, predictions, crop, tops, lefts)
-    planes[:, rows % planes.shape[1]] = _collected(_add_to_votes, *folded, rows)
+    _collect(_add_to_votes, *folded, rows, columns)
 
 
 def finish_collected_votes(
     planes: Float64,
-    carried: int,
+    carried: Carried,
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
@@ -183,12 +193,13 @@ def finish_collected_votes(
     n: Float64,
     fill_value: float,
     results: Results,
+    at: int,
 ) -> None:
     """See :meth:`Kernels.finish_collected_votes`."""
-    rows = np.arange(first, first + len(results))
+    rows = np.arange(first, first + len(n))
     folded = (planes, carried, predictions, crop, tops, lefts)
     (votes,) = _collected(_add_to_votes, *folded, rows)[:, :, left : left + n.shape[1]]
-    finish_votes(votes, n, fill_value, results)
+    finish_votes(votes, n, fill_value, results, at)
 
 
 def gather(slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
@@ -198,10 +209,27 @@ def gather(slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
         window[...] = slab[top : top + height, left : left + length]
 
 
+def _collect(
+    add_to: AddTo,
+    planes: Float64,
+    carried: Carried,
+    predictions: Predictions,
+    crop: Crop,
+    tops: Int64,
+    lefts: Int64,
+    rows: Range,
+    columns: Range,
+) -> None:
+    """Let planes hold the sums of some output rows and plane columns."""
+    every = np.arange(*rows)
+    sums = _collected(add_to, planes, carried, predictions, crop, tops, lefts, every)
+    planes[:, every % planes.shape[1], slice(*columns)] = sums[:, :, slice(*columns)]
+
+
 def _collected(
     add_to: AddTo,
     planes: Float64,
-    carried: int,
+    carried: Carried,
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
@@ -210,8 +238,9 @@ def _collected(
 ) -> Float64:
     """Return the sums of consecutive output rows, (plane, rows, width, classes)."""
     sums = np.zeros((len(planes), len(rows), *planes.shape[2:]))
-    held = rows[rows < carried]
-    sums[:, : len(held)] = planes[:, held % planes.shape[1]]
+    above = int((rows < carried[0]).sum())
+    sums[:, :above] = planes[:, rows[:above] % planes.shape[1]]
+    sums[:, above:, : carried[1]] = planes[:, rows[above:] % planes.shape[1], : carried[1]]
     parts = predictions[:, crop[0] : crop[1], crop[2] : crop[3]]
     for window, part in enumerate(parts):
         top, left = tops[window // len(lefts)] - rows[0], lefts[window % len(lefts)]

@@ -14,6 +14,11 @@ Int64 = NDArray[np.int64]
 Predictions = NDArray[np.floating]
 #: The part of a prediction that counts: first and stop row, first and stop column.
 Crop = tuple[int, int, int, int]
+#: The first of rows or columns, and the one after the last.
+Range = tuple[int, int]
+#: Planes hold sums of earlier windows in output rows before the first number, and in later ones in
+#: plane columns before the second. Elsewhere they hold anything.
+Carried = tuple[int, int]
 
 
 class Kernels(Protocol):
@@ -58,12 +63,26 @@ class Kernels(Protocol):
         """Add the weights themselves."""
 
     def finish_moments(
-        self, total: Float64, squares: Float64, n: Float64, fill_value: float, results: Results
+        self,
+        total: Float64,
+        squares: Float64,
+        n: Float64,
+        fill_value: float,
+        results: Results,
+        at: int = 0,
     ) -> None:
-        """Write mean and variance, (rows, width, classes, 2), or `fill_value` where n is zero."""
+        """Write mean and variance, (rows, width, classes, 2), or `fill_value` where n is zero.
 
-    def finish_votes(self, votes: Float64, n: Float64, fill_value: float, results: Results) -> None:
-        """Write vote shares, (rows, width, classes), or `fill_value` where n is zero."""
+        They go to columns of `results` from `at` on.
+        """
+
+    def finish_votes(
+        self, votes: Float64, n: Float64, fill_value: float, results: Results, at: int = 0
+    ) -> None:
+        """Write vote shares, (rows, width, classes), or `fill_value` where n is zero.
+
+        They go to columns of `results` from `at` on.
+        """
 
     def gather(self, slab: Bytes, tops: Int64, lefts: Int64, windows: Bytes) -> None:
         """Copy windows, (batch, height, bytes), out of rows, (rows, bytes); `lefts` count bytes."""
@@ -71,20 +90,20 @@ class Kernels(Protocol):
     def collect_moments(
         self,
         planes: Float64,
-        carried: int,
+        carried: Carried,
         predictions: Predictions,
         crop: Crop,
         tops: Int64,
         lefts: Int64,
-        first: int,
-        stop: int,
+        rows: Range,
+        columns: Range,
     ) -> None:
-        """Add sums and sums of squares of output rows ``[first, stop)`` to the planes."""
+        """Add sums and sums of squares of some output rows and plane columns to the planes."""
 
     def finish_collected_moments(
         self,
         planes: Float64,
-        carried: int,
+        carried: Carried,
         predictions: Predictions,
         crop: Crop,
         tops: Int64,
@@ -94,26 +113,31 @@ class Kernels(Protocol):
         n: Float64,
         fill_value: float,
         results: Results,
+        at: int,
     ) -> None:
-        """Write results of output rows from `first` on, from planes and predictions."""
+        """Write results of output rows from `first` on, from planes and predictions.
+
+        Those of plane columns from `left` on go to columns of `results` from `at` on, as many as
+        `n` has, (rows, columns).
+        """
 
     def collect_votes(
         self,
         planes: Float64,
-        carried: int,
+        carried: Carried,
         predictions: Predictions,
         crop: Crop,
         tops: Int64,
         lefts: Int64,
-        first: int,
-        stop: int,
+        rows: Range,
+        columns: Range,
     ) -> None:
-        """Add votes of output rows ``[first, stop)`` to the planes."""
+        """Add votes of some output rows and plane columns to the planes."""
 
     def finish_collected_votes(
         self,
         planes: Float64,
-        carried: int,
+        carried: Carried,
         predictions: Predictions,
         crop: Crop,
         tops: Int64,
@@ -123,5 +147,10 @@ class Kernels(Protocol):
         n: Float64,
         fill_value: float,
         results: Results,
+        at: int,
     ) -> None:
-        """Write results of output rows from `first` on, from planes and predictions."""
+        """Write results of output rows from `first` on, from planes and predictions.
+
+        Those of plane columns from `left` on go to columns of `results` from `at` on, as many as
+        `n` has, (rows, columns).
+        """
