@@ -158,7 +158,9 @@ def predict(
         stride divides window and image), and by more if the image is smaller than the window. The
         outputs keep the size of the image.
     nan_policy : {"propagate", "omit"}
-        "propagate": a pixel that got a prediction with a non-finite class is NaN in every class.
+        "propagate": a pixel that got a prediction with a non-finite class is NaN in every class,
+        unless the prediction's weight is below a thousandth of the largest of the pixel in the
+        `update_map`: that prediction is left out as with "omit".
         "omit": that prediction of that pixel is left out of the statistics and of n.
     on_nan : {"warn", "raise", "ignore"}
         What to do when NaN of the images spreads: when a larger share of what the model says of
