@@ -30,10 +30,11 @@ from morpheus_core.exposures import class_tables
 from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
 from morpheus_core.progress import write_line
+from morpheus_core.results.blocks import THRESHOLD_RULES
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
-      --window 400 400 --stride 200 200 --crop 100 --padding reflect --thresholds 0.9 0.5
+      --window 400 400 --stride 200 200 --crop 100 --keep-border --thresholds 0.9 0.5
       write night1/*.masks.fits, with the same HDUs, for all FITS files in night1 and below
 
   morpheus-core map 'a.fits[3]' b.fits.fz --model mynetwork:make --class-names CR SKY \\
@@ -132,6 +133,12 @@ def add_class_arguments(parser: argparse.ArgumentParser) -> None:
         help="masks are 1 where probabilities are at least this, one number for all classes or\n"
         "one for each (0.5)",
     )
+    parser.add_argument(
+        "--threshold-rule",
+        choices=tuple(THRESHOLD_RULES),
+        default=">=",
+        help="whether masks hold what equals the threshold, or as '>' only what is above it (>=)",
+    )
     written.add_argument(
         "--probabilities", action="store_true", help="write probabilities, not masks"
     )
@@ -200,6 +207,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "paths": arguments.paths,
         "n_classes": class_count(arguments.n_classes, arguments.class_names),
         "class_names": arguments.class_names,
+        "threshold_rule": arguments.threshold_rule,
         "single_mask": arguments.single_mask,
         "hdus": arguments.hdu,
         "mask": arguments.mask,
