@@ -21,7 +21,7 @@ SOURCE ?= $(CURDIR)
 ON_NFS = $(TWO_MACHINES)/run --timeout 1500 $(1) .ci/nfs.sh $(CURDIR)/$(BIN)/python $(SOURCE)
 FEW := touching=5 wide=5 same_folder=5 killed=5 away_5=5
 
-.PHONY: demo test test-slow test-clusters test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
+.PHONY: demo test test-slow torture test-clusters test-programs test-minimal test-oldest docs wheel mutants bench bench-builds clean help
 
 help:
 	@echo "make demo          classify a simulated sky and look at the result"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-programs  what programs and packages of others make of our files, and we of theirs"
 	@echo "make test-clusters runs on two machines that share a folder by NFS or GlusterFS, and in jobs"
 	@echo "                   of Slurm; about an hour"
+	@echo "make torture       an hour of random runs, kills, failing calls and damaged files"
 	@echo "make test-minimal  the tests without any optional package"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
@@ -65,7 +66,7 @@ test: $(VENV)/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not programs"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not programs and not torture"
 
 test-slow: $(VENV)/develop
 	$(BIN)/python -m pytest $(SPREAD) -m slow
@@ -83,12 +84,15 @@ test-clusters: $(VENV)/develop
 	bash .ci/glusterfs.sh $(CURDIR)/$(BIN)/python $(SOURCE) overlapping=6 $(FEW)
 	$(BIN)/python .ci/slurm.py
 
+torture: $(VENV)/develop
+	$(BIN)/python -m pytest $(SPREAD) -rP -m torture
+
 test-minimal: pyproject.toml setup.py
 	@echo "Installing morpheus_core alone in $(VENV)-minimal: half a minute, 0.2 GB."
 	$(PYTHON) -m venv $(VENV)-minimal
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) \
-		-m "not slow and not programs"
+		-m "not slow and not programs and not torture"
 
 # Old frameworks are left out: they are large. The oldest matplotlib and astropy call what warns that it is
 # deprecated: in pyparsing 3.3, and in astropy itself.
@@ -99,7 +103,7 @@ test-oldest: pyproject.toml setup.py
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/constraints.txt \
 		--editable ".[fast,plot,candidates,catalog]" pytest pytest-xdist hypothesis "pyparsing<3.3"
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) \
-		-m "not slow and not programs" -W "ignore:The indent function"
+		-m "not slow and not programs and not torture" -W "ignore:The indent function"
 
 $(VENV)-docs/run: pyproject.toml setup.py
 	@echo "Installing Sphinx, PyTorch and the rest in $(VENV)-docs: two to ten minutes, 2 GB or,"
@@ -128,7 +132,7 @@ mutants: $(VENV)/mutants
 # An index of builds for processors makes the first of these smaller.
 $(VENV)-bench/run: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask,candidates]" \
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[fast,plot,dask,candidates,zarr]" \
 		"torch$(TORCH)" monai==1.6.1 pytorch-toolbelt==0.8.0 tiler==0.6.0
 	@touch $@
 
@@ -149,6 +153,7 @@ bench: $(VENV)-bench/run $(VENV)-0.1/run
 	$(VENV)-bench/bin/python benchmarks/catalog.py
 	$(VENV)-bench/bin/python benchmarks/exposures.py
 	$(VENV)-bench/bin/python benchmarks/segments.py
+	$(VENV)-bench/bin/python benchmarks/sinks.py
 	$(VENV)-bench/bin/python benchmarks/products.py
 	$(VENV)-bench/bin/python benchmarks/cost_model.py
 

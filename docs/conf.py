@@ -47,8 +47,10 @@ numpydoc_validation_exclude = {
     # What their constructors take is listed as attributes.
     r"\.AGGREGATION_METHODS$",
     r"\.Derived$",
+    r"Evaluation$",
     r"\.Forecast$",
     r"\.Outcome$",
+    r"\.RedshiftSummary$",
 }
 
 myst_enable_extensions = ["colon_fence"]
@@ -64,6 +66,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery_settings.place",
     "image_scrapers": ("matplotlib", "gallery_settings.drawn_by_itself"),
     "abort_on_example_error": True,
+    "parallel": 2,
     "remove_config_comments": True,
     "show_signature": False,
     "thumbnail_size": (600, 420),
@@ -99,8 +102,8 @@ subprocess.run([sys.executable, "drawings", "_drawings"], cwd=Path(__file__).par
 help_folder = Path(__file__).parent / "api" / "help"
 help_folder.mkdir(exist_ok=True)
 commands = (
-    [], ["predict"], ["run-strip"], ["stitch"], ["catalog"], ["map"], ["objects"], ["view"],
-    ["verify"],
+    [], ["predict"], ["run-strip"], ["stitch"], ["catalog"], ["map"], ["objects"], ["evaluate"],
+    ["view"], ["verify"],
     ["model"], ["model", "new"],
 )  # fmt: skip
 for command in commands:

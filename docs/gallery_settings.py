@@ -12,6 +12,7 @@ ORDER = (
     "lens_finder",
     "galaxy_zoo",
     "photometric_redshifts",
+    "evaluation",
     "dilation",
     "killed_and_resumed",
 )

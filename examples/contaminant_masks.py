@@ -182,15 +182,14 @@ model = torch_model(network, normalize=above_sky, activation="sigmoid")
 # more CCD, and take for each class the threshold with the best balance of completeness (of the
 # pixels that are hit, those that are found) and purity (of the pixels found, those that are hit):
 # their harmonic mean, F1. The outer 32 pixels of a window, where the network sees little of the
-# surroundings, do not count, so each pixel is judged once.
+# surroundings, count at the edge of the image alone, where there is nothing better, as in MaxiMask.
 
 settings = {
     "n_classes": len(CLASSES),
     "batch_size": 32,
     "window_shape": (WINDOW, WINDOW),
     "stride": (64, 64),
-    "update_map": update_maps.centre_crop((WINDOW, WINDOW), border=32),
-    "padding": "reflect",
+    "update_map": update_maps.centre_crop((WINDOW, WINDOW), border=32, keep_border=True),
     "class_names": CLASSES,
     "progress": False,
 }

@@ -13,6 +13,7 @@ from morpheus_core.errors import (
 )
 from morpheus_core.evaluation.evaluate import evaluate
 from morpheus_core.evaluation.reports import Evaluation, PixelEvaluation
+from morpheus_core.exposures.class_tables import read_priors, read_thresholds
 from morpheus_core.exposures.mapping import map_exposures
 from morpheus_core.job_arrays import run_strip, stitch
 from morpheus_core.morpheus_core import AGGREGATION_METHODS, predict
@@ -55,6 +56,8 @@ __all__ = [
     "predict",
     "predict_catalog",
     "quicklook",
+    "read_priors",
+    "read_thresholds",
     "region_mask",
     "run_strip",
     "stitch",

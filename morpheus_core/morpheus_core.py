@@ -26,6 +26,7 @@ from morpheus_core.preparation import Arguments, Prepared, prepare
 from morpheus_core.progress import both, progress_bar
 from morpheus_core.results.chosen import ProductDtype, row_maker
 from morpheus_core.results.outputs import MemoryOutputs, Results
+from morpheus_core.results.sinks import SinkName
 from morpheus_core.run import Run
 from morpheus_core.sky.alignment import CheckWcs
 from morpheus_core.windows.grid import Edges, Padding
@@ -74,6 +75,7 @@ def predict(
     rows_apart: bool | None = None,
     patience: float | None = None,
     begin_only: bool = False,
+    sink: SinkName = "fits",
     threads: int | None = None,
     products: Sequence[str | tuple[str, str]] | None = None,
     product_dtype: ProductDtype = "float32",
@@ -156,7 +158,9 @@ def predict(
         stride divides window and image), and by more if the image is smaller than the window. The
         outputs keep the size of the image.
     nan_policy : {"propagate", "omit"}
-        "propagate": a pixel that got a prediction with a non-finite class is NaN in every class.
+        "propagate": a pixel that got a prediction with a non-finite class is NaN in every class,
+        unless the prediction's weight is below a thousandth of the largest of the pixel in the
+        `update_map`: that prediction is left out as with "omit".
         "omit": that prediction of that pixel is left out of the statistics and of n.
     on_nan : {"warn", "raise", "ignore"}
         What to do when NaN of the images spreads: when a larger share of what the model says of
@@ -238,6 +242,11 @@ def predict(
         run the strips then, each by :func:`~morpheus_core.run_strip`, and the last one makes the
         outputs, by :func:`~morpheus_core.stitch`. Strips keep their rows apart, as with
         ``rows_apart=True``, unless that is False.
+    sink : {"fits", "fits.fz", "zarr"}
+        What kind of files the outputs in `out_dir` become: plain FITS files; tile-compressed ones,
+        ``output.fits.fz``, of which nothing is lost; or stores of Zarr, ``output.zarr`` (extra
+        ``zarr``). The latter two are made of plain files when all rows are there, which takes the
+        disk space of both.
     threads : int, optional
         With how many threads libraries compute in each process, be it a worker or this one, which
         gets its own number back at the end. By default workers of `cpus` and `gpus` share the
@@ -274,11 +283,14 @@ def predict(
         the sum of their weights. With `out_dir` these are copy-on-write memory maps of the files,
         and big-endian as all FITS data: ``array.astype("f4")`` gives what PyTorch takes, and what
         ``fitsio.write`` writes right (1.3.0 to 1.4.2 change a pixel in 256 of big-endian arrays).
+        With ``sink="fits.fz"`` they are sections of HDUs, and with "zarr" arrays of Zarr, without
+        HDULists: ``array[:100]`` unpacks a hundred rows, ``array[:]`` all. Of products they are one
+        per image then.
 
-    With `products` there is one HDUList, of ``products.fits``, and one array per product, in their
-    order: (H, W), or (H, W, n_classes) where each class has an image. In the file every image is
-    an extension: ``<CLASS>_MEAN`` ..., ``CLASS_MAP``, ``TOP``, ``FLAGS``, ``N``. Arrays of a
-    `product_dtype` of integers hold these; HDUs give the numbers.
+        With `products` there is one HDUList, of ``products.fits``, and one array per product, in
+        their order: (H, W), or (H, W, n_classes) where each class has an image. In the file every
+        image is an extension: ``<CLASS>_MEAN`` ..., ``CLASS_MAP``, ``TOP``, ``FLAGS``, ``N``.
+        Arrays of a `product_dtype` of integers hold these; HDUs give the numbers.
 
     Raises
     ------
@@ -362,6 +374,7 @@ def predict(
             rows_apart=rows_apart,
             patience=patience,
             begin_only=begin_only,
+            sink=sink,
             threads=threads,
             products=products,
             product_dtype=product_dtype,

@@ -39,6 +39,7 @@ from morpheus_core.results.chosen import PRODUCT_DTYPES, ProductDtype
 from morpheus_core.results.outputs import Product, output_errors
 from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.results.products import origin_of, products_of
+from morpheus_core.results.sinks import SinkName, checked_sink
 from morpheus_core.sky.alignment import CHECKS, CheckWcs, check_alignment
 from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGrid
@@ -96,6 +97,7 @@ class Arguments:
     rows_apart: bool | None
     patience: float | None
     begin_only: bool
+    sink: SinkName
     threads: int | None
     products: Sequence[str | tuple[str, str]] | None
     product_dtype: ProductDtype
@@ -129,6 +131,8 @@ class Prepared:
         Where strips run.
     n_strips : int
         Into how many strips to cut the image, at most.
+    sink : str
+        What kind of files the outputs become.
     tried : TriedFormats or None
         What was found about formats of memory, if any were tried.
     """
@@ -140,6 +144,7 @@ class Prepared:
     directory: Path | None
     workers: Workers
     n_strips: int
+    sink: SinkName
     tried: TriedFormats | None
 
 
@@ -161,6 +166,12 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments.patience,
         arguments.threads,
     )
+    sink = checked_sink(arguments.sink)
+    if sink == "zarr" and arguments.product_dtype != "float32":
+        raise InputError(
+            'product_dtype needs sink="fits" or "fits.fz": in a store of Zarr nothing says that '
+            "numbers are scaled"
+        )
     directory = run_directory(arguments)
     if arguments.begin_only:
         refuse_workers(arguments)
@@ -193,7 +204,8 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         arguments = replace(arguments, model=choices.model)
         job = replace(job, batch_size=choices.batch_size, memory_format=choices.memory_format)
         products = products_of(job, origin_of(job, stack, arguments.model))
-        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, choices.tried)
+        tried = choices.tried
+        yield Prepared(arguments, job, stack, products, directory, workers, n_strips, sink, tried)
 
 
 def with_package(arguments: Arguments) -> Arguments:
@@ -253,6 +265,8 @@ def run_directory(arguments: Arguments) -> Path | None:
         raise InputError("resume=True needs the out_dir of the run that was interrupted")
     if arguments.begin_only:
         raise InputError("begin_only=True needs out_dir, where others find what they are to run")
+    if arguments.sink != "fits":
+        raise InputError(f'sink="{arguments.sink}" needs out_dir, where its files go')
     if checks.one_of("product_dtype", arguments.product_dtype, PRODUCT_DTYPES) != "float32":
         raise InputError("product_dtype needs out_dir: it says how files hold numbers")
     return None

@@ -27,14 +27,14 @@ from morpheus_core.results.fits_outputs import allocate_files
 from morpheus_core.results.outputs import (
     Product,
     Results,
-    open_results,
     output_errors,
-    output_path,
-    publish,
+    part_path,
     refuse_a_small_disk,
     refuse_to_replace,
 )
 from morpheus_core.results.products import FILE_NAMES
+from morpheus_core.results.sinks import SINKS, final_paths, growing, publish_as
+from morpheus_core.results.stored_images import ENDINGS
 from morpheus_core.storage.file_systems import is_shared, kind_of
 from morpheus_core.storage.names import is_there, names_in
 from morpheus_core.workspace.completion import Completion, forget_strips
@@ -71,6 +71,7 @@ class Run:
         self._job, self._stack, self._products = ready.job, ready.stack, ready.products
         self._workspace = Workspace(directory)
         self._factory = self._model if isinstance(self._model, str) else None
+        self._sink = ready.sink
 
     def results(self) -> Results:
         """Begin or resume the run, finish it, and open its files.
@@ -130,7 +131,9 @@ class Run:
         if not workspace.holds_a_run():
             return None
         plan = workspace.load()
-        asked = Plan.make(self._job, self._stack, plan.strips, self._factory, plan.apart)
+        asked = Plan.make(
+            self._job, self._stack, plan.strips, self._factory, plan.apart, self._sink
+        )
         difference = plan.difference(asked)
         if difference:
             raise InputError(
@@ -158,20 +161,22 @@ class Run:
         """Make room for a new run; nothing is left if that fails."""
         job, products, workspace = self._job, self._products, self._workspace
         overwrite, n_strips = self._arguments.overwrite, self._ready.n_strips
-        paths = [output_path(product, self._directory) for product in products]
+        paths = final_paths(products, self._directory, self._sink)
         if self._arguments.resume and not overwrite and all(map(is_there, paths)):
             raise OutputError(
                 f"there is nothing to resume in {self._directory}: its outputs are complete; pass "
                 f"overwrite=True to compute them anew"
             )
         # No strip is less than a window row.
-        workspace.refuse_what_is_in_the_way(products, min(n_strips, len(job.grid.tops)))
+        parts = [part_path(product, self._directory) for product in products]
+        parts = list(dict.fromkeys([*parts, *map(growing, paths)]))
+        workspace.refuse_what_is_in_the_way(parts, min(n_strips, len(job.grid.tops)))
         refuse_to_replace(paths, self._stack.paths, overwrite)
         refuse_leftovers(paths, self._directory)
         strips = job.grid.strips(job.batch_size, n_strips, self._windows)
         if len(strips) < n_strips:
             logger.info("the image can be cut into %d strips, not %d", len(strips), n_strips)
-        plan = Plan.make(job, self._stack, strips, self._factory, self._apart)
+        plan = Plan.make(job, self._stack, strips, self._factory, self._apart, self._sink)
         try:
             workspace.create(plan, job.update_map, overwrite)
             if plan.apart:
@@ -308,18 +313,25 @@ def keeps_rows_apart(ready: Prepared) -> bool:
 
 def hand_over(workspace: Workspace, plan: Plan, products: Sequence[Product]) -> Results:
     """Give complete outputs their names, remove the folders of the run, and open the outputs."""
-    publish(products, workspace.directory, workspace.is_marked("overwrite"))
+    directory = workspace.directory
+    workspace.remove_rows(plan)  # their disk space may be needed
+    try:
+        publish_as(plan.sink, products, directory, workspace.is_marked("overwrite"))
+    except BaseException as error:
+        error.add_note(
+            f"What is finished is kept in {directory}: resume=True continues from there."
+        )
+        raise
     workspace.remove(plan)
-    return open_results(products, workspace.directory)
+    return SINKS[plan.sink].open(products, directory)
 
 
 def refuse_leftovers(paths: Sequence[Path], directory: Path) -> None:
     """Raise if outputs of a run of another kind would be left beside the new ones."""
     names = names_in(directory)
-    for name in FILE_NAMES:
-        path = directory / f"{name}.fits"
+    for path in [directory / f"{name}{ending}" for name in FILE_NAMES for ending in ENDINGS]:
         if path.name in names and path not in paths:
             raise OutputError(
-                f"{path} is of a run with another aggregate_method or products and would be left "
-                f"beside results that are not its own; remove it or pass another out_dir"
+                f"{path} is of a run with another aggregate_method, products or sink and would be "
+                f"left beside results that are not its own; remove it or pass another out_dir"
             )

@@ -20,8 +20,13 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError
 
+#: Weight of a border that is kept: enough where nothing else is, and next to nothing elsewhere.
+KEPT = 1e-6
 
-def centre_crop(shape: tuple[int, int], border: int | tuple[int, int]) -> NDArray[np.bool_]:
+
+def centre_crop(
+    shape: tuple[int, int], border: int | tuple[int, int], *, keep_border: bool = False
+) -> NDArray[np.bool_] | NDArray[np.float64]:
     """Count only the centre of each window.
 
     Parameters
@@ -30,11 +35,17 @@ def centre_crop(shape: tuple[int, int], border: int | tuple[int, int]) -> NDArra
         Height and width of a window's prediction, in output pixels.
     border : int or tuple of int
         Pixels on each side that do not count, or (rows, columns) of them.
+    keep_border : bool, default False
+        Give the border a weight of 1e-6 in place of none, and its corners, which lie in it along
+        both axes, 1e-12. Where centres of windows reach, they alone decide, to about 1e-6; at the
+        edge of the image, which they do not reach, the borders of its windows give the result, so
+        that the image needs no padding. n, the sum of weights, is about 1 per centre, 1e-6 at the
+        edge and 1e-12 in the corners of the image.
 
     Returns
     -------
-    ndarray of bool, shape `shape`
-        False within the border.
+    ndarray of bool or float64, shape `shape`
+        False within the border, or with `keep_border` weights, 1 inside.
 
     Raises
     ------
@@ -48,9 +59,12 @@ def centre_crop(shape: tuple[int, int], border: int | tuple[int, int]) -> NDArra
             f"border must be >= 0 and leave some of the window, got border={border} for a window "
             f"of {tuple(shape)}"
         )
-    update_map = np.zeros(shape, dtype=bool)
-    update_map[rows : height - rows, columns : width - columns] = True
-    return update_map
+    inside = np.zeros(height, bool), np.zeros(width, bool)
+    inside[0][rows : height - rows] = True
+    inside[1][columns : width - columns] = True
+    if keep_border:
+        return np.outer(*(np.where(part, 1.0, KEPT) for part in inside))
+    return np.outer(*inside)
 
 
 def gaussian(shape: tuple[int, int], sigma: float = 0.125) -> NDArray[np.float64]:

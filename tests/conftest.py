@@ -2,6 +2,7 @@ import importlib
 import math
 import os
 import shutil
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +68,30 @@ def require_program(name):
         assert not os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"), f"{name} is not installed"
         pytest.skip(f"{name} is not installed")
     return path
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of one MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no command to mount a file system")
+    if mounted.returncode != 0:
+        assert not os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"), mounted.stderr
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def fill(disk):
+    """Leave no room but for the rest of blocks that are in use."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                return

@@ -24,6 +24,7 @@ NEEDS = {
     "morpheus-core objects": "scipy",
     "deblend_sources": "skimage",
     ".reg": "regions",
+    'sink="zarr"': "zarr",
 }
 FLAGS = doctest.NORMALIZE_WHITESPACE
 

@@ -56,7 +56,7 @@ def test_docstrings(path):
 )
 def test_reference_has_every_public_name(module):
     pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
-    documented = set(re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
+    documented = set(re.findall(r"^\.\. (?:auto\w+|data):: ([\w.]+)", pages, re.MULTILINE))
     documented |= {name.removeprefix("morpheus_core.") for name in documented}
     assert documented >= set(module.__all__) - {"__version__"}
 

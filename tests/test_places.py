@@ -78,6 +78,7 @@ def test_job_array(field, tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
         "n.fits",
         "output.fits",
+        "run.json",
     ]
 
 

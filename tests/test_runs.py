@@ -194,7 +194,7 @@ def test_resuming_with_another_model_is_refused(tmp_path, whole):
 
 
 @pytest.mark.parametrize(
-    "where", ["allocate_files", "Run._complete", "publish", "Workspace.remove"]
+    "where", ["allocate_files", "Run._complete", "publish_as", "Workspace.remove"]
 )
 def test_a_run_killed_outside_of_its_strips(tmp_path, whole, monkeypatch, where):
     """An exception that nothing cleans up after is as good as a kill."""

@@ -46,6 +46,7 @@ from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.models import FactoryModel, Model
+from morpheus_core.results.outputs import output_errors
 from morpheus_core.sky.alignment import CHECKS, check_alignment
 from morpheus_core.sky.mending import warn_of_other_distortions
 from morpheus_core.windows.grid import PADDINGS, Padding
@@ -297,6 +298,7 @@ def predict_catalog(
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
         if place.directory is not None:
+            opened.enter_context(output_errors(place.directory))
             opened.enter_context(held(Folders(place.directory)))
         job = with_choices(
             CatalogJob(predictor, cut, sources, spread, workers.threads),

@@ -72,9 +72,11 @@ class RecordFile(Resource):
 
     def close(self) -> None:
         """Close the file, which is on disk then."""
-        os.fsync(self._descriptor)
-        unlock(self._descriptor)
-        os.close(self._descriptor)
+        try:
+            os.fsync(self._descriptor)
+        finally:
+            unlock(self._descriptor)
+            os.close(self._descriptor)
 
 
 def read_records(path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:

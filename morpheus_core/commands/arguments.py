@@ -16,6 +16,7 @@ from morpheus_core.packages.sky_check import SKY_CHECKS
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.choices import KINDS
 from morpheus_core.results.chosen import PRODUCT_DTYPES
+from morpheus_core.results.sinks import SINKS
 from morpheus_core.sky.alignment import CHECKS
 
 
@@ -121,6 +122,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="type of the output pixels (%(default)s)",
     )
+    add_sink(results, tuple(SINKS))
     add_products(results)
     results.add_argument("--out-dir", metavar="DIR", required=True, help="where the results go")
     results.add_argument("--overwrite", action="store_true", help="replace files that are there")
@@ -152,6 +154,16 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_no_progress(parser)
     add_verbose(parser)
+
+
+def add_sink(group: argparse._ActionsContainer, names: Sequence[str]) -> None:
+    """Add the option that says what kind of files is written."""
+    group.add_argument(
+        "--sink",
+        choices=names,
+        default="fits",
+        help="what kind of files is written (%(default)s)",
+    )
 
 
 def add_products(group: argparse._ActionsContainer) -> None:
@@ -230,6 +242,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows_apart": arguments.rows_apart,
         "patience": arguments.patience,
         "begin_only": arguments.begin_only,
+        "sink": arguments.sink,
         "products": arguments.product,
         "product_dtype": arguments.product_dtype,
         "thresholds": thresholds_of(arguments.threshold or [0.5]),

@@ -61,5 +61,5 @@ def run_one(arguments: argparse.Namespace) -> None:
 
 def stitch_all(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.stitch`."""
-    hduls, _ = stitch(arguments.out_dir)
-    print_results(hduls)
+    hduls, arrays = stitch(arguments.out_dir)
+    print_results(hduls, arrays)

@@ -14,6 +14,7 @@ from morpheus_core.commands.arguments import (
     add_mask_bits,
     add_no_progress,
     add_products,
+    add_sink,
     add_verbose,
     add_worker_arguments,
     class_count,
@@ -26,13 +27,14 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import default_class_names, map_exposures
+from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
 from morpheus_core.exposures.run import Outcome
 from morpheus_core.progress import write_line
+from morpheus_core.results.blocks import THRESHOLD_RULES
 
 EXAMPLE = """examples:
   morpheus-core map night1 --model mynetwork:make --class-names CR SKY \\
-      --window 400 400 --stride 200 200 --crop 100 --padding reflect --thresholds 0.9 0.5
+      --window 400 400 --stride 200 200 --crop 100 --keep-border --thresholds 0.9 0.5
       write night1/*.masks.fits, with the same HDUs, for all FITS files in night1 and below
 
   morpheus-core map 'a.fits[3]' b.fits.fz --model mynetwork:make --class-names CR SKY \\
@@ -131,6 +133,12 @@ def add_class_arguments(parser: argparse.ArgumentParser) -> None:
         help="masks are 1 where probabilities are at least this, one number for all classes or\n"
         "one for each (0.5)",
     )
+    parser.add_argument(
+        "--threshold-rule",
+        choices=tuple(THRESHOLD_RULES),
+        default=">=",
+        help="whether masks hold what equals the threshold, or as '>' only what is above it (>=)",
+    )
     written.add_argument(
         "--probabilities", action="store_true", help="write probabilities, not masks"
     )
@@ -144,6 +152,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out-dir", metavar="DIR", help="where masks go (default: beside the exposures)"
     )
+    add_sink(parser, MASK_SINKS)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -198,6 +207,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "paths": arguments.paths,
         "n_classes": class_count(arguments.n_classes, arguments.class_names),
         "class_names": arguments.class_names,
+        "threshold_rule": arguments.threshold_rule,
         "single_mask": arguments.single_mask,
         "hdus": arguments.hdu,
         "mask": arguments.mask,
@@ -209,6 +219,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "resume": arguments.resume,
         "work_dir": arguments.work_dir,
         "patience": arguments.patience,
+        "sink": arguments.sink,
         "products": arguments.product,
         "product_dtype": arguments.product_dtype,
         "progress": not arguments.no_progress,

@@ -98,12 +98,12 @@ def run_predict(arguments: argparse.Namespace) -> None:
     compare_inputs(arguments, inputs)
     with open_executor(arguments) as executor:
         model = load_model(arguments)
-        hduls, _ = predict(model, **predict_options(arguments), executor=executor)
+        hduls, arrays = predict(model, **predict_options(arguments), executor=executor)
     out_dir = Path(at_home(arguments.out_dir))
     outputs = [hdul.filename() for hdul in hduls]
     if arguments.begin_only:
         print(len(Workspace(out_dir).load().strips))
-    print_results(hduls)
+    print_results(hduls, arrays)
     write_record(arguments, out_dir / RECORD, inputs, outputs)
     if arguments.begin_only:
         return
@@ -120,13 +120,15 @@ def run_predict(arguments: argparse.Namespace) -> None:
         print(arguments.masks)
 
 
-def print_results(hduls: Sequence[Any]) -> None:
+def print_results(hduls: Sequence[Any], arrays: Sequence[Any]) -> None:
     """Print what a run has made, and close it."""
     for hdul in hduls:
         for hdu in hdul:
             if hdu.shape:
                 print(f"{hdul.filename()}  {hdu.name}  {hdu.shape}")
         hdul.close()
+    for array in [] if hduls else arrays:
+        print(f"{array.store.root}  {array.basename}  {array.shape}")
 
 
 def refuse_exports(arguments: argparse.Namespace) -> None:

@@ -87,6 +87,12 @@ def add_grid_arguments(parser: argparse.ArgumentParser, batch_size: int) -> None
     weights.add_argument(
         "--crop", type=int, metavar="PIXELS", help="border of each prediction that does not count"
     )
+    group.add_argument(
+        "--keep-border",
+        action="store_true",
+        help="with --crop: let the border count where no centre of a window reaches, at the\n"
+        "edge of the image, which needs no padding then",
+    )
     weights.add_argument(
         "--update-map",
         metavar="gaussian|hann|FILE.npy",
@@ -134,8 +140,11 @@ def update_map(arguments: argparse.Namespace) -> Any:
     dilation = checks.positive_fraction("dilation", getattr(arguments, "dilation", 1))
     height, width = checks.positive_pair("window_shape", arguments.window)
     shape = math.ceil(height * dilation), math.ceil(width * dilation)
+    keeps = arguments.keep_border
+    if keeps and arguments.crop is None:
+        raise InputError("--keep-border needs --crop, which says how wide the border is")
     if arguments.crop is not None:
-        return update_maps.centre_crop(shape, arguments.crop)
+        return update_maps.centre_crop(shape, arguments.crop, keep_border=keeps)
     named = {"gaussian": update_maps.gaussian, "hann": update_maps.hann}
     if arguments.update_map is None or arguments.update_map in named:
         return named[arguments.update_map](shape) if arguments.update_map else None

@@ -140,6 +140,16 @@ class PixelEvaluation(Evaluation):
         ----------
         stratum : str
             "all", or one of `strata`.
+
+        Returns
+        -------
+        Table
+            A column ``true``, and one for each class.
+
+        Raises
+        ------
+        InputError
+            If pixels may be of several classes.
         """
         from astropy.table import Table
 

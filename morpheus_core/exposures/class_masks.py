@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.fits.cards import commented
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
-from morpheus_core.results.blocks import Block
+from morpheus_core.results.blocks import Block, ThresholdRule
 from morpheus_core.results.planes import flag_type, packed
 
 #: "THRESH99" is the longest keyword there can be.
@@ -31,7 +31,7 @@ class MaskedClass:
     name : str
         What it is called.
     threshold : float or None
-        Its mask is 1 where its probability is at least this.
+        Its mask is 1 where its probability is at least this, or above it; see `MaskFormat.rule`.
     priors : tuple of float or None
         Its shares of pixels in training and in the exposures.
     """
@@ -52,10 +52,13 @@ class MaskFormat:
         In the order of the model; all of them with a threshold, or none.
     single : bool
         Whether bit k of one image is the mask of class k; else each class is a plane.
+    rule : {">=", ">"}
+        Whether a probability that equals its threshold is in the mask.
     """
 
     classes: Sequence[MaskedClass]
     single: bool
+    rule: ThresholdRule = ">="
 
     def __post_init__(self) -> None:
         if self.single and not self.has_thresholds:
@@ -86,7 +89,9 @@ class MaskFormat:
     def planes(self, block: Block) -> Iterator[NDArray[Any]]:
         """Yield what some rows of each plane are: masks, flags, or the means of a run."""
         masks = {
-            one.index: block.reach(AGGREGATION_METHODS.MEAN_VAR, one.index, one.threshold)
+            one.index: block.reach(
+                AGGREGATION_METHODS.MEAN_VAR, one.index, one.threshold, self.rule
+            )
             for one in self.classes
             if one.threshold is not None
         }
@@ -108,7 +113,7 @@ class MaskFormat:
             else:
                 cards[f"CLASS{k}"] = commented(one.name, f"class of plane {k}, from 0")
             if one.threshold is not None:
-                cards[f"THRESH{k}"] = (one.threshold, "least probability where the mask is 1")
+                cards[f"THRESH{k}"] = (one.threshold, f"the mask is 1 where p {self.rule} this")
             if one.priors is not None:
                 trained, expected = one.priors
                 cards[f"TRAIN{k}"] = (trained, "share of pixels in training")

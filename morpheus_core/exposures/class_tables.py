@@ -40,7 +40,24 @@ def read_wanted_classes(path: PathLike, class_names: Sequence[str]) -> list[str]
 def read_priors(path: PathLike, class_names: Sequence[str]) -> list[float]:
     """Return the share of pixels of each class, in the order of the model.
 
-    As :func:`read_wanted_classes`, for values between 0 and 1, both excluded.
+    Parameters
+    ----------
+    path : path
+        A text file with one line for each class, in any order: its name and a value, with blanks
+        between. Lines may be empty, and a # begins a comment.
+    class_names : sequence of str
+        The classes, in the order of the model.
+
+    Returns
+    -------
+    list of float
+        Values between 0 and 1, both excluded.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a class is unknown, given twice or missing, or a value is
+        not one.
     """
     return read_class_table(path, class_names, prior)
 
@@ -48,7 +65,20 @@ def read_priors(path: PathLike, class_names: Sequence[str]) -> list[float]:
 def read_thresholds(path: PathLike, class_names: Sequence[str]) -> list[float]:
     """Return the threshold of each class's probability, in the order of the model.
 
-    As :func:`read_wanted_classes`, for values from 0 to 1.
+    Parameters
+    ----------
+    path, class_names
+        As for :func:`read_priors`.
+
+    Returns
+    -------
+    list of float
+        Values from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_priors` does.
     """
     return read_class_table(path, class_names, threshold)
 

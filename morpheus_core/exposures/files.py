@@ -48,8 +48,8 @@ class Exposure:
         return self.extension == other.extension and self.path.samefile(other.path)
 
 
-def output_name(path: Path, extension: str | None) -> str:
-    """Return what the masks of a file are called.
+def output_name(path: Path, extension: str | None, ending: str = ".fits") -> str:
+    """Return what the masks of a file are called, with an ending that says their kind.
 
     The name of an HDU is in capitals there, so that ``night.maskset.fits`` is no name of masks.
 
@@ -59,11 +59,11 @@ def output_name(path: Path, extension: str | None) -> str:
     name = path.stem if path.suffix in COMPRESSED else path.name
     stem = re.sub(r"\.(fits|fit|fts)$", "", name, flags=re.IGNORECASE)
     hdu = re.sub(r"[^A-Z0-9]+", "_", (extension or "").upper())
-    return f"{stem}.masks{hdu}.fits"
+    return f"{stem}.masks{hdu}{ending}"
 
 
 def find_exposures(
-    sources: Sequence[str | os.PathLike[str]], out_dir: Path | None
+    sources: Sequence[str | os.PathLike[str]], out_dir: Path | None, ending: str = ".fits"
 ) -> tuple[list[Exposure], dict[str, InputError]]:
     """Return the exposures that are meant, and what cannot be one, with the reason.
 
@@ -74,12 +74,14 @@ def find_exposures(
     out_dir : Path or None
         Where masks go; those of files in a directory keep their place below it. None puts them
         beside their exposures.
+    ending : str
+        What their names end in.
     """
     found: dict[Path, Exposure] = {}
     refused: dict[str, InputError] = {}
     for source in [os.fspath(source) for source in sources]:
         try:
-            for exposure in exposures_of(source, out_dir):
+            for exposure in exposures_of(source, out_dir, ending):
                 first = found.setdefault(exposure.output.resolve(), exposure)
                 if not first.is_same(exposure):
                     refused[str(exposure)] = InputError(
@@ -93,7 +95,7 @@ def find_exposures(
     return list(found.values()), refused
 
 
-def exposures_of(source: str, out_dir: Path | None) -> Iterator[Exposure]:
+def exposures_of(source: str, out_dir: Path | None, ending: str) -> Iterator[Exposure]:
     """Yield what one path means."""
     path, extension = split_extension(source)
     if not path.exists():
@@ -103,14 +105,15 @@ def exposures_of(source: str, out_dir: Path | None) -> Iterator[Exposure]:
     if not path.is_dir():
         if MASKS_NAME.fullmatch(path.name):
             raise InputError("the name is that of masks, of which no masks are made")
-        yield Exposure(path, extension, (out_dir or path.parent) / output_name(path, extension))
+        name = output_name(path, extension, ending)
+        yield Exposure(path, extension, (out_dir or path.parent) / name)
         return
     files = list(files_below(path))
     if not files:
         raise InputError("the directory must hold FITS files (.fits, .fit, .fts), got none")
     for file in files:
         folder = file.parent if out_dir is None else out_dir / file.parent.relative_to(path)
-        yield Exposure(file, None, folder / output_name(file, None))
+        yield Exposure(file, None, folder / output_name(file, None, ending))
 
 
 def files_below(directory: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,11 +34,16 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import FactoryModel, Model
 from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
 from morpheus_core.preparation import Arguments, arguments_of, make_job, with_package
+from morpheus_core.results.blocks import THRESHOLD_RULES, ThresholdRule
 from morpheus_core.results.chosen import ProductDtype
 from morpheus_core.results.planes import checked_thresholds
 from morpheus_core.sky.alignment import CHECKS
 from morpheus_core.windows.grid import Edges, Padding
 from morpheus_core.workspace.fingerprints import BUILD
+
+#: What kind of files masks can be in.
+MaskSink = Literal["fits", "fits.fz"]
+MASK_SINKS: tuple[MaskSink, ...] = get_args(MaskSink)
 
 
 def map_exposures(
@@ -64,6 +69,7 @@ def map_exposures(
     trained_priors: Sequence[float] | None = None,
     priors: Sequence[float] | None = None,
     thresholds: float | Sequence[float] | None = 0.5,
+    threshold_rule: ThresholdRule = ">=",
     single_mask: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -74,6 +80,7 @@ def map_exposures(
     check_sky: CheckSky = "error",
     patience: float | None = None,
     threads: int | None = None,
+    sink: MaskSink = "fits",
     products: Sequence[str | tuple[str, str]] | None = None,
     product_dtype: ProductDtype = "float32",
     hdus: int | str | Sequence[int | str] | None = None,
@@ -113,8 +120,11 @@ def map_exposures(
         expected in the exposures, for :func:`morpheus_core.adapters.adjust_priors`. A model package
         may say the former.
     thresholds : float, list of float or None, default 0.5
-        A mask is 1 where the probability is at least this, from 0 to 1: one number for all classes,
+        A mask is 1 where the probability reaches this, from 0 to 1: one number for all classes,
         or one for each class of the model. None writes the probabilities themselves.
+    threshold_rule : {">=", ">"}
+        Whether a probability that equals its threshold is in the mask (">="), or only higher ones
+        are (">"), as in MaxiMask.
     single_mask : bool, default False
         Write one (height, width) image, whose bit k is the mask of class k of the model (cards
         ``BIT0``, ``BIT1``, ... name those that are wanted), of the smallest of uint8, int16, int32
@@ -142,6 +152,9 @@ def map_exposures(
         As for `predict`; a refused image is in the outcome of its file.
     patience, threads
         As for `predict`.
+    sink : {"fits", "fits.fz"}
+        With "fits.fz" masks are tile-compressed, without loss, in files whose names end so. Those
+        of a first HDU are in the second then. All other HDUs are copied as they are.
     products : list of str, optional
         What is written of each image in place of masks: the products of `predict` with
         ``aggregate_method="mean_var"``, each image of them an HDU. Their names are those of
@@ -182,6 +195,7 @@ def map_exposures(
     WorkerError
         If the executor is broken.
     """
+    kind = checks.one_of("sink", sink, MASK_SINKS)
     asked = arguments_of(
         predict,
         model,
@@ -220,9 +234,11 @@ def map_exposures(
     if card is not None and priors is not None and trained_priors is None:
         trained_priors = card.classes.priors
     names = job.class_names or default_class_names(job.n_classes)
-    mask_format = make_format(names, classes, trained_priors, priors, thresholds, single_mask)
+    mask_format = make_format(
+        names, classes, trained_priors, priors, thresholds, threshold_rule, single_mask
+    )
     directory = None if out_dir is None else checks.path("out_dir", out_dir)
-    exposures, refused = find_exposures(sources, directory)
+    exposures, refused = find_exposures(sources, directory, f".{kind}")
     request = MapRequest(
         run_directory(sources, directory, work_dir, exposures),
         out_dir is not None or work_dir is not None,
@@ -252,7 +268,8 @@ def map_exposures(
     for source, error in refused.items():
         tell(source, Outcome(source, error=error))
     if exposures:
-        MapRun(recipe, fingerprint_of(job, model, recipe), request, tell).run(exposures)
+        fingerprint = {**fingerprint_of(job, model, recipe), "sink": kind}
+        MapRun(recipe, fingerprint, request, tell).run(exposures)
     return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
 
 
@@ -339,6 +356,7 @@ def make_format(
     trained_priors: Sequence[float] | None,
     priors: Sequence[float] | None,
     thresholds: float | Sequence[float] | None,
+    threshold_rule: ThresholdRule,
     single_mask: bool,
 ) -> MaskFormat:
     """Return what is to be written of which classes.
@@ -369,4 +387,5 @@ def make_format(
         for k, name in enumerate(names)
         if classes is None or name in classes
     ]
-    return MaskFormat(wanted, checks.flag("single_mask", single_mask))
+    rule = checks.one_of("threshold_rule", threshold_rule, tuple(THRESHOLD_RULES))
+    return MaskFormat(wanted, checks.flag("single_mask", single_mask), rule)

@@ -38,6 +38,8 @@ from morpheus_core.results.image_files import make_room, new_file
 from morpheus_core.results.product_runs import ProductRun
 from morpheus_core.results.products import PRODUCTS_NAME
 from morpheus_core.results.provenance import ascii_text
+from morpheus_core.results.stored_images import TILES
+from morpheus_core.results.tile_files import append_tiles
 from morpheus_core.results.verification import refuse_differences, starts_between
 from morpheus_core.sky.headers import with_planes
 
@@ -193,10 +195,14 @@ def assemble(
         with writing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
         computed: list[int] = []
+        in_tiles = part.name.endswith(f"{TILES}.part")
         with new_file(part, overwrite) as descriptor:
             for index in choice.chosen(exposure, hdus):
                 if is_plane(hdus[index]):
                     masks = next(filter(Path.exists, (masks_path(f, index) for f in folders)))
+                    if in_tiles:
+                        computed += append_tiles(part, descriptor, masks)
+                        continue
                     first = os.fstat(descriptor).st_size
                     append(masks, 0, masks.stat().st_size, part, descriptor)
                     computed += starts_between(part, first, os.fstat(descriptor).st_size)

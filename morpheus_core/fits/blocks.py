@@ -163,7 +163,7 @@ class UnitWriter:
             return copy_all(source, start, self._descriptor, place, size) == size
 
     def seal(self, data_sum: int, row_sums: Sequence[int] = ()) -> None:
-        """Enter checksums into the header, see section 4.4.2.7 of the FITS standard 4.0.
+        """Enter checksums into the header.
 
         Parameters
         ----------
@@ -175,17 +175,11 @@ class UnitWriter:
         with self._path.open("rb") as file:
             file.seek(self.start)
             header = fits.Header.fromstring(file.read(self._data_start - self.start))
-        data_sum = ones_complement_sum(data_sum)
-        header["DATASUM"] = str(data_sum).rjust(10, "0")
         for index, row_sum in enumerate(row_sums if self._summed else ()):
             first, stop = row_ranges(self._height)[index]
             header[row_sum_key(index)] = f"{first}-{stop - 1} {ones_complement_sum(row_sum)}"
-        header["CHECKSUM"] = "0" * 16
-        words = np.frombuffer(header_bytes(header), dtype=">u4")
-        total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
-        header["CHECKSUM"] = encode_checksum(total)
         with writing(self._path):
-            write_all(self._descriptor, header_bytes(header), self.start)
+            write_all(self._descriptor, sealed(header, data_sum), self.start)
 
 
 def place_units(
@@ -223,6 +217,21 @@ def header_bytes(header: fits.Header) -> bytes:
     """Return a header as the bytes of whole blocks."""
     text: str = header.tostring(padding=True)
     return text.encode("ascii")
+
+
+def sealed(header: fits.Header, data_sum: int) -> bytes:
+    """Return a header, as bytes, with the sum of its data and then its checksum in their places.
+
+    See section 4.4.2.7 of the FITS standard 4.0.
+    """
+    complete = header.copy()
+    data_sum = ones_complement_sum(data_sum)
+    complete["DATASUM"] = str(data_sum).rjust(10, "0")
+    complete["CHECKSUM"] = "0" * 16
+    words = np.frombuffer(header_bytes(complete), dtype=">u4")
+    total = ones_complement_sum(int(words.sum(dtype=np.uint64)) + data_sum)
+    complete["CHECKSUM"] = encode_checksum(total)
+    return header_bytes(complete)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from morpheus_core.pipeline.aggregators import (
     AGGREGATORS,
     Aggregator,
 )
-from morpheus_core.pipeline.nan_policy import NanPolicy, OnNan
+from morpheus_core.pipeline.nan_policy import FAINT, NanPolicy, OnNan
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.windows.visits import Visits
 
@@ -88,7 +88,39 @@ class Job:
     @property
     def counted(self) -> bool:
         """Whether n has to be counted, because geometry does not say which predictions are in."""
-        return self.nan_policy == "omit" or self.skip_blank or self.masked
+        return self.nan_policy == "omit" or self.skip_blank or self.masked or self.has_faint
+
+    @cached_property
+    def has_faint(self) -> bool:
+        """Whether the map has weights that may be nothing beside others of their pixel."""
+        weights = self.update_map[self.update_map > 0]
+        return bool(len(weights)) and bool(weights.min() < FAINT * weights.max())
+
+    @cached_property
+    def _heaviest(self) -> Visits:
+        """The largest weight that a window gives to each output pixel."""
+        return Visits(self.grid, self.update_map, np.maximum)
+
+    def weights_that_count(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Return the least weights that are not faint beside the largest of their pixel.
+
+        Parameters
+        ----------
+        first, stop : int
+            Output rows ``[first, stop)``, some of which may lie in the padding.
+
+        Returns
+        -------
+        ndarray, shape (rows, plane width)
+            Zero in the padding, of which nothing is kept.
+        """
+        weights = np.zeros((stop - first, self.grid.plane_width))
+        inside = range(max(first, 0), min(stop, self.grid.output_shape[0]))
+        if len(inside):
+            rows = slice(inside.start - first, inside.stop - first)
+            largest = self._heaviest.rows(inside.start, inside.stop)
+            weights[rows, self.grid.image_columns] = FAINT * largest
+        return weights
 
     @cached_property
     def visits(self) -> Visits:

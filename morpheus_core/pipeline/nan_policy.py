@@ -1,7 +1,8 @@
 """What NaN does: to the pixel that it was predicted for, and where the images have it.
 
 A prediction that is not finite makes its pixel NaN in every class ("propagate"), or is left out of
-the statistics and of n ("omit"): the kernels do either.
+the statistics and of n ("omit"): the kernels do either. One whose weight is nothing beside another
+of its pixel is left out in both cases.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ NanPolicy = Literal["propagate", "omit"]
 NAN_POLICIES: tuple[NanPolicy, ...] = get_args(NanPolicy)
 OnNan = Literal["warn", "raise", "ignore"]
 ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
+#: A prediction with less than this share of the largest weight of its pixel does not spoil it.
+FAINT = 1e-3
 #: Told how many of how many windows were spoilt by NaN.
 OnSpread = Callable[[int, int], object]
 WAYS_OUT = (

@@ -5,7 +5,7 @@ Planes are as tall as a window, not as the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +97,10 @@ class RowRing:
         Whether the weights of predictions are to be added up as well.
     collects : bool
         Whether the windows lie so that collecting pays.
+    weights_that_count : callable, optional
+        Given the first and the stop row of a window row, returns the least weight with which a
+        prediction spoils each pixel, (rows, plane columns); one that is not finite and weighs less
+        is left out. Without it all spoil their pixels, unless they are omitted.
     """
 
     # Rows are released in blocks of about this many plane values, to bound what is made of them
@@ -116,6 +120,7 @@ class RowRing:
         omit: bool,
         counted: bool,
         collects: bool = False,
+        weights_that_count: Callable[[int, int], Float64] | None = None,
     ) -> None:
         self._kernels = kernels
         self._aggregators = aggregators
@@ -128,7 +133,7 @@ class RowRing:
         self._half_done, self._done = first, 0
         self._planes = [np.empty((a.n_planes, rows, width, n_classes)) for a in aggregators]
         self._crop = crop_of(update_map)
-        self._omit = omit
+        self._omit, self._weights_that_count = omit, weights_that_count
         self._count = np.empty((rows, width)) if counted else None
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
         self._spans = spans_of(update_map) if is_binary(update_map) else None
@@ -148,7 +153,11 @@ class RowRing:
         predictions are (windows, height, width, classes).
         """
         fold = Fold(predictions, self._spans, self._weights, int(tops[0]), lefts)
-        self._add(without_nonfinite(fold) if self._omit else fold)
+        if self._omit:
+            fold = without_nonfinite(fold)
+        elif self._weights_that_count is not None:
+            fold = without_faint_nonfinite(fold, self._weights_that_count)
+        self._add(fold)
 
     def _add(self, fold: Fold) -> None:
         end = fold.top + fold.predictions.shape[1]
@@ -274,13 +283,33 @@ class RowRing:
 
 def without_nonfinite(fold: Fold) -> Fold:
     """Give every pixel whose prediction is not finite in each class the weight zero."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(fold.predictions.sum()):  # so is every term: most batches end here
-            return fold
-    finite = np.isfinite(fold.predictions).all(axis=-1)
-    if finite.all():
+    finite = finite_pixels(fold.predictions)
+    if finite is None:
         return fold
     return Fold(fold.predictions, None, fold.weights * finite, fold.top, fold.lefts)
+
+
+def without_faint_nonfinite(fold: Fold, weights_that_count: Callable[[int, int], Float64]) -> Fold:
+    """Give pixels the weight zero whose prediction is not finite, and nothing beside others."""
+    finite = finite_pixels(fold.predictions)
+    if finite is None:
+        return fold
+    height, width = fold.predictions.shape[1:3]
+    least = weights_that_count(fold.top, fold.top + height)
+    columns = fold.lefts[:, np.newaxis] + np.arange(width)
+    counts = fold.weights >= least[:, columns].swapaxes(0, 1)  # (windows, height, width)
+    return Fold(fold.predictions, None, fold.weights * (finite | counts), fold.top, fold.lefts)
+
+
+def finite_pixels(predictions: Predictions) -> NDArray[np.bool_] | None:
+    """Say which pixels are finite in every class, (windows, height, width); None if all are."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(predictions.sum()):  # so is every term: most batches end here
+            return None
+    finite: NDArray[np.bool_] = np.all(np.isfinite(predictions), axis=-1)
+    if finite.all():
+        return None
+    return finite
 
 
 def is_binary(update_map: NDArray[np.float64]) -> bool:

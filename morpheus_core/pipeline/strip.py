@@ -147,4 +147,5 @@ def open_ring(job: Job, first: int) -> RowRing:
         omit=job.nan_policy == "omit",
         counted=job.counted,
         collects=between >= COLLECTED_VALUES and long_enough,
+        weights_that_count=job.weights_that_count if job.has_faint else None,
     )

@@ -24,6 +24,7 @@ from morpheus_core.planning.trial_in_worker import try_in_worker
 from morpheus_core.planning.trials import Trial, peak_memory, try_strip
 from morpheus_core.preparation import Arguments, Prepared, arguments_of, prepare
 from morpheus_core.results.outputs import file_bytes
+from morpheus_core.results.sinks import SinkName
 from morpheus_core.run import keeps_rows_apart
 from morpheus_core.windows.grid import Group, Strip
 from morpheus_core.workspace.stitch import seam_bytes
@@ -54,14 +55,18 @@ class Forecast:
     outputs : dict
         The shape of each output, by name.
     output_bytes : int
-        Size of the outputs, in memory or, with `out_dir`, on disk.
+        Size of the outputs, in memory or, with `out_dir`, on disk; the most that it can be where
+        they are packed.
+    sink : str
+        What kind of files they are.
     disk_bytes : int
         The most space that is taken in `out_dir`, outputs and what is removed at the end.
     verified_bytes : int
-        What is copied from files of strips into the outputs, read back, and compared with what was
-        computed; 0 where strips write straight into the outputs.
+        What is copied from files of strips into the outputs, or from plain files into those of
+        another sink, read back, and compared with what was computed; 0 where strips write straight
+        into the outputs.
     verifying_seconds : float
-        The processor time of that, without waiting for the disk or a server.
+        The processor time of that, without waiting for the disk or a server, and without packing.
     unpacked_bytes : int
         What compressed inputs take in the folder for temporary files while the run lasts.
     unpacking_seconds : float
@@ -88,6 +93,7 @@ class Forecast:
     unreached_pixels: int
     outputs: dict[str, tuple[int, ...]]
     output_bytes: int
+    sink: SinkName
     disk_bytes: int
     verified_bytes: int
     verifying_seconds: float
@@ -105,12 +111,13 @@ class Forecast:
         if self.workers is None:
             where = "an unknown number of workers"
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.outputs.items())
+        most = "" if self.sink == "fits" else f" at most, as {self.sink}"
         lines = {
             "windows": f"{self.windows:,} in {self.batches:,} batches",
             "strips": f"{len(self.strips)}, run by {where}",
             "coverage": f"{self.unreached_pixels:,} of {self.output_pixels:,} output pixels are "
             "reached by no window",
-            "outputs": f"{shapes}: {as_size(self.output_bytes)}",
+            "outputs": f"{shapes}: {as_size(self.output_bytes)}{most}",
             "disk": as_size(self.disk_bytes),
             "verifying": self._verifying(),
             "unpacking": self._unpacking(),
@@ -219,8 +226,11 @@ def forecast(ready: Prepared) -> Forecast:
     in_memory = ready.directory is None
     held = sum(product.unit.data_bytes for product in ready.products)
     outputs = held if in_memory else file_bytes(ready.products)
-    verified = outputs if keeps_rows_apart(ready) else 0
-    stored = outputs + verified + sum(seam_bytes(job, strip) for strip in strips)
+    copied = outputs if keeps_rows_apart(ready) else 0
+    packed = outputs if ready.sink != "fits" else 0
+    verified = copied + packed
+    # Rows of strips are removed before files of another sink are made.
+    stored = outputs + max(copied, packed) + sum(seam_bytes(job, strip) for strip in strips)
     memory = trial.peak_bytes + growth(job, busiest, windows, trial)
     if in_memory:
         memory += outputs
@@ -237,6 +247,7 @@ def forecast(ready: Prepared) -> Forecast:
         unreached_pixels=job.visits.count_unreached(),
         outputs={product.name: product.unit.shape for product in ready.products},
         output_bytes=outputs,
+        sink=ready.sink,
         disk_bytes=0 if in_memory else stored + trial.stored_bytes,
         verified_bytes=verified,
         verifying_seconds=verified * PASSES * seconds_per_byte() if verified else 0.0,

@@ -73,7 +73,7 @@ def try_in_worker(
     pickled = None if isinstance(model, str) else pickle_model(model)
     with tempfile.TemporaryDirectory(prefix="morpheus_core-") as directory:
         workspace = Workspace(Path(directory))
-        plan = Plan.make(job, stack, [strip], factory, apart=False)
+        plan = Plan.make(job, stack, [strip], factory, apart=False, sink="fits")
         workspace.create(plan, job.update_map, overwrite=False)
         workspace.store_inputs(stack)
         if pickled is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.models import ROUNDING
+
+ThresholdRule = Literal[">=", ">"]
+#: How probabilities are compared with thresholds.
+THRESHOLD_RULES: dict[ThresholdRule, np.ufunc] = {">=": np.greater_equal, ">": np.greater}
 
 
 class Rows(ABC):
@@ -35,9 +39,17 @@ class Rows(ABC):
             raise InputError(complaint)
         return share
 
-    def reach(self, method: AGGREGATION_METHODS, index: int, threshold: float) -> NDArray[np.bool_]:
-        """Say where the probability of a class is at least a threshold; see :meth:`probability`."""
-        reached: NDArray[np.bool_] = self.probability(method, index) >= threshold
+    def reach(
+        self,
+        method: AGGREGATION_METHODS,
+        index: int,
+        threshold: float,
+        rule: ThresholdRule = ">=",
+    ) -> NDArray[np.bool_]:
+        """Say where the probability of a class reaches a threshold; see :meth:`probability`."""
+        reached: NDArray[np.bool_] = THRESHOLD_RULES[rule](
+            self.probability(method, index), threshold
+        )
         return reached
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.blocks import Block
 from morpheus_core.results.products import OUTPUT_NAMES, PRODUCTS_NAME
+from morpheus_core.results.stored_images import open_images, stored_at
 from morpheus_core.storage.resources import Resource
 
 #: What an image made of outputs does not inherit: its data, name and checksums are its own.
@@ -46,7 +45,7 @@ class Output:
         (height, width), and whatever follows.
     header : Header
         Empty where it came without one.
-    rows : array or Section
+    rows : array, Section or Rows
         Gives rows for a slice of them.
     """
 
@@ -59,7 +58,7 @@ class Output:
         """Return rows ``[start, stop)``."""
         try:
             rows: NDArray[Any] = self.rows[start:stop]
-        except (OSError, ValueError) as error:
+        except Exception as error:  # what unpacks tiles and chunks raises what it likes
             raise InputError(f"{self.name} is damaged at row {start}: {error}") from error
         return rows
 
@@ -168,11 +167,11 @@ class FinishedRun(Outputs):
         self.directory = directory
         self.paths = outputs_in(directory)
         with ExitStack() as opened:
-            hdus = [open_hdus(path, opened, scattered)[0] for path in self.paths]
+            images = [open_images(path, opened, scattered)[0] for path in self.paths]
             super().__init__(
                 [
-                    Output(str(path), hdu.shape, hdu.header, hdu.section)
-                    for path, hdu in zip(self.paths, hdus, strict=True)
+                    Output(str(path), image.shape, image.header, image.rows)
+                    for path, image in zip(self.paths, images, strict=True)
                 ]
             )
             self._opened = opened.pop_all()
@@ -190,11 +189,11 @@ def outputs_in(directory: Path) -> list[Path]:
     InputError
         If they are not there.
     """
-    products = directory / f"{PRODUCTS_NAME}.fits"
-    if products.exists():
-        return [products]
-    paths = [path for name in OUTPUT_NAMES if (path := directory / f"{name}.fits").exists()]
-    if len(paths) < 2 or paths[-1].stem != OUTPUT_NAMES[-1]:
+    products = stored_at(directory, PRODUCTS_NAME)
+    if products:
+        return products
+    paths = [path for name in OUTPUT_NAMES for path in stored_at(directory, name)]
+    if len(paths) < 2 or not stored_at(directory, OUTPUT_NAMES[-1]):
         raise InputError(
             f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
             f"n.fits, or products.fits, got {what_is_there(directory)}"
@@ -208,22 +207,6 @@ def what_is_there(directory: Path) -> str:
         return "a file; pass the folder that it is in"
     if not directory.is_dir():
         return "no such folder"
-    if any(directory.glob("*.fits.part")):
+    if any(directory.glob("*.part")):
         return "an unfinished run; complete it with resume=True"
     return "none that are complete"
-
-
-def open_hdus(path: Path, opened: ExitStack, scattered: bool, scaled: bool = True) -> fits.HDUList:
-    """Open a file, without a memory map: its pages would count as memory of this process."""
-    try:
-        file = opened.enter_context(path.open("rb"))
-        if scattered and hasattr(os, "posix_fadvise"):
-            # Or the system reads on after each row, which may amount to the whole file.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is damaged shows when it is read
-            return opened.enter_context(
-                fits.open(file, memmap=False, do_not_scale_image_data=not scaled)
-            )
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as FITS: {error}") from error

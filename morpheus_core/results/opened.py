@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from morpheus_core.results.finished import FinishedRun, Output, Outputs, outputs
 from morpheus_core.results.outputs import Results
 from morpheus_core.results.product_runs import ProductRun
 from morpheus_core.results.products import PRODUCTS_NAME
+from morpheus_core.results.stored_images import ending_of, header_beside, rows_of
 
 #: An `out_dir`, or all or a part of what `predict` returns.
 GivenResults = str | os.PathLike[str] | Results | Sequence[fits.HDUList] | Sequence[NDArray[Any]]
@@ -31,7 +31,7 @@ def open_run(directory: Path, scattered: bool = False) -> FinishedRun | ProductR
         If there are none.
     """
     path = outputs_in(directory)[0]
-    if path.stem == PRODUCTS_NAME:
+    if path.name == f"{PRODUCTS_NAME}{ending_of(path)}":
         return ProductRun(path, scattered)
     return FinishedRun(directory, scattered)
 
@@ -55,14 +55,14 @@ def open_outputs(results: GivenResults, scattered: bool = False) -> Outputs:
         return open_run(checks.path("results", results), scattered)
     arrays, headers = arrays_of(results)
     whole = len(arrays) == len(headers) > 1
-    if not whole or not all(isinstance(array, np.ndarray) for array in arrays):
+    if not whole or not all(map(is_sliced, arrays)):
         raise InputError(
             "results must be the out_dir of a run, or what predict returns: a list of HDULists or "
             f"of arrays, n at the end, or both lists, got {type(results).__name__}"
         )
     return Outputs(
         [
-            Output(f"results[{k}]", array.shape, header, array)
+            Output(f"results[{k}]", tuple(array.shape), header, rows_of(array))
             for k, (array, header) in enumerate(zip(arrays, headers, strict=True))
         ]
     )
@@ -74,9 +74,9 @@ def arrays_of(results: Any) -> tuple[list[Any], list[fits.Header]]:
     if len(arrays) == 2 and all(map(is_list, arrays)):
         hduls, arrays = results
     elif all(map(is_output, arrays)):
-        hduls, arrays = arrays, [hdul[0].data for hdul in arrays]
-    headers = [hdul[0].header for hdul in hduls if is_output(hdul)]
-    return list(arrays), headers or [fits.Header() for _ in arrays]
+        hduls, arrays = arrays, [pixels_of(image_in(hdul)) for hdul in arrays]
+    headers = [image_in(hdul).header for hdul in hduls if is_output(hdul)]
+    return list(arrays), headers or [header_beside(array) for array in arrays]
 
 
 def is_list(value: object) -> bool:
@@ -87,3 +87,18 @@ def is_list(value: object) -> bool:
 def is_output(value: object) -> bool:
     """Say whether a value is an open file that is not empty."""
     return isinstance(value, fits.HDUList) and len(value) > 0
+
+
+def is_sliced(value: object) -> bool:
+    """Say whether a value gives rows: an array of numpy or Zarr, or the section of an HDU."""
+    return all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__"))
+
+
+def image_in(hdul: fits.HDUList) -> Any:
+    """Return the HDU of an output that has the pixels, which are never in a primary in tiles."""
+    return next((hdu for hdu in hdul if hdu.shape), hdul[0])
+
+
+def pixels_of(hdu: Any) -> Any:
+    """Return what gives the rows of an HDU; tiles are unpacked where they are wanted."""
+    return hdu.section if isinstance(hdu, fits.CompImageHDU) else hdu.data

@@ -25,7 +25,8 @@ from morpheus_core.fits.blocks import (
 )
 from morpheus_core.storage.names import is_there
 
-Results = tuple[list[fits.HDUList], list[NDArray[Any]]]
+#: Open files, and arrays of numpy or what gives them when it is sliced.
+Results = tuple[list[fits.HDUList], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def refuse_to_replace(paths: Sequence[Path], inputs: Sequence[Path], overwrite: 
     for path in paths:
         if not is_there(path):
             continue
-        if not path.is_file():
+        if not path.is_file() and not (path / "zarr.json").is_file():
             raise OutputError(f"{path} is in the way: it is not a file")
         for source in inputs:
             if path.samefile(source):
@@ -215,7 +216,7 @@ def publish(products: Sequence[Product], directory: Path, overwrite: bool) -> No
 
 
 def give_name(part: Path, path: Path, overwrite: bool) -> None:
-    """Rename a complete file.
+    """Rename a complete file, or a folder that is read like one.
 
     Raises
     ------
@@ -225,9 +226,23 @@ def give_name(part: Path, path: Path, overwrite: bool) -> None:
     if not overwrite and is_there(path):
         raise OutputError(f"{path} has appeared during the run; the result is {part}")
     try:
+        if path.is_dir():  # which is not replaced by renaming another one
+            remove_replaced(path)
+            path.replace(replaced_path(path))
         part.replace(path)
     except OSError as error:
         raise OutputError(f"{part} cannot be renamed to {path}: {error.strerror}") from error
+    remove_replaced(path)
+
+
+def replaced_path(path: Path) -> Path:
+    """Return where a folder is that was just replaced."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def remove_replaced(path: Path) -> None:
+    """Remove a folder that was replaced, perhaps by a process that was killed then."""
+    shutil.rmtree(replaced_path(path), ignore_errors=True)
 
 
 def open_results(products: Sequence[Product], directory: Path) -> Results:

@@ -16,8 +16,9 @@ from morpheus_core.errors import InputError
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.blocks import Rows
 from morpheus_core.results.choices import OF_CLASSES
-from morpheus_core.results.finished import BLOCK_BYTES, Output, Outputs, open_hdus
+from morpheus_core.results.finished import BLOCK_BYTES, Output, Outputs
 from morpheus_core.results.planes import STATISTICS, extension_names
+from morpheus_core.results.stored_images import open_images
 
 #: Which products the results of a method can be put together of, in their order.
 PARTS = {
@@ -42,11 +43,11 @@ class ProductRun(Outputs):
     def __init__(self, path: Path, scattered: bool = False, scaled: bool = True) -> None:
         self.directory, self.paths = path.parent, [path]
         with ExitStack() as opened:
-            hdus = open_hdus(path, opened, scattered, scaled)[1:]
+            images = open_images(path, opened, scattered, scaled)
             #: The images, by their names.
             self.images = {
-                hdu.name: Output(f"{path}[{hdu.name}]", hdu.shape, hdu.header, hdu.section)
-                for hdu in hdus
+                name: Output(f"{path}[{name}]", image.shape, image.header, image.rows)
+                for name, image in ((image.header["EXTNAME"], image) for image in images)
             }
             self._opened = opened.pop_all()
         first = next(iter(self.images.values()))

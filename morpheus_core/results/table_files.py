@@ -226,7 +226,11 @@ def write_parquet(table: Table, path: Path) -> None:
         kept = {key: value for key, value in said.items() if value}
         fields.append(pa.field(name, arrow_type(plain[name]), metadata=kept or None))
     schema = pa.schema(fields, about)
-    with parquet.ParquetWriter(path, schema) as writer:
+    # Values of vectors are all different, and lists of them would take most of the time.
+    plain_names = [name for name in plain.colnames if plain[name].ndim == 1]
+    with parquet.ParquetWriter(
+        path, schema, use_dictionary=plain_names, write_statistics=plain_names
+    ) as writer:
         for block in row_blocks(plain):
             arrays = [arrow_array(block[field.name], field.type) for field in fields]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

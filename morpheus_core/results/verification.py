@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
 from math import prod
 from pathlib import Path
 
@@ -15,24 +18,32 @@ import numpy as np
 from astropy.io import fits
 
 from morpheus_core import checks
-from morpheus_core.errors import OutputError
+from morpheus_core.errors import MorpheusError, OutputError
 from morpheus_core.fits.blocks import (
-    CARD,
     FITS_BLOCK,
     row_ranges,
     row_sum_key,
     same_sum,
     sum_of_words,
 )
+from morpheus_core.fits.units import read_header
+from morpheus_core.parallel.devices import available_cores
 from morpheus_core.results.finished import outputs_in
+from morpheus_core.results.stored_images import (
+    METADATA,
+    PLAIN,
+    STORE,
+    StoredImage,
+    ending_of,
+    open_images,
+    open_store,
+)
 from morpheus_core.storage.file_systems import forget_pages
 
 #: Bytes that are read at once, whole words; they stay in the processor's cache.
 BLOCK_BYTES = 1 << 20
 #: Threads that read a file; they hold no lock while they read and add up.
 READERS = 4
-#: The end of a header is one of its cards.
-END = b"END" + b" " * (CARD - 3)
 #: First and last of a range of rows.
 Rows = tuple[int, int]
 
@@ -124,7 +135,9 @@ def starts_between(path: Path, start: int, stop: int) -> list[int]:
 
 
 def differences(path: Path, anew: bool = True) -> Iterator[Difference]:
-    """Yield what a file has otherwise than its headers say, unit by unit.
+    """Yield what a file of outputs, of whatever kind, has otherwise than its headers say.
+
+    Tiles and chunks are unpacked for it.
 
     Parameters
     ----------
@@ -133,6 +146,85 @@ def differences(path: Path, anew: bool = True) -> Iterator[Difference]:
     anew : bool
         Whether to read what is on the disk or the server, not what is remembered of it.
     """
+    if ending_of(path) == PLAIN:
+        yield from unit_differences(path, anew)
+        return
+    of_files = metadata_differences if ending_of(path) == STORE else unit_differences
+    found = list(of_files(path))
+    try:
+        with ExitStack() as opened:
+            images = open_images(path, opened, scaled=False)
+            of_rows = [
+                Difference(path, rows, not_computed(rows))
+                for place, image in enumerate(images)
+                for rows in rows_that_differ(path, place, image)
+            ]
+    except Exception as error:  # there is no end to what a damaged header may lead to
+        of_rows = [] if found else [Difference(path, None, str(error))]
+    yield from of_rows or found  # which rows differ says more
+
+
+def metadata_differences(path: Path) -> Iterator[Difference]:
+    """Yield what of a store is described otherwise than when it was made."""
+    try:
+        digests = open_store(path).attrs["sha256"]
+    except MorpheusError:  # which is told by whoever opens it for its pixels
+        return
+    if not json.loads((path / METADATA).read_text()).keys() >= {"zarr_format", "node_type"}:
+        yield Difference(path, None, f"{METADATA} is not what was written")  # Zarr is content
+    for name, digest in digests.items():
+        file = path / name / METADATA
+        if not file.is_file() or sha256(file.read_bytes()).hexdigest() != digest:
+            yield Difference(path, None, f"{name}/{METADATA} is not what was written")
+
+
+def rows_that_differ(path: Path, place: int, image: StoredImage) -> list[Rows]:
+    """Return the ranges of rows of an image that are not what its header says, unpacked."""
+    height = image.shape[0]
+    ranges = list(row_sums_of(image.header, height))
+    ranges = ranges or [(0, height, int(image.header["DATASUM"]))]
+
+    def others(share: Sequence[tuple[int, int, int]]) -> list[Rows]:
+        with ExitStack() as opened:  # in each thread: they would read at each other's place
+            rows = open_images(path, opened, scaled=False)[place]
+            return [
+                (first, stop - 1)
+                for first, stop, wanted in share
+                if not has_sum(rows, first, stop, wanted)
+            ]
+
+    # Zarr itself unpacks several chunks at a time.
+    count = 1 if ending_of(path) == STORE else min(available_cores(), len(ranges))
+    with ThreadPoolExecutor(count) as threads:
+        return sorted(chain(*threads.map(others, [ranges[k::count] for k in range(count)])))
+
+
+def has_sum(image: StoredImage, first: int, stop: int, wanted: int) -> bool:
+    """Say whether rows of an image can be unpacked and have a data sum."""
+    try:
+        return same_sum(sum_of_pixels(image, first, stop), wanted)
+    except Exception:  # what unpacks tiles and chunks raises what it likes
+        return False
+
+
+def sum_of_pixels(image: StoredImage, first: int, stop: int) -> int:
+    """Add up the 32-bit words of rows of an image, as they are in a plain file."""
+    total, row_bytes = 0, image.rows[:1].nbytes
+    step = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(first, stop, step):
+        pixels = image.rows[start : min(start + step, stop)]
+        big = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">"))
+        total += sum_of_words(big, start * row_bytes)
+    return total
+
+
+def not_computed(rows: Rows) -> str:
+    """Say that some rows differ."""
+    return f"rows {rows[0]} to {rows[1]} are not what was computed"
+
+
+def unit_differences(path: Path, anew: bool = True) -> Iterator[Difference]:
+    """Yield what a FITS file has otherwise than its headers say, unit by unit."""
     with reading(path, anew) as descriptor:
         start: int | None = 0
         while start is not None:
@@ -196,9 +288,10 @@ class StoredUnit:
             warnings.simplefilter("error")  # what astropy mends on the way was not written so
             header = fits.Header.fromstring(self._block)
             shape = [header[f"NAXIS{axis}"] for axis in range(1, header["NAXIS"] + 1)]
+            is_image = not header.get("ZIMAGE", False)  # or its rows are in tiles
             values = header.get("PCOUNT", 0) + prod(shape) if shape else 0
             size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1) * values
-            self._height = shape[-1] if shape else 0
+            self._height = shape[-1] if shape and is_image else 0
             #: Of all its data; None if it does not say.
             self.data_sum = int(header["DATASUM"]) if "DATASUM" in header else None
             self._row_sums = list(row_sums_of(header, self._height))
@@ -221,7 +314,7 @@ class StoredUnit:
             if not same_sum(found, wanted):
                 wrong = True
                 rows = first, stop - 1
-                yield rows, f"rows {first} to {stop - 1} are not what was computed"
+                yield rows, not_computed(rows)
         stop = self._row_sums[-1][1] if self._row_sums else 0
         rest = self._data_start + stop * self._row_bytes
         total = sum(sums) + sum_of_bytes(self._descriptor, rest, self.stop)
@@ -244,18 +337,6 @@ def row_sums_of(header: fits.Header, height: int) -> Iterator[tuple[int, int, in
         if row_sum_key(index) in header:
             _, data_sum = header[row_sum_key(index)].split()
             yield first, stop, int(data_sum)
-
-
-def read_header(descriptor: int, start: int) -> bytes:
-    """Return the blocks of a header; those of a file that ends too early are an `EOFError`."""
-    blocks = b""
-    while True:
-        block = os.pread(descriptor, FITS_BLOCK, start + len(blocks))
-        if len(block) < FITS_BLOCK:
-            raise EOFError
-        blocks += block
-        if any(block[card : card + CARD] == END for card in range(0, FITS_BLOCK, CARD)):
-            return blocks
 
 
 def sum_of_bytes(descriptor: int, start: int, stop: int) -> int:

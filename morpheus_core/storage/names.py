@@ -32,7 +32,7 @@ def names_in(folder: Path) -> set[str]:
     look_anew(folder)
     try:
         return {entry.name for entry in os.scandir(folder)}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

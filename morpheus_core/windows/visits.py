@@ -25,6 +25,8 @@ class Visits:
         The windows.
     update_map : ndarray of float64, shape (height, width)
         Weight of each pixel of a window's prediction.
+    combine : ufunc, default numpy.add
+        What becomes of the weights of a pixel: their sum, or with numpy.maximum the largest.
     """
 
     # Rows repeat with the stride, so a few remembered sums serve the whole image.
@@ -32,8 +34,10 @@ class Visits:
     # A map may have as many distinct rows as rows, and the image may be wide.
     _REMEMBERED_BYTES = 64 << 20
 
-    def __init__(self, grid: WindowGrid, update_map: NDArray[np.float64]) -> None:
-        self._grid = grid
+    def __init__(
+        self, grid: WindowGrid, update_map: NDArray[np.float64], combine: np.ufunc = np.add
+    ) -> None:
+        self._grid, self._combine = grid, combine
         # Most maps repeat few distinct rows (a boolean crop has two), so each is summed once.
         self._distinct, self._row_kind = distinct_rows(update_map)
         self._tops = grid.tops.tolist()  # a list: every run of rows looks up a few
@@ -44,7 +48,7 @@ class Visits:
     def _row_sum(self, kind: int) -> NDArray[np.float64]:
         """Return the sum of one row of the map over all windows of a window row, (width,)."""
         if kind not in self._row_sums:
-            known = sum_along_width(self._grid, self._distinct[kind])
+            known = sum_along_width(self._grid, self._distinct[kind], self._combine)
             if (len(self._row_sums) + 1) * known.nbytes > self._REMEMBERED_BYTES:
                 self._row_sums.clear()
             self._row_sums[kind] = known
@@ -64,7 +68,7 @@ class Visits:
                 self._sums.clear()
             total = np.zeros(self._grid.output_shape[1])
             for kind in kinds:
-                total += self._row_sum(kind)
+                self._combine(total, self._row_sum(kind), out=total)
             self._sums[kinds] = total
         return self._sums[kinds]
 
@@ -127,9 +131,12 @@ def distinct_rows(table: NDArray[Any]) -> tuple[NDArray[Any], list[int]]:
     return table[firsts], kinds
 
 
-def sum_along_width(grid: WindowGrid, map_row: NDArray[Any]) -> NDArray[np.float64]:
+def sum_along_width(
+    grid: WindowGrid, map_row: NDArray[Any], combine: np.ufunc = np.add
+) -> NDArray[np.float64]:
     """Return the sum of a row of a map over all windows of a window row, (output width,)."""
     sums = np.zeros(grid.plane_width)
     for left in grid.lefts.tolist():
-        sums[left : left + len(map_row)] += map_row
+        reached = sums[left : left + len(map_row)]
+        combine(reached, map_row, out=reached)
     return sums[grid.image_columns]

@@ -88,15 +88,21 @@ class Workspace(Folders):
                 f"continued; begin a new one in another out_dir"
             ) from error
 
-    def refuse_what_is_in_the_way(self, products: Sequence[Product], n_strips: int) -> None:
+    def refuse_what_is_in_the_way(self, parts: Sequence[Path], n_strips: int) -> None:
         """Raise if files have a name that this run needs and are of another one.
+
+        Parameters
+        ----------
+        parts : sequence of Path
+            Where outputs grow.
+        n_strips : int
+            How many folders are needed.
 
         Raises
         ------
         OutputError
             They are never deleted: they may be the finished rows of a long run.
         """
-        parts = dict.fromkeys(part_path(product, self.directory) for product in products)
         names = names_in(self.directory)
         found = [path for path in parts if path.name in names]
         folders = [self.folder(index) for index in range(n_strips)]
@@ -215,6 +221,13 @@ class Workspace(Folders):
     def is_marked(self, fact: str) -> bool:
         """Say whether a fact was noted."""
         return is_there(self._shared / fact)
+
+    def remove_rows(self, plan: Plan) -> None:
+        """Remove the rows that strips have kept, once they are in outputs."""
+        for index in range(len(plan.strips)):
+            rows = self.rows_path(index)
+            for path in rows.parent.glob(f"{rows.name}.*"):
+                path.unlink(missing_ok=True)
 
     def remove(self, plan: Plan, keep_logs: bool = False) -> None:
         """Remove the folders of the run, or all but the logs in them; the plan is the last."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
+from morpheus_core.results.sinks import SinkName
 from morpheus_core.version import RUN_FORMAT, __version__
 from morpheus_core.windows.grid import Strip, WindowGrid
 
@@ -38,6 +39,8 @@ class Plan:
         The name of what makes the model, where that was given for a model.
     apart : bool
         Whether strips keep their rows in files of their own until all are complete.
+    sink : str
+        What kind of files the outputs become.
     """
 
     run: str
@@ -48,10 +51,17 @@ class Plan:
     strips: list[Strip]
     factory: str | None
     apart: bool
+    sink: SinkName
 
     @classmethod
     def make(
-        cls, job: Job, stack: ImageStack, strips: list[Strip], factory: str | None, apart: bool
+        cls,
+        job: Job,
+        stack: ImageStack,
+        strips: list[Strip],
+        factory: str | None,
+        apart: bool,
+        sink: SinkName,
     ) -> Self:
         """Describe a new run."""
         run = uuid.uuid4().hex
@@ -64,6 +74,7 @@ class Plan:
             strips,
             factory,
             apart,
+            sink,
         )
 
     def to_json(self) -> str:
@@ -121,6 +132,8 @@ class Plan:
             return self.other_version()
         if self.factory != asked.factory:
             return f"model was {self.factory or 'an object'}, is {asked.factory or 'an object'}"
+        if self.sink != asked.sink:
+            return f"sink was {self.sink}, is {asked.sink}"
         for name, stored in self.parameters.items():
             if stored != asked.parameters[name]:
                 return f"{name} was {stored}, is {asked.parameters[name]}"

@@ -1,5 +1,7 @@
 """Runs of catalogues that are interrupted, resumed, and done by other processes."""
 
+import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -434,6 +437,22 @@ class TestInterruptedRuns:
         model = Stopping(-1)
         assert_array_equal(run(path, model, out=out, resume=True)["class_0"], expected)
         assert model.windows == 0
+
+    @pytest.mark.parametrize("call", ["fsync", "write", "ftruncate", "replace"])
+    def test_go_on_after_errors_of_the_disk(self, path, expected, monkeypatch, call):
+        out = path.with_name("out.csv")
+
+        def failing(*arguments, **options):
+            raise OSError(errno.EIO, "the disk is broken")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, failing)
+            with pytest.raises(OutputError, match="the disk is broken"):
+                run(path, out=out)
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                assert "out.csv" not in str(descriptor.readlink())
+        assert_array_equal(run(path, out=out, resume=True)["class_0"], expected)
 
     def test_that_finished_nothing_leave_nothing(self, path):
         interrupted(path, calls=0)

@@ -36,9 +36,17 @@ def expected(dtype):
     return values
 
 
+def require_packages_of(end):
+    """Import what tables of a format need, or skip."""
+    needed = {".parquet": ["pandas", "pyarrow"], ".hdf5": ["h5py"], ".h5": ["h5py"]}
+    for package in needed.get(end, ()):
+        require(package)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("end", [".fits", ".parquet", ".ecsv", ".hdf5", ".h5", ".vot"])
 def test_a_vector_is_one_column(tmp_path, end, dtype):
+    require_packages_of(end)
     table = ask(out=tmp_path / f"out{end}", output_dtype=dtype)
     assert table.colnames == ["x", "y", "scores", "status"]
     assert table["scores"].dtype == dtype
@@ -123,6 +131,7 @@ def test_what_cannot_be_is_refused_before_the_run(tmp_path, monkeypatch, options
 
 @pytest.mark.parametrize("end", [".fits", ".parquet", ".ecsv", ".hdf5"])
 def test_bins_are_in_the_metadata(tmp_path, end):
+    require_packages_of(end)
     bins = np.linspace(0, 0.4, 180, endpoint=False) + 0.4 / 360
     path = tmp_path / f"photoz{end}"
     predict_catalog(
@@ -176,6 +185,7 @@ class TestBlocksOfRows:
 
     @pytest.mark.parametrize("end", [".fits", ".parquet"])
     def test_whatever_their_size(self, tmp_path, monkeypatch, end):
+        require_packages_of(end)
         whole, parts = tmp_path / f"whole{end}", tmp_path / f"parts{end}"
         table_files.WRITERS[end](self.table, whole)
         monkeypatch.setattr(table_files, "BLOCK_BYTES", 5000)

@@ -346,6 +346,11 @@ def test_update_maps(folder):
     crop = predict_options(parsed(*options, "--crop", "3"))["update_map"]
     assert crop.shape == (24, 24)
     assert crop.sum() == 18 * 18
+    kept = predict_options(parsed(*options, "--crop", "3", "--keep-border"))["update_map"]
+    assert (kept[crop] == 1).all()
+    assert (kept[~crop] <= 1e-6).all()
+    with pytest.raises(InputError, match="--keep-border needs --crop"):
+        predict_options(parsed(*options, "--keep-border"))
     hann = predict_options(parsed(*options, "--update-map", "hann"))["update_map"]
     np.save("map.npy", hann)
     loaded = predict_options(parsed(*options, "--update-map", "map.npy"))["update_map"]

@@ -17,6 +17,12 @@ from morpheus_core.evaluation.objects import matched
 RANDOM = np.random.default_rng(6)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def scipy():
+    """What finds the nearest object."""
+    return require("scipy")
+
+
 def sky_tables():
     """Return 200 objects, of which 120 are found within half an arcsecond, and 30 others."""
     truth = Table({"ra": RANDOM.uniform(0, 0.2, 200) - 0.1, "dec": RANDOM.uniform(60, 60.1, 200)})
@@ -32,7 +38,6 @@ def sky_tables():
 
 
 def test_completeness_and_purity_by_magnitude():
-    require("scipy")
     truth, found, n_others = sky_tables()
     table = evaluate(found, truth, match_radius=1, strata=("mag", [18, 20, 22, 24])).table
     assert [*table["stratum"]] == ["all", "18 to 20", "20 to 22", "22 to 24"]

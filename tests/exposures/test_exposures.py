@@ -255,12 +255,16 @@ class TestMasks:
         assert set(np.unique(flags)) <= {0, 2**n_classes - 1}
 
     @pytest.mark.parametrize("single_mask", [True, False])
-    def test_a_probability_at_the_threshold_is_enough(self, exposure, single_mask):
+    @pytest.mark.parametrize(("options", "enough"), [({}, 1), ({"threshold_rule": ">"}, 0)])
+    def test_a_probability_at_the_threshold(self, exposure, single_mask, options, enough):
         (outcome,) = map_exposures(
             lambda batch: np.full(batch[0].shape, 0.5), f"{exposure}[1]", 1, 8, (8, 8), (4, 4),
-            single_mask=single_mask, progress=False,
+            single_mask=single_mask, progress=False, **options,
         )  # fmt: skip
-        assert fits.getdata(outcome.output).all()
+        masks, header = fits.getdata(outcome.output, header=True)
+        assert (masks == enough).all()
+        rule = options.get("threshold_rule", ">=")
+        assert header.comments["THRESH0"] == f"the mask is 1 where p {rule} this"
 
     def test_a_lone_image_has_nothing_to_inherit_from(self, exposure):
         fits.setval(exposure, "INHERIT", value=True, ext=1)
@@ -546,6 +550,7 @@ class TestArguments:
             ({"priors": 0.1, "trained_priors": 0.5}, "must be 2, one per class, got 0.1"),
             ({"on_file": 3}, "on_file must be callable, got 3"),
             ({"thresholds": None, "single_mask": True}, "needs thresholds"),
+            ({"threshold_rule": "<"}, "threshold_rule must be one of '>=', '>', got '<'"),
             ({"overwrite": "yes"}, "overwrite must be True or False"),
             ({"cpus": 1, "gpus": [0]}, "not both"),
         ],

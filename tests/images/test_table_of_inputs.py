@@ -289,6 +289,8 @@ def served(folder, name="image.fits"):
 def _(folder):
     write_image(folder)
     fits.writeto(folder / "small.fits", PIXELS[:100])
+    require("fsspec")
+    require("aiohttp")
     with serving(folder) as server:
         with open_inputs(f"{server.address}/small.fits") as stack:
             assert server.sent == [(folder / "small.fits").stat().st_size]

@@ -854,6 +854,7 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
             *["--dask", client.scheduler.address, "--no-progress"],
         ]
     )
+    (tmp_path / "out" / "run.json").unlink()
     assert data_bytes(tmp_path / "out") == whole
 
 

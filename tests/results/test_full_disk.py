@@ -1,30 +1,12 @@
 """A disk that is full before the run, or fills up during it."""
 
 import os
-import subprocess
 
 import numpy as np
 import pytest
+from conftest import fill
 
 from morpheus_core import OutputError, export_planes, predict
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of one MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no command to mount a file system")
-    if mounted.returncode != 0:
-        assert not os.environ.get("MORPHEUS_CORE_REQUIRE_ALL"), mounted.stderr
-        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
 
 IMAGE = np.random.default_rng(0).random((120, 100), dtype=np.float32)
 
@@ -57,16 +39,6 @@ def run(out_dir=None, n_classes=2, on_call=lambda call: None, **options):
 
 def names(directory):
     return sorted(path.name for path in directory.iterdir())
-
-
-def fill(disk):
-    """Leave no room but for the rest of blocks that are in use."""
-    with (disk / "filler").open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(bytes(4096))
-            except OSError:
-                return
 
 
 def test_a_full_disk_shows_before_the_first_batch(small_disk):

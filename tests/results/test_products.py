@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from brute_force import score
-from conftest import ways_of_folding
+from conftest import require, ways_of_folding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_predict_properties import cases
@@ -356,19 +356,20 @@ class TestLater:
         np.testing.assert_array_equal(tables[0].as_array(), tables[1].as_array())
 
     def test_a_look_at_both_is_the_same(self, folders):
-        pytest.importorskip("matplotlib")
+        require("matplotlib")
         axes = [quicklook(folders / name).axes[0] for name in ("all", "some")]
         np.testing.assert_array_equal(*[ax.images[0].get_array() for ax in axes])
 
     @pytest.mark.parametrize(
-        ("later", "missing"),
+        ("later", "missing", "package"),
         [
-            (lambda out, to: quicklook(out), "variance:source"),
-            (lambda out, to: export_masks(out, to), "mean:sky:dark"),
-            (lambda out, to: find_candidates(out, "a c", 0.5), "mean:a c"),
+            (lambda out, to: quicklook(out), "variance:source", "matplotlib"),
+            (lambda out, to: export_masks(out, to), "mean:sky:dark", "numpy"),
+            (lambda out, to: find_candidates(out, "a c", 0.5), "mean:a c", "scipy"),
         ],
     )
-    def test_the_product_that_is_missing_is_named(self, tmp_path, later, missing):
+    def test_the_product_that_is_missing_is_named(self, tmp_path, later, missing, package):
+        require(package)
         options = {"aggregate_method": "mean_var", "out_dir": tmp_path}
         run(["class_map", "mean:source"], **options)[0][0].close()
         with pytest.raises(InputError, match=f"product '{missing}' is needed, and .* holds only"):

@@ -93,7 +93,7 @@ def run(folder, job, apart, chance=None, choose=lambda count: 0):
     with open_inputs(IMAGE, "last", None, None) as stack:
         products = products_of(job, Origin())
         strips = job.grid.strips(job.batch_size, N_STRIPS, np.ones(len(job.grid.tops)))
-        plan = Plan.make(job, stack, strips, None, apart)
+        plan = Plan.make(job, stack, strips, None, apart, "fits")
         workspace = Workspace(folder)
         workspace.create(plan, job.update_map, overwrite=False)
         if not apart:
