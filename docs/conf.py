@@ -64,7 +64,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",  # run all
     "within_subsection_order": "gallery_settings.place",
-    "image_scrapers": ("matplotlib", "gallery_settings.drawn_by_itself"),
+    "image_scrapers": ("gallery_settings.figures", "gallery_settings.drawn_by_itself"),
     "abort_on_example_error": True,
     "parallel": 2,
     "remove_config_comments": True,
