@@ -18,6 +18,11 @@ MEMORY_FORMATS: tuple[MemoryFormat, ...] = get_args(MemoryFormat)
 #: What convolutions say of a tensor with other channels than they take.
 WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
 
+#: What TorchScript says before the error itself, whose name begins the last of its lines.
+SCRIPTED_ERROR = re.compile(
+    r"\AThe following operation failed in the TorchScript interpreter\..*\n(?=[\w.]+: )", re.DOTALL
+)
+
 
 class Settings(Protocol):
     """What decides how a module is run; see :func:`morpheus_core.adapters.torch_model`."""
@@ -41,6 +46,11 @@ class Settings(Protocol):
     @property
     def memory_format(self) -> MemoryFormat | Literal["auto"] | None:
         """How tensors of images lie in memory."""
+
+
+def without_source(message: str) -> str:
+    """Return what TorchScript says without the code of the network, pages that it puts before."""
+    return SCRIPTED_ERROR.sub("", message).strip()
 
 
 def dtype_of(module: Any) -> Any:
@@ -79,9 +89,10 @@ class Runner:
         with torch.inference_mode(), half:
             try:
                 answer = self._module(*map(self._on_device, tensors))
-            except RuntimeError as error:
-                hint = self._swapped_channels(str(error), tensors[0].shape)
-                raise ModelError(f"{error}{hint}") from error
+            except (RuntimeError, torch.jit.Error) as error:
+                message = without_source(str(error))
+                hint = self._swapped_channels(message, tensors[0].shape)
+                raise ModelError(f"{message}{hint}") from error
             except AssertionError as error:  # what programs of torch.export guard themselves with
                 raise ModelError(
                     f"{error}; of a program of torch.export pass the ExportedProgram itself, or "

@@ -259,6 +259,11 @@ class TestTorch:
         with pytest.raises(RuntimeError, match=message):
             model(windows(**given))
 
+    def test_scripts_fail_without_a_listing_of_their_code(self, network):
+        model = adapters.torch_model(scripted(network))
+        with pytest.raises(ModelError, match=r"\A\w+: Given groups.*but got 3 channels instead\Z"):
+            model(windows(bands=3))
+
     @pytest.mark.parametrize("bands", [4, 3])
     def test_channels_are_blamed_only_where_they_are_the_reason(self, bands):
         import torch
