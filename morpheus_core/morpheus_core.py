@@ -164,13 +164,15 @@ def predict(
         "omit": that prediction of that pixel is left out of the statistics and of n.
     on_nan : {"warn", "raise", "ignore"}
         What to do when NaN of the images spreads: when a larger share of what the model says of
-        a batch is NaN than of its windows. "warn" does so at the first such batch, in the
+        a batch is NaN than of its windows; or when it says nothing but NaN of windows that hold
+        none. "warn" does so at the first such batch, in the
         log of a worker where `cpus`, `gpus` or `executor` is given, and sums up at the end;
         "raise" ends the run.
     fill_value : float, default NaN
         The result of pixels that no prediction reached; their n is 0.
     overwrite : bool, default False
-        Replace existing outputs, once the new ones are complete.
+        Replace existing outputs, once the new ones are complete. Those of a run with another
+        aggregate_method, products or sink are refused: they would be left beside the new ones.
     resume : bool, default False
         Continue the run in `out_dir` that was interrupted, with the same arguments and unchanged
         inputs; the data have the bytes of a run that was not interrupted. Where there is none,

@@ -15,7 +15,7 @@ from typing import Any, Literal, ParamSpec
 from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core import checks
-from morpheus_core.adapters.band_names import refuse_other_order
+from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_other_order
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
@@ -194,6 +194,7 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
         refuse_other_order(arguments.model, stack.images)
+        refuse_other_classes(arguments.model, job.class_names)
         warn_of_vain_requests(job)
         choices = choose(
             arguments.model,

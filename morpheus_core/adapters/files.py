@@ -77,7 +77,7 @@ def from_pickle(path: Path, trusted: bool, options: dict[str, Any]) -> Model:
     if not trusted:
         raise InputError(
             f"{path} is a pickle, which runs whatever code it holds when it is loaded; pass "
-            f"trust_pickle=True if you know who wrote it"
+            f"trust_pickle=True of load_model if you know who wrote it"
         )
     model: Model = unpickled(path)
     if hasattr(model, "predict_proba"):

@@ -16,7 +16,7 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 #: Those from which one may be chosen, the usual one first.
 MEMORY_FORMATS: tuple[MemoryFormat, ...] = get_args(MemoryFormat)
 #: What convolutions say of a tensor with other channels than they take.
-WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got \d+ channels")
+WANTED_CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
 
 #: What TorchScript says before the error itself, whose name begins the last of its lines.
 SCRIPTED_ERROR = re.compile(
@@ -91,7 +91,7 @@ class Runner:
                 answer = self._module(*map(self._on_device, tensors))
             except (RuntimeError, torch.jit.Error) as error:
                 message = without_source(str(error))
-                hint = self._swapped_channels(message, tensors[0].shape)
+                hint = self._way_out(message, tensors[0].shape)
                 raise ModelError(f"{message}{hint}") from error
             except AssertionError as error:  # what programs of torch.export guard themselves with
                 raise ModelError(
@@ -132,11 +132,17 @@ class Runner:
             return on_host.pin_memory().to(self._device, self._dtype, non_blocking=True)
         return on_host.to(self._device, self._dtype)
 
-    def _swapped_channels(self, message: str, shape: tuple[int, ...]) -> str:
-        """Say which keyword to change, if a convolution wants the channels in another place."""
+    def _way_out(self, message: str, shape: tuple[int, ...]) -> str:
+        """Say what to change, if layers want other channels, or the channels in another place."""
+        if "for tensor number" in message:  # two branches of a network, which are to be joined
+            return "; networks that halve their images take windows of a multiple of 2, 4, 8, …"
         wanted = WANTED_CHANNELS.search(message)
-        swapped = self._settings.channels == "last" and wanted and int(wanted[1]) == shape[-1]
-        return '; pass channels="first"' if swapped else ""
+        if not wanted:
+            return ""
+        if self._settings.channels == "last" and int(wanted[1]) == shape[-1]:
+            return '; pass channels="first"'
+        first = self._settings.channels == "first" and int(wanted[2]) == shape[1]
+        return f"; pass the {wanted[1]} bands that it was trained with" if first else ""
 
 
 def laid_out(tensor: Any, memory_format: MemoryFormat | Literal["auto"] | None) -> Any:

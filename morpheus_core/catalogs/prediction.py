@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from morpheus_core import checks
-from morpheus_core.adapters.band_names import refuse_other_order
+from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_other_order
 from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.choices import with_choices
@@ -290,6 +290,7 @@ def predict_catalog(
         with some_images(images, sources, rows.to_run) as looked_at:
             check_sky_of(model, looked_at, sky_check)
             refuse_other_order(model, looked_at)
+            refuse_other_classes(model, predictor.class_names)
             if cut.on_sky:
                 warn_of_other_distortions(looked_at)
             else:

@@ -108,8 +108,8 @@ def refuse_unwritable(table: Table, first: Table, path: Path) -> None:
     names = [name for name, part in parts.items() if failure_of(part, path) is not None]
     raise InputError(
         f"the result cannot be written to {path} (columns: {', '.join(names) or 'all of them'}): "
-        f"{failure}; leave out columns of the catalogue with keep=, give others another name, or "
-        f"choose another format"
+        f"{failure}; choose another format (vectors go into .fits, .parquet, .h5 and .ecsv), leave "
+        f"out columns of the catalogue with keep=, or give them another name"
     ) from failure
 
 

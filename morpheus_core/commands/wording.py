@@ -73,7 +73,7 @@ class Wording:
         for places in SUBJECTS, OBJECTS:
             text = places.sub(self._each, text)
         text = PLAIN.sub(self._alone, text)
-        return re.sub(r"(--[a-z-]+) of an adapter\b", r"\1", text)
+        return re.sub(r"(--[a-z-]+) of (?:an adapter|load_model)\b", r"\1", text)
 
     def _each(self, found: re.Match[str]) -> str:
         return re.sub(r"(?<!-)\b[a-z_]+\b", self._alone, found[0])

@@ -60,7 +60,8 @@ class HduChoice:
         found = [index for index in planes if is_meant(rule, index, hdus[index])]
         if not found:
             raise InputError(
-                f"hdus must be of images of two dimensions, got {rule} and {listed(hdus)}"
+                f"hdus must name images of two dimensions, got {rule}, which none of these has: "
+                f"{listed(hdus)}"
             )
         return found
 
@@ -80,8 +81,8 @@ class HduChoice:
         found = find_hdu(hdus, name, "the exposure")
         if found < 0 or not is_image(hdus[found]):
             raise InputError(
-                f"mask must be an image beside each that masks are made of, got no [{name}] for "
-                f"{describe_hdu(index, hdus[index])} but {listed(hdus)}"
+                f"mask must name an image beside each that masks are made of, got {self.mask}: "
+                f"{describe_hdu(index, hdus[index])} has no [{name}] beside it, only {listed(hdus)}"
             )
         return found
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from morpheus_core import checks
 from morpheus_core.adapters import adjust_priors
-from morpheus_core.errors import InputError
+from morpheus_core.errors import InputError, warn
 from morpheus_core.exposures.choices import choices_of
 from morpheus_core.exposures.class_masks import MaskedClass, MaskFormat
 from morpheus_core.exposures.files import Exposure, find_exposures
@@ -270,7 +270,21 @@ def map_exposures(
     if exposures:
         fingerprint = {**fingerprint_of(job, model, recipe), "sink": kind}
         MapRun(recipe, fingerprint, request, tell).run(exposures)
-    return [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
+    told = [outcomes[source] for source in refused] + [outcomes[one] for one in exposures]
+    if on_file is None:
+        warn_of_failures(told)
+    return told
+
+
+def warn_of_failures(outcomes: Sequence[Outcome]) -> None:
+    """Warn if some files have no masks, for nobody was told so one by one."""
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        first = failed[0]
+        warn(
+            f"{len(failed)} of {len(outcomes)} files have no masks; the first is {first.source}: "
+            f"{first.error}; error of each Outcome says why"
+        )
 
 
 def checked_job(arguments: Arguments) -> Job:

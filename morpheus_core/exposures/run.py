@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +117,8 @@ class MapRun:
         self._n_pieces = 0
         self._indices: dict[Exposure, list[int]] = {}
         self._has_failed = False
-        self._spoilt, self._windows = 0, 0
+        self._spoilt: dict[str, int] = {}
+        self._windows = 0
 
     def run(self, exposures: Sequence[Exposure]) -> None:
         """Write the masks of all exposures."""
@@ -136,7 +137,9 @@ class MapRun:
                     self._ended_path.touch()
                 else:
                     self._remove()
-                warn_of_spread(self._spoilt, self._windows)
+                warn_of_spread(
+                    sum(self._spoilt.values()), self._windows, f" of {listed(self._spoilt)}"
+                )
         finally:
             place = self._request.directory
             if place.parent.name == MAP_FOLDER:
@@ -267,10 +270,16 @@ class MapRun:
     def _publish(self, exposure: Exposure) -> None:
         """Give a file its name, or tell why it has none."""
         indices = self._indices[exposure]
-        endings = [one for one in map(self._work.ending, indices) if one is not None]
-        self._spoilt += sum(one.spoilt for one in endings)
-        self._windows += sum(one.windows for one in endings)
-        failures = [one.exception() for one in endings if one.error]
+        endings = {index: self._work.ending(index) for index in indices}
+        failures = []
+        for index, ending in endings.items():
+            if ending is None:
+                continue
+            self._windows += ending.windows
+            if ending.spoilt:
+                self._spoilt[str(self._work.piece(index))] = ending.spoilt
+            if ending.error:
+                failures.append(ending.exception())
         try:
             if failures:
                 raise failures[0]
@@ -315,6 +324,13 @@ class MapRun:
             folder = self._folders.folder(index)
             shutil.rmtree(folder / "run", ignore_errors=True)
             clear(folder, set())
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first few names, and how many more there are."""
+    names = sorted(names)
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class OldPieces:

@@ -122,6 +122,9 @@ class CheckedModel:
             expected += f", or {full[:3]}"
         if predictions.shape == (batch_size, self._n_classes, *self._window_shape):
             expected += "; np.moveaxis(scores, 1, -1) puts classes last"
+        count = predictions.shape[-1] if predictions.ndim in (2, 4) else 0
+        if predictions.shape in ((*full[:3], count), (batch_size, count)):
+            expected += f"; pass n_classes={count} if these are its classes"
         raise ModelError(
             f"model returned {predictions.shape} for n_classes={self._n_classes}; "
             f"expected {expected}"

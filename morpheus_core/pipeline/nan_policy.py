@@ -28,6 +28,11 @@ WAYS_OUT = (
     'nothing else, nan_policy="omit" their predictions'
 )
 
+OWN_WAYS_OUT = (
+    "are images scaled as those of its training (normalize= of an adapter), and are its weights "
+    'finite? on_nan="ignore" if that is what it means to say'
+)
+
 #: Up to so many values it takes longer to tell numpy not to warn than to make a mask of them.
 SMALL = 1 << 14
 
@@ -54,26 +59,46 @@ class NanWatch:
             If NaN has spread, and on_nan is "raise".
         """
         self._windows += len(predictions)
+        if self._on_nan == "ignore":
+            return
         pixels = [one for one in windows if is_float(one)]
         # Windows are in the processor's cache, and mostly smaller than what is said of them.
-        if self._on_nan == "ignore" or not any(map(holds_nan, pixels)):
-            return  # what NaN there is is the model's own
-        if not holds_nan(predictions):
-            return
+        if any(map(holds_nan, pixels)):
+            if holds_nan(predictions):
+                self._look_at_holes(pixels, predictions)
+        elif np.isnan(middles(predictions)).any():
+            self._look_at_whole(predictions)
+
+    def _look_at_holes(self, pixels: list[NDArray[Any]], predictions: NDArray[Any]) -> None:
+        """Find out whether predictions have more NaN than the windows that hold some."""
         holes = np.any([np.isnan(one).any(axis=-1) for one in pixels], axis=0)
         bad = np.isnan(predictions).any(axis=-1)
         if bad.mean() <= holes.mean():
             return  # pixels without a value have no answer
-        self._spoilt += int(bad.reshape(len(bad), -1).any(axis=1).sum())
+        touched = int(holes.any(axis=(1, 2)).sum())
+        self._tell(
+            int(bad.reshape(len(bad), -1).any(axis=1).sum()),
+            f"NaN spreads: {touched} of {len(holes)} windows of a batch hold NaN, in "
+            f"{holes.mean():.2%} of their pixels, and {bad.mean():.2%} of what the model says of "
+            f"them is NaN; {WAYS_OUT}",
+        )
+
+    def _look_at_whole(self, predictions: NDArray[Any]) -> None:
+        """Find out of how many windows without NaN a model says nothing at all."""
+        whole = np.isnan(predictions).reshape(len(predictions), -1).all(axis=1)
+        if whole.any():
+            self._tell(
+                int(whole.sum()),
+                f"the model says NaN, and nothing else, of {whole.sum()} of {len(whole)} windows "
+                f"of a batch that hold none; {OWN_WAYS_OUT}",
+            )
+
+    def _tell(self, spoilt: int, message: str) -> None:
+        """Count windows that NaN has spoilt, and say so of the first of them."""
+        self._spoilt += spoilt
         if self._warned:
             return
         self._warned = True
-        touched = int(holes.any(axis=(1, 2)).sum())
-        message = (
-            f"NaN spreads: {touched} of {len(holes)} windows of a batch hold NaN, in "
-            f"{holes.mean():.2%} of their pixels, and {bad.mean():.2%} of what the model says of "
-            f"them is NaN; {WAYS_OUT}"
-        )
         if self._on_nan == "raise":
             raise ModelError(message)
         warn(message)
@@ -84,13 +109,20 @@ class NanWatch:
             on_spread(self._spoilt, self._windows)
 
 
-def warn_of_spread(spoilt: int, windows: int) -> None:
-    """Warn if some of so many windows were spoilt."""
+def warn_of_spread(spoilt: int, windows: int, where: str = "") -> None:
+    """Warn if some of so many windows were spoilt, in the files that are named."""
     if spoilt:
         warn(
-            f"{spoilt} of {windows} windows ({spoilt / windows:.2%}) have NaN in their predictions "
-            f"that spread from bad pixels; {WAYS_OUT}"
+            f"{spoilt} of {windows} windows ({spoilt / windows:.2%}){where} have more NaN in "
+            f"their predictions than in their pixels; {WAYS_OUT}"
         )
+
+
+def middles(predictions: NDArray[Any]) -> NDArray[Any]:
+    """Return what is said of the middle pixel of each window, or of the window."""
+    if predictions.ndim < 4:
+        return predictions
+    return predictions[:, predictions.shape[1] // 2, predictions.shape[2] // 2]
 
 
 def is_float(array: NDArray[Any]) -> bool:

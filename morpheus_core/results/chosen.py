@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core import checks
-from morpheus_core.errors import InputError, ModelError
+from morpheus_core.errors import ModelError
 from morpheus_core.fits.cards import commented
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
@@ -127,13 +127,13 @@ def entropy(block: Block, method: AGGREGATION_METHODS) -> Pixels:
 
     Raises
     ------
-    InputError
+    ModelError
         If means are no probabilities.
     """
     shares = block.shares(method)
     complaint = no_probabilities(shares)
     if complaint is not None:
-        raise InputError(complaint)
+        raise ModelError(complaint)
     parts = np.clip(shares.astype(np.float64), 0, None)
     total = parts.sum(axis=-1, keepdims=True)
     parts = np.divide(parts, total, out=np.full_like(parts, np.nan), where=total > 0)

@@ -518,7 +518,9 @@ class TestLoadModel:
     @pytest.mark.parametrize("name", ["model.pkl", "model.dill", "model.JOBLIB"])
     def test_pickles_run_code(self, tmp_path, name):
         (tmp_path / name).write_bytes(b"anything")
-        with pytest.raises(InputError, match=r"is a pickle, which runs .* trust_pickle=True if"):
+        with pytest.raises(
+            InputError, match=r"is a pickle, which runs .* trust_pickle=True of load_"
+        ):
             adapters.load_model(tmp_path / name)
 
     def test_trusted_pickles(self, tmp_path):

@@ -250,7 +250,7 @@ class TestTorch:
         ("options", "given", "message"),
         [
             ({"channels": "last"}, {}, r"have 4 channels.* instead; pass channels=\"first\"$"),
-            ({}, {"bands": 3, "width": 4}, r"to have 4 channels, but got 3 channels instead$"),
+            ({}, {"bands": 3, "width": 4}, r"got 3 channels instead; pass the 4 bands that it was"),
             ({"stack_inputs": False}, {}, r"called with 4 tensor\(s\): stack_inputs=True makes"),
         ],
     )
@@ -261,8 +261,12 @@ class TestTorch:
 
     def test_scripts_fail_without_a_listing_of_their_code(self, network):
         model = adapters.torch_model(scripted(network))
-        with pytest.raises(ModelError, match=r"\A\w+: Given groups.*but got 3 channels instead\Z"):
+        with pytest.raises(ModelError, match=r"\A\w+: Given.* 3 channels instead; pass the 4"):
             model(windows(bands=3))
+
+    def test_windows_that_cannot_be_halved(self, network):
+        with pytest.raises(ModelError, match=r"tensor number 1 .*multiple of 2, 4, 8"):
+            adapters.torch_model(network)(windows(height=15, width=15))
 
     @pytest.mark.parametrize("bands", [4, 3])
     def test_channels_are_blamed_only_where_they_are_the_reason(self, bands):

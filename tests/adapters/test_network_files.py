@@ -31,6 +31,8 @@ from morpheus_core.adapters.inert_pickles import Inert, InertUnpickler, weights_
 from morpheus_core.adapters.kinds import WAYS_OUT, kind_of, what_it_is
 from morpheus_core.pipeline.descriptions import model_digest
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
+
 IMAGE = np.random.default_rng(3).normal(size=(20, 24)).astype(np.float32)
 WINDOWS = [np.random.default_rng(4).normal(size=(4, 10, 10, 1)).astype(np.float32)]
 
@@ -520,6 +522,20 @@ def test_names_of_bands_say_more_than_those_of_files(bands, named, tmp_path):
     model = adapters.sklearn_model(named, band_names=["h", "j"])
     for run in runs(model, [bands["goods_j"], bands["goods_h_drz"]], tmp_path):
         run()
+
+
+@pytest.mark.parametrize("wrap", [adapters.sklearn_model, lambda one:
+                         adapters.test_time_augmentation(adapters.sklearn_model(one))])  # fmt: skip
+def test_classes_are_not_called_by_the_names_of_others(bands, tmp_path, wrap):
+    from sklearn.linear_model import LogisticRegression
+
+    estimator = LogisticRegression().fit([[0.0, 1], [1, 0]], ["star", "galaxy"])
+    model, images = wrap(estimator), [bands["goods_h_drz"], bands["goods_j"]]
+    arguments = {"n_classes": 2, "batch_size": 4, "window_shape": (10, 10), "progress": False}
+    with pytest.raises(InputError, match=r"trained with, galaxy, star, got star, galaxy; pass"):
+        predict(model, images, **arguments, class_names=["star", "galaxy"])
+    for names in (None, ["galaxy", "star"], ["extended", "compact"]):
+        predict(model, images, **arguments, class_names=names)
 
 
 def test_the_weights_are_known_by_their_checksum(torch, trained, tmp_path):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from morpheus_core import InputError, map_exposures
+from morpheus_core import InputError, MorpheusWarning, map_exposures
 from morpheus_core.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
 
 SHAPE = (20, 24)
 
@@ -103,8 +105,11 @@ def test_flags_of_the_same_version_mark_bad_pixels(night, bits):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hdus": "ERR"}, r"hdus must be of images of two dimensions, got ERR and \[0\] PRIMARY"),
-        ({"hdus": ["SCI", "WCSCORR"]}, "hdus must be of images of two dimensions, got WCSCORR"),
+        (
+            {"hdus": "ERR"},
+            r"hdus must name images .*, got ERR, which .* has: \[0\] PRIMARY",
+        ),
+        ({"hdus": ["SCI", "WCSCORR"]}, "hdus must name images of two dimensions, got WCSCORR"),
         ({"hdus": []}, r"hdus must be a number or a name of an HDU, as 1, SCI or CCD\*, got \[\]"),
         ({"hdus": True}, "hdus must be a number or a name"),
         ({"hdus": -1}, "hdus must be a number or a name"),
@@ -112,9 +117,9 @@ def test_flags_of_the_same_version_mark_bad_pixels(night, bits):
         ({"mask_bits": 1}, "mask_bits needs mask, which says where flags are, got 1"),
         (
             {"hdus": "SCI", "mask": "BPM"},
-            r"got no \[BPM,1\] for \[1\] SCI \(20, 24\) but",
+            r"got BPM: \[1\] SCI \(20, 24\) has no \[BPM,1\] beside it, only",
         ),
-        ({"hdus": "SCI", "mask": "WCSCORR"}, "mask must be an image beside each"),
+        ({"hdus": "SCI", "mask": "WCSCORR"}, "mask must name an image beside each"),
         ({"hdus": "SCI", "mask": "VAR", "mask_bits": 1}, "mask_bits needs a mask of integers"),
     ],
 )
@@ -150,3 +155,14 @@ def test_a_bar_shows_the_windows_of_each_image(night, capsys):
     assert "images" in said
     assert "0/221 [" in said
     assert "windows" in said
+
+
+@pytest.mark.filterwarnings("default:.* files have no masks")
+def test_failures_are_told_of_where_nobody_hears_of_each(night):
+    arguments = (model, "night.fits", 1, 8, (8, 8))
+    options = {"progress": False, "hdus": "ERR"}
+    with pytest.warns(MorpheusWarning, match=r"1 of 1 files .* is night.fits: hdus must name"):
+        map_exposures(*arguments, **options)
+    outcomes = []
+    map_exposures(*arguments, **options, on_file=outcomes.append)
+    assert len(outcomes) == 1

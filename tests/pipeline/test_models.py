@@ -71,7 +71,7 @@ def test_masked_scores_are_nan():
     [
         (
             np.ones((4, 6, 5, 2)),
-            r"returned \(4, 6, 5, 2\) for n_classes=3; expected \(4, 6, 5, 3\)",
+            r"returned \(4, 6, 5, 2\) for n_classes=3; expected \(4, 6, 5, 3\).*; pass n_classes=2",
         ),
         (np.ones((4, 5, 6, 3)), r"returned \(4, 5, 6, 3\)"),
         (np.ones((3, 6, 5, 3)), r"returned \(3, 6, 5, 3\)"),

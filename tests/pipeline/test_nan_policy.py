@@ -43,7 +43,7 @@ def test_it_warns_once_and_sums_up():
     first, last = (str(one.message) for one in caught)
     assert first.startswith("NaN spreads: 1 of 8 windows of a batch hold NaN, in 0.50% of their")
     assert "12.50% of what the model says" in first
-    assert last.startswith("2 of 32 windows (6.25%) have NaN in their predictions")
+    assert last.startswith("2 of 32 windows (6.25%) have more NaN in their predictions")
 
 
 @pytest.mark.parametrize("workers", [{}, {"cpus": 2}])
@@ -59,9 +59,7 @@ def test_it_is_quiet(model, options):
     predict(model, IMAGE, **ARGUMENTS, **options)
 
 
-SUMMED_UP = (
-    r"^2 of 32 windows \(6.25%\) have NaN in their predictions that spread from bad .*fill_nan"
-)
+SUMMED_UP = r"^2 of 32 windows \(6.25%\) have more NaN in their predictions than in .*fill_nan"
 
 
 @pytest.mark.parametrize("workers", [{"cpus": 2}, {"strips": 2}])
@@ -99,7 +97,9 @@ def test_what_exposures_have_seen_is_summed_up_once(tmp_path, cpus):
         map_exposures(normalizing, paths, 1, 8, (5, 5), (5, 5), progress=False, cpus=cpus)
     told = [str(one.message) for one in caught if "windows (" in str(one.message)]
     assert len(told) == 1
-    assert told[0].startswith("2 of 48 windows (4.17%)")
+    assert told[0].startswith(f"2 of 48 windows (4.17%) of exposure {paths[0]}")
+    assert str(paths[1]) in told[0]
+    assert str(paths[2]) not in told[0]
 
 
 @pytest.mark.parametrize("cpus", [None, 2])
@@ -128,10 +128,24 @@ def test_arguments():
         map_exposures(per_pixel, "x.fits", 1, 8, (5, 5), on_nan="omit")
 
 
-def test_nan_of_the_model_itself_is_no_spreading():
-    watch = NanWatch("raise")
-    watch.look([np.ones((2, 4, 4, 1))], np.full((2, 3), np.nan))
-    watch.look([np.ones((2, 4, 4, 1), int)], np.full((2, 3), np.nan))
+@pytest.mark.parametrize("dtype", [int, float])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 4), (2, 4, 4, 3)])
+def test_models_that_say_nothing_but_nan_of_a_window(dtype, shape):
+    scores = np.ones(shape)
+    scores[1] = np.nan
+    with pytest.raises(ModelError, match=r"nothing else, of 1 of 2 windows .* that hold none; are"):
+        NanWatch("raise").look([np.ones((2, 4, 4, 1), dtype)], scores)
+
+
+def test_the_models_own_nan_in_some_pixels_is_no_spreading():
+    scores = np.ones((2, 4, 4, 3))
+    scores[:, 1:, 1:] = np.nan
+    NanWatch("raise").look([np.ones((2, 4, 4, 1))], scores)
+
+
+def test_broken_networks_are_told_of():
+    with pytest.warns(MorpheusWarning, match=r"nothing else, of 8 of 8 windows|^16 of 16 windows"):
+        predict(lambda batch: batch[0] * np.nan, np.ones((20, 20), "f4"), **ARGUMENTS)
 
 
 def test_scores_of_whole_windows():

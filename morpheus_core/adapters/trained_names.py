@@ -1,4 +1,4 @@
-"""Whether images come in the order in which an estimator was trained with their bands."""
+"""Whether bands and classes have the names and the order that an estimator was trained with."""
 
 from __future__ import annotations
 
@@ -37,15 +37,40 @@ def refuse_other_order(model: Any, images: Sequence[Image]) -> None:
         )
 
 
+def refuse_other_classes(model: Any, class_names: Sequence[str]) -> None:
+    """Raise if classes are called as in training, but in another order.
+
+    Nothing is said of other names, which may be better ones.
+
+    Raises
+    ------
+    InputError
+        If they are.
+    """
+    classifier = classifier_in(model)
+    known = [str(name) for name in getattr(getattr(classifier, "estimator", None), "classes_", [])]
+    if list(class_names) != known and sorted(class_names) == sorted(known):
+        raise InputError(
+            f"class_names must be in the order of the classes that the estimator was trained "
+            f"with, {', '.join(known)}, got {', '.join(class_names)}; pass "
+            f"class_names=list(estimator.classes_)"
+        )
+
+
 def names_of(model: Any) -> list[str] | None:
-    """Return what bands were called in training, also of an estimator within models of models."""
-    while model is not None:
-        if isinstance(model, PixelClassifier):
-            known = getattr(model.estimator, "feature_names_in_", None)
-            asked = model.features is None and not model.named
-            return [str(name) for name in known] if asked and known is not None else None
+    """Return what bands were called in training, unless the user has said what they are."""
+    classifier = classifier_in(model)
+    if classifier is None or classifier.features is not None or classifier.named:
+        return None
+    known = getattr(classifier.estimator, "feature_names_in_", None)
+    return None if known is None else [str(name) for name in known]
+
+
+def classifier_in(model: Any) -> PixelClassifier | None:
+    """Return the estimator that a model is, or that lies within models of models."""
+    while model is not None and not isinstance(model, PixelClassifier):
         model = getattr(model, "__dict__", {}).get("model")
-    return None
+    return model
 
 
 def features_in(image: Image, names: Sequence[str]) -> Iterator[str]:
