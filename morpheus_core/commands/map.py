@@ -22,6 +22,7 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.preparing import add_prepare, prepare_of
 from morpheus_core.commands.records import RECORD, compare_inputs, write_record
 from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
@@ -96,6 +97,7 @@ def add_hdu_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", metavar="HDU", help="what marks bad pixels, as DQ: that of the image's EXTVER"
     )
     add_mask_bits(group)
+    add_prepare(group)
 
 
 def add_class_arguments(parser: argparse.ArgumentParser) -> None:
@@ -212,6 +214,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "hdus": arguments.hdu,
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
+        "prepare": prepare_of(arguments.prepare),
         "check_sky": arguments.check_sky,
         "check_sums": arguments.check_sums,
         "out_dir": arguments.out_dir,
