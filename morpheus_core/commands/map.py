@@ -46,6 +46,12 @@ EXAMPLE = """examples:
       --class-names CR SKY --window 400 --stride 200 --out-dir masks
       leave VAR and DQ out, and let pixels that DQ flags have no result
 
+  morpheus-core map night1 --model maximask_network:make --prepare maximask_network:normalize \\
+      --class-names CR SKY --window 400 --stride 200 --crop 100 --keep-border \\
+      --priors classes.priors --trained-priors .01 .4 --thresholds classes.thresh --threshold-rule '>'
+      do what MaxiMask does: prepare each whole image by a function, keep the borders of windows at
+      its edge, and mask what is above a threshold
+
 Numbers of classes are in the order of --class-names. In place of them a file may be named that
 has a line for each class, in any order: its name, blanks, and a value.
 """
