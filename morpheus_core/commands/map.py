@@ -48,7 +48,7 @@ EXAMPLE = """examples:
 
   morpheus-core map night1 --model maximask_network:make --prepare maximask_network:normalize \\
       --class-names CR SKY --window 400 --stride 200 --crop 100 --keep-border \\
-      --priors classes.priors --trained-priors .01 .4 --thresholds classes.thresh --threshold-rule '>'
+      --thresholds classes.thresh --threshold-rule '>'
       do what MaxiMask does: prepare each whole image by a function, keep the borders of windows at
       its edge, and mask what is above a threshold
 
