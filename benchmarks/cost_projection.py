@@ -11,9 +11,9 @@ import numpy as np
 from cost_measurements import CLASSES, WINDOW, Measurements, Sample
 from numpy.typing import NDArray
 
+from morpheus_core.parallel.strip_counts import LEAST_WINDOWS_HIGH, strips_for
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
-from morpheus_core.preparation import LEAST_WINDOWS_HIGH, strips_for
 from morpheus_core.windows.grid import Strip, WindowGrid
 from morpheus_core.workspace.stitch import seam_bytes
 

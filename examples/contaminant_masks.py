@@ -32,7 +32,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 from torch.nn import functional
 
-from morpheus_core import map_exposures, predict, update_maps
+from morpheus_core import map_exposures, predict, preparing, update_maps
 from morpheus_core.adapters import torch_model
 
 CLASSES = ("CR", "TRAIL", "HOT")
@@ -114,15 +114,22 @@ fits.HDUList(hdus).writeto(exposure)
 # Train
 # -----
 # The training images hold more contaminants than an exposure does. A pixel may belong to several,
-# so each class has a probability of its own: a sigmoid, and no softmax. Every window is scaled by
-# its own median and scatter, whatever the sky.
+# so each class has a probability of its own: a sigmoid, and no softmax. Every image is scaled as a
+# whole, by its median and scatter, whatever the sky: here those of the training, and later each CCD
+# before windows are cut of it, by :class:`~morpheus_core.preparing.GlobalMedian`. MaxiMask does so
+# with background and noise on a mesh, as :class:`~morpheus_core.preparing.MeshBackground` does. The
+# network itself gets them compressed.
 
 
-def above_sky(pixels):
-    """Return pixels above the median, in units of the scatter; (batch, row, column, band)."""
-    median = np.median(pixels, axis=(1, 2), keepdims=True)
-    scatter = 1.48 * np.median(np.abs(pixels - median), axis=(1, 2), keepdims=True)
-    return np.arcsinh((pixels - median) / (scatter + 1e-6))
+def above_sky(image):
+    """Return pixels above the median, in units of the scatter; (row, column)."""
+    median = np.median(image)
+    return (image - median) / (1.4826 * np.median(np.abs(image - median)))
+
+
+def compressed(pixels):
+    """Return pixels whose bright ones are nearer to the others."""
+    return np.arcsinh(pixels)
 
 
 class UNet(nn.Module):
@@ -154,7 +161,8 @@ def train(images, masks, steps, batch_size=16):
     """Return a network that has learned from windows, (window, row, column), mirrored by chance."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    pixels = torch.from_numpy(above_sky(images[..., np.newaxis].astype(np.float32))).movedim(-1, 1)
+    pixels = compressed(np.stack([above_sky(image) for image in images])[:, np.newaxis])
+    pixels = torch.from_numpy(pixels.astype(np.float32))
     masks = torch.from_numpy(masks.astype(np.float32))
     network = UNet().to(memory_format=torch.channels_last)  # a third faster on processors
     optimizer = torch.optim.Adam(network.parameters())
@@ -173,7 +181,7 @@ def train(images, masks, steps, batch_size=16):
 
 windows = [simulate(64, seed, rays=15, trails=seed % 2, columns=seed % 6) for seed in range(1200)]
 network = train(*map(np.stack, zip(*windows, strict=True)), steps=240)
-model = torch_model(network, normalize=above_sky, activation="sigmoid")
+model = torch_model(network, normalize=compressed, activation="sigmoid")
 
 # %%
 # Thresholds
@@ -183,6 +191,7 @@ model = torch_model(network, normalize=above_sky, activation="sigmoid")
 # pixels that are hit, those that are found) and purity (of the pixels found, those that are hit):
 # their harmonic mean, F1. The outer 32 pixels of a window, where the network sees little of the
 # surroundings, count at the edge of the image alone, where there is nothing better, as in MaxiMask.
+# As there, a mask holds what is above its threshold, and not what equals it.
 
 settings = {
     "n_classes": len(CLASSES),
@@ -191,6 +200,7 @@ settings = {
     "stride": (64, 64),
     "update_map": update_maps.centre_crop((WINDOW, WINDOW), border=32, keep_border=True),
     "class_names": CLASSES,
+    "prepare": preparing.GlobalMedian(),
     "progress": False,
 }
 known, known_masks = simulate(SIDE, seed=200, rays=80, trails=2, columns=6)
@@ -211,7 +221,7 @@ def balance(found, hit):
 thresholds = []
 figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
 for number, (name, colour) in enumerate(zip(CLASSES, COLOURS, strict=True)):
-    scores = [balance(output[..., number, 0] >= least, known_masks[number]) for least in tried]
+    scores = [balance(output[..., number, 0] > least, known_masks[number]) for least in tried]
     thresholds.append(round(float(tried[np.argmax(scores)]), 2))
     axes.plot(tried, scores, color=colour, marker="o", ms=4, label=name)
 axes.set(xlabel="threshold", ylabel="F1", title="Which probability is enough?")
@@ -225,7 +235,12 @@ plt.show()
 # stop no other; give it the folder of a whole night.
 
 (outcome,) = map_exposures(
-    model, exposure, thresholds=thresholds, out_dir=folder / "masks", **settings
+    model,
+    exposure,
+    thresholds=thresholds,
+    threshold_rule=">",
+    out_dir=folder / "masks",
+    **settings,
 )
 if outcome.error is not None:
     raise outcome.error
@@ -240,7 +255,8 @@ with fits.open(exposure) as before, fits.open(outcome.output) as after:
     for name in ("PRIMARY", "GUIDE"):
         print(f"{name} is the same: {fits.HDUDiff(before[name], after[name]).identical}")
     masks = [after["SCI", number].data.astype(bool) for number in range(1, 5)]
-    print(repr(after["SCI", 1].header["CLASS*"]), repr(after["SCI", 1].header["THRESH*"]), sep="\n")
+    header = after["SCI", 1].header
+    print(*(repr(header[f"{key}*"]) for key in ("CLASS", "THRESH", "PREPARE")), sep="\n")
 
 # %%
 # The result
@@ -260,8 +276,7 @@ def coloured(masks):
 
 
 figure, panels = plt.subplots(1, 3, figsize=(12, 4.9), sharey=True, layout="constrained")
-flat = above_sky(pixels[np.newaxis, ..., np.newaxis])[0, ..., 0]
-panels[0].imshow(flat, "gray", vmin=-1, vmax=5, origin="lower")
+panels[0].imshow(compressed(above_sky(pixels)), "gray", vmin=-1, vmax=5, origin="lower")
 panels[1].imshow(coloured(masks[1]), origin="lower")
 panels[2].imshow(coloured(truth), origin="lower")
 for axes, title in zip(panels, ("SCI,2", "The masks", "The truth"), strict=True):
@@ -281,8 +296,9 @@ assert balance(found, hit) > 0.8
 # %%
 # For your own data
 # -----------------
-# - Put your network in place of ``UNet``, and what it did to pixels in training in place of
-#   ``above_sky``.
+# - Put your network in place of ``UNet``, what was done to whole images in training in place of
+#   ``above_sky``, as ``prepare=``, and what to windows in place of ``compressed``. A function of a
+#   whole image will do. MaxiMask's own network is in :doc:`/published_networks`.
 # - Give :func:`~morpheus_core.map_exposures` a file, a list of files or a folder. Every image of
 #   two dimensions goes to the network, also a map of flags (DQ) or weights. For one HDU say
 #   ``"night1.fits[SCI,2]"``.

@@ -1,6 +1,6 @@
 """Run a trained model over astronomical images too large for it."""
 
-from morpheus_core import adapters, columns, packages, update_maps
+from morpheus_core import adapters, columns, packages, preparing, update_maps
 from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.errors import (
     InputError,
@@ -55,6 +55,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_catalog",
+    "preparing",
     "quicklook",
     "read_priors",
     "read_thresholds",

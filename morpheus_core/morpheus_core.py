@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
+from morpheus_core.images.prepared import Preparing
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.sky_check import CheckSky
@@ -80,6 +81,7 @@ def predict(
     products: Sequence[str | tuple[str, str]] | None = None,
     product_dtype: ProductDtype = "float32",
     thresholds: float | Sequence[float] | Mapping[str, float] = 0.5,
+    prepare: Preparing | Sequence[Preparing | None] | None = None,
 ) -> Results:
     """Classify every pixel of an image with a model that sees one window at a time.
 
@@ -273,6 +275,17 @@ def predict(
     thresholds : float, list of float or dict, default 0.5
         Of the product "bits": one for all classes, one per class, or one by class name, for these
         classes only.
+    prepare : object, callable, None, or list of these
+        What is done to each whole image before windows are cut of it: one for all images, or a list
+        with one for each. Either an object with ``fit(rows)``, which returns what must be known of
+        the whole image, from an iterator of its blocks of rows, and ``apply(rows, first_row,
+        state)``, which prepares some rows; :mod:`morpheus_core.preparing` has some. Or a function
+        of the whole image, (height, width), or (height, width, bands) where there are several,
+        which is in memory then; what it returns goes to a temporary file, and where there are
+        workers to one in `out_dir` that all of them read. Pixels get the same shape, whatever
+        type. Masks and `check_sums` are of the image as it was given, `skip_blank` and `on_nan` of
+        what the model sees. A run that is resumed needs the same preparation, of which digests are
+        compared.
 
     Returns
     -------
@@ -381,6 +394,7 @@ def predict(
             products=products,
             product_dtype=product_dtype,
             thresholds=thresholds,
+            prepare=prepare,
         )
     )
 

@@ -19,17 +19,26 @@ from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_ot
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
+from morpheus_core.images.prepared import Preparing
 from morpheus_core.images.sources import ModelInput
-from morpheus_core.images.stack import ImageStack, ModelInputs, open_inputs
+from morpheus_core.images.stack import (
+    ImageStack,
+    ModelInputs,
+    as_list,
+    checked_steps,
+    open_inputs,
+    with_steps,
+)
 from morpheus_core.packages.filling import filled
 from morpheus_core.packages.package import as_model
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky, check_sky
 from morpheus_core.parallel.choice import Workers, choose_workers
-from morpheus_core.parallel.executors import PIECES_OF_UNKNOWN, PIECES_PER_WORKER
+from morpheus_core.parallel.strip_counts import count_strips
 from morpheus_core.parallel.threads import limited_threads
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.batch_sizes import windows_of
 from morpheus_core.pipeline.choices import choose
+from morpheus_core.pipeline.descriptions import model_name
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.memory_formats import TriedFormats
 from morpheus_core.pipeline.models import Model
@@ -46,10 +55,6 @@ from morpheus_core.windows.grid import EDGES, PADDINGS, Edges, Padding, WindowGr
 from morpheus_core.workspace.folders import Workspace
 
 P = ParamSpec("P")
-
-#: Least height of a strip, in windows: the rows that two strips share are written and read once
-#: more, and are less than one window's height.
-LEAST_WINDOWS_HIGH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,7 @@ class Arguments:
     products: Sequence[str | tuple[str, str]] | None
     product_dtype: ProductDtype
     thresholds: float | Sequence[float] | Mapping[str, float]
+    prepare: Preparing | Sequence[Preparing | None] | None
 
 
 def arguments_of(function: Callable[P, object], *given: P.args, **named: P.kwargs) -> Arguments:
@@ -180,16 +186,18 @@ def prepare(arguments: Arguments) -> Iterator[Prepared]:
     sky_check = checks.one_of("check_sky", arguments.check_sky, SKY_CHECKS)
     sums = checks.one_of("check_sums", arguments.check_sums, CHECKS)
     bits = checks.mask_bits(arguments.mask_bits)
+    steps = checked_steps(arguments.prepare, len(as_list(arguments.model_inputs)))
     with (
         limited_threads(workers.threads),
         open_inputs(
             arguments.model_inputs, layout, arguments.mask, bits, arguments.storage_options
-        ) as stack,
+        ) as given,
+        with_steps(given, steps, model_name) as stack,
     ):
         job = make_job(stack, arguments)
         n_strips = count_strips(arguments.strips, job.grid, workers, arguments.begin_only)
         checks.model(arguments.model)
-        check_sums(stack.images_and_masks, sums)
+        check_sums(given.images_and_masks, sums)
         warn_of_other_distortions(stack.images)
         check_alignment(stack.images_and_masks, check)
         check_sky(arguments.model, stack.images, sky_check)
@@ -229,26 +237,6 @@ def stored_choices(directory: Path | None) -> dict[str, Any] | None:
     if workspace is None or not workspace.holds_a_run():
         return None
     return workspace.load().parameters
-
-
-def count_strips(strips: Any, grid: WindowGrid, workers: Workers, begin_only: bool) -> int:
-    """Return into how many strips a new run is cut, at most."""
-    if strips is not None:
-        return checks.whole_number("strips", strips)
-    if begin_only:
-        return strips_for(None, grid)
-    if workers.engine is None:
-        return max(1, len(workers.slots))
-    return strips_for(workers.engine.count_workers(), grid)
-
-
-def strips_for(workers: int | None, grid: WindowGrid) -> int:
-    """Return into how many strips to cut a grid: several per worker, if they are not too low."""
-    most = grid.image_shape[0] // (LEAST_WINDOWS_HIGH * grid.window_shape[0])
-    if workers is None:
-        return max(1, min(PIECES_OF_UNKNOWN, most))
-    # As many for each, so that none works while all others wait.
-    return workers * max(1, min(PIECES_PER_WORKER, most // workers))
 
 
 def run_directory(arguments: Arguments) -> Path | None:

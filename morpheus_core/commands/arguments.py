@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from morpheus_core import checks
+from morpheus_core.commands.preparing import add_prepare, prepare_of
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError
 from morpheus_core.images.image import BANDS
@@ -87,6 +88,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     add_check_sky(images)
     add_check_sums(images)
     add_storage_options(images)
+    add_prepare(images)
     add_grid_arguments(parser, batch_size=64)
     results = parser.add_argument_group("results")
     results.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
@@ -235,6 +237,7 @@ def predict_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "check_sky": arguments.check_sky,
         "check_sums": arguments.check_sums,
         "storage_options": arguments.storage_options,
+        "prepare": prepare_of(arguments.prepare),
         "class_names": arguments.class_names,
         "output_dtype": arguments.output_dtype,
         "prefetch": arguments.prefetch,

@@ -22,6 +22,7 @@ from morpheus_core.commands.arguments import (
 )
 from morpheus_core.commands.executors import add_executor_argument, open_executor
 from morpheus_core.commands.models import add_model_arguments, complete, load_model
+from morpheus_core.commands.preparing import add_prepare, prepare_of
 from morpheus_core.commands.records import RECORD, compare_inputs, write_record
 from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
@@ -44,6 +45,12 @@ EXAMPLE = """examples:
   morpheus-core map night1 --hdu SCI --mask DQ --mask-bits 1,256 --model mynetwork:make \\
       --class-names CR SKY --window 400 --stride 200 --out-dir masks
       leave VAR and DQ out, and let pixels that DQ flags have no result
+
+  morpheus-core map night1 --model maximask_network:make --prepare maximask_network:normalize \\
+      --class-names CR SKY --window 400 --stride 200 --crop 100 --keep-border \\
+      --thresholds classes.thresh --threshold-rule '>'
+      do what MaxiMask does: prepare each whole image by a function, keep the borders of windows at
+      its edge, and mask what is above a threshold
 
 Numbers of classes are in the order of --class-names. In place of them a file may be named that
 has a line for each class, in any order: its name, blanks, and a value.
@@ -96,6 +103,7 @@ def add_hdu_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", metavar="HDU", help="what marks bad pixels, as DQ: that of the image's EXTVER"
     )
     add_mask_bits(group)
+    add_prepare(group)
 
 
 def add_class_arguments(parser: argparse.ArgumentParser) -> None:
@@ -212,6 +220,7 @@ def map_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "hdus": arguments.hdu,
         "mask": arguments.mask,
         "mask_bits": arguments.mask_bits,
+        "prepare": prepare_of(arguments.prepare),
         "check_sky": arguments.check_sky,
         "check_sums": arguments.check_sums,
         "out_dir": arguments.out_dir,

@@ -56,6 +56,11 @@ def add_new_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--factory", metavar="MODULE:NAME", help="what makes a model of the weights")
     group.add_argument("--window", **PAIR, required=True, help="rows and columns of a window")
     group.add_argument("--crop", type=int, metavar="PIXELS", help="border that does not count")
+    group.add_argument(
+        "--keep-border",
+        action="store_true",
+        help="with --crop: but at the edge of the image, where no centre reaches",
+    )
     group.add_argument("--batch-size", type=int, default=64, metavar="N", help="(%(default)s)")
     group.add_argument("--bands", nargs="+", metavar="NAME", required=True, help="in their order")
     group.add_argument("--class-names", nargs="+", metavar="NAME", required=True)
@@ -92,6 +97,7 @@ def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
             "shape": list(arguments.window),
             "batch_size": arguments.batch_size,
             "crop": arguments.crop,
+            "keep_border": arguments.keep_border or None,
         },
         "bands": [{"name": name} for name in arguments.bands],
         "sky": {"pixel_scale": arguments.pixel_scale},

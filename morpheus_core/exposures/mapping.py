@@ -23,6 +23,7 @@ from morpheus_core.exposures.mask_files import Recipe
 from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
+from morpheus_core.images.prepared import Preparing, checked_preparing
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
 from morpheus_core.packages.package import card_of
@@ -86,6 +87,7 @@ def map_exposures(
     hdus: int | str | Sequence[int | str] | None = None,
     mask: int | str | None = None,
     mask_bits: int | str | Sequence[int] | None = None,
+    prepare: Preparing | None = None,
 ) -> list[Outcome]:
     """Write masks of the classes in exposures, each file on its own.
 
@@ -173,6 +175,8 @@ def map_exposures(
         have no result.
     mask_bits : int, str or list of int, optional
         As for `predict`.
+    prepare : object, callable or None
+        As for `predict`, for each image by itself. What it raises is in the outcome of its file.
 
     Returns
     -------
@@ -220,6 +224,7 @@ def map_exposures(
         products=products,
         product_dtype=product_dtype,
         thresholds=0.5 if thresholds is None else thresholds,
+        prepare=prepare,
     )
     refuse_masks(products, classes, single_mask)
     choice = make_choice(hdus, mask, mask_bits)
@@ -290,6 +295,7 @@ def warn_of_failures(outcomes: Sequence[Outcome]) -> None:
 def checked_job(arguments: Arguments) -> Job:
     """Return the job of an image of one window; raise what `predict` would raise of any image."""
     checks.model(arguments.model)
+    checked_preparing(arguments.prepare)
     shape = checks.positive_pair("window_shape", arguments.window_shape)
     with ImageStack([ArrayImage(np.zeros(shape), "an image")]) as stack:
         return make_job(stack, arguments)
@@ -340,7 +346,7 @@ def make_choice(hdus: Any, mask: Any, mask_bits: Any) -> HduChoice:
 
 def fingerprint_of(job: Job, model: Model | str, recipe: Recipe) -> dict[str, Any]:
     """Return what decides masks, as JSON values."""
-    mask_format, choice = recipe.mask_format, recipe.choice
+    mask_format, choice, prepare = recipe.mask_format, recipe.choice, recipe.arguments.prepare
     parameters = job.parameters()
     del parameters["image_shape"]
     return {
@@ -352,6 +358,7 @@ def fingerprint_of(job: Job, model: Model | str, recipe: Recipe) -> dict[str, An
         "hdus": None if choice.hdus is None else list(choice.hdus),
         "mask": choice.mask,
         "mask_bits": checks.mask_bits(recipe.arguments.mask_bits),
+        "prepare": None if prepare is None else model_name(prepare),
     }
 
 

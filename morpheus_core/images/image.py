@@ -26,8 +26,6 @@ class Image(Protocol):
     name: str
     shape: tuple[int, int, int]
     """Height, width and bands."""
-    dtype: np.dtype[Any]
-    """In native byte order."""
     layout: Layout
     """How it is stored."""
     header: fits.Header | None
@@ -39,6 +37,10 @@ class Image(Protocol):
     (APE 14); None where the header tells all."""
     unpacking: Unpacking
     """What the temporary files took that it is read from."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """In native byte order."""
 
     @property
     def path(self) -> Path | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, warn
 from morpheus_core.images.expansion import Unpacking
-from morpheus_core.images.image import Bands, Layout, carried_mask, checked_dtype
+from morpheus_core.images.image import Bands, Image, Layout, carried_mask, checked_dtype
 from morpheus_core.images.row_blocks import KEPT_BLOCKS, RowBlocks
 from morpheus_core.storage import pickles
 from morpheus_core.storage.whole_files import write_secret
@@ -149,16 +149,7 @@ class LazyImage:
         file_identity = getattr(self._source, "file_identity", None)
         if file_identity is not None:
             return dict(file_identity)
-        digest = hashlib.sha256()
-        rows = (2 * np.arange(SAMPLED_ROWS) + 1) * self.shape[0] // (2 * SAMPLED_ROWS)
-        for row in rows.tolist():
-            digest.update(np.ascontiguousarray(self.read(row, row + 1), self.dtype).data)
-        return {
-            "shape": list(self.shape),
-            "dtype": self.dtype.str,
-            "sampled_rows": rows.tolist(),
-            "sha256": digest.hexdigest(),
-        }
+        return {"shape": list(self.shape), "dtype": self.dtype.str, **sample_of(self)}
 
     def pickled(self) -> bytes:
         """Return what is sliced as bytes that another process can load.
@@ -207,6 +198,15 @@ class LazyImage:
     def close(self) -> None:
         """Forget the rows, and leave the user's object alone."""
         self._blocks.clear()
+
+
+def sample_of(image: Image) -> dict[str, Any]:
+    """Return the numbers of a few rows of an image, and a digest of them, as JSON values."""
+    digest = hashlib.sha256()
+    rows = (2 * np.arange(SAMPLED_ROWS) + 1) * image.shape[0] // (2 * SAMPLED_ROWS)
+    for row in rows.tolist():
+        digest.update(np.ascontiguousarray(image.read(row, row + 1), image.dtype).data)
+    return {"sampled_rows": rows.tolist(), "sha256": digest.hexdigest()}
 
 
 class ReopenedImage(LazyImage):

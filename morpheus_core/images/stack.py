@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,13 @@ from morpheus_core.images.image import ArrayImage, Bands, Image
 from morpheus_core.images.lazy_images import LazyImage, reopen_lazy
 from morpheus_core.images.mask_planes import bits_of
 from morpheus_core.images.masks import PixelMask
+from morpheus_core.images.prepared import (
+    Preparing,
+    SteppedImage,
+    checked_preparing,
+    prepared_by,
+    reopen_stepped,
+)
 from morpheus_core.images.scales import Reading
 from morpheus_core.images.sources import (
     ModelInput,
@@ -29,7 +36,7 @@ from morpheus_core.storage.resources import Resource
 ModelInputs: TypeAlias = "ModelInput | Sequence[ModelInput]"
 
 #: What a stored image is, by the key under which its place is kept.
-PLACES = ("array", "pickle", "path")
+PLACES = ("array", "pickle", "path", "step")
 
 #: How masks are read: their integers are flags, whatever BLANK says.
 AS_FLAGS = Reading(blank=False)
@@ -92,6 +99,9 @@ class ImageStack(Resource):
             If one of its parts holds what cannot be sent, an open file for one.
         """
         for part in self.images_and_masks:
+            if isinstance(part, SteppedImage):
+                part.check_portable()
+                part = part.source
             if isinstance(part, LazyImage):
                 part.pickled()
 
@@ -112,6 +122,8 @@ class ImageStack(Resource):
         """
         masks = identity["mask"]["parts"] if identity["mask"] else []
         for part, known in zip(self.images_and_masks, [*identity["images"], *masks], strict=True):
+            if isinstance(part, SteppedImage):
+                part, known = part.source, as_given(known)
             if isinstance(part, LazyImage) and part.identity() != known:
                 raise InputError(
                     f"{part.name} has other pixels in this process; its files must lie where all "
@@ -195,11 +207,65 @@ def reopen(places: dict[str, Any]) -> ImageStack:
 def stored_paths(places: dict[str, Any]) -> list[Path]:
     """Return the files of a stack whose :meth:`ImageStack.store` returned these places."""
     parts = [*places["images"], *(places["mask"]["parts"] if places["mask"] else ())]
+    parts += [part["source"] for part in parts if "source" in part]
     return [Path(part[kind]) for part in parts for kind in PLACES if kind in part]
+
+
+def as_given(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells an image from another, without what was done to it."""
+    return {key: value for key, value in identity.items() if key != "prepared"}
+
+
+def checked_steps(prepare: Any, count: int | None = None) -> list[Preparing | None]:
+    """Return what prepares each image: one step for all, or a list with one for each.
+
+    Parameters
+    ----------
+    prepare : PreparingStep, callable, None, or list of these
+        As users give it.
+    count : int, optional
+        How many images there are, if that is known.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or there are more or less than images.
+    """
+    if not isinstance(prepare, (list, tuple)):
+        return [checked_preparing(prepare)] * (count or 1)
+    if count is not None and len(prepare) != count:
+        raise InputError(
+            f"prepare must be one step, or a list with one for each of the {count} images, got "
+            f"{len(prepare)}; None leaves an image as it is"
+        )
+    return list(map(checked_preparing, prepare))
+
+
+def with_steps(
+    stack: ImageStack, steps: Sequence[Preparing | None], name_of: Callable[[Any], str]
+) -> ImageStack:
+    """Return a stack whose images are prepared; its masks stay as they are.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        The images as they were given.
+    steps : sequence of PreparingStep, callable or None
+        One per image.
+    name_of : callable
+        Returns what a step is called.
+    """
+    images = [
+        prepared_by(image, step, name_of(step))
+        for image, step in zip(stack.images, steps, strict=True)
+    ]
+    return ImageStack(images, stack.mask)
 
 
 def reopen_image(place: dict[str, Any]) -> Image:
     """Open an image whose :meth:`Image.store` returned this place."""
+    if "step" in place:
+        return reopen_with_step(place)
     if "pickle" in place:
         return reopen_lazy(place)
     if "array" in place:
@@ -209,6 +275,16 @@ def reopen_image(place: dict[str, Any]) -> Image:
     image = FitsImage(Path(place["path"]), place["extension"], place["bands"], reading=reading)
     image.name = place["name"]  # the file may be an unpacked one
     return image
+
+
+def reopen_with_step(place: dict[str, Any]) -> Image:
+    """Open an image whose :meth:`SteppedImage.store` returned this place."""
+    source = reopen_image(place["source"])
+    try:
+        return reopen_stepped(place, source)
+    except BaseException:
+        source.close()
+        raise
 
 
 def as_list(model_inputs: ModelInputs) -> list[ModelInput]:

@@ -54,6 +54,8 @@ def said(card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
     if card.windows.crop is not None and "update_map" in given:
         shape = given["window_shape"] or card.windows.shape
         told["update_map"] = update_maps.centre_crop(
-            checks.positive_pair("window_shape", shape), card.windows.crop
+            checks.positive_pair("window_shape", shape),
+            card.windows.crop,
+            keep_border=bool(card.windows.keep_border),
         )
     return told

@@ -137,6 +137,14 @@ class WindowTable:
     batch_size: int = key(checks.whole_number, optional=False)
     stride: tuple[int, int] | None = key(pair)
     crop: int | None = key(crop)
+    keep_border: bool | None = key(checks.flag)
+
+    def __post_init__(self) -> None:
+        if self.keep_border and self.crop is None:
+            raise InputError(
+                "windows.keep_border must stand beside windows.crop, which says how wide the border "
+                "is, got true without it"
+            )
 
 
 @dataclass(frozen=True, slots=True)

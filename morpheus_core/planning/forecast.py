@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.fits.blocks import sum_of_words
 from morpheus_core.images.expansion import Unpacking
+from morpheus_core.images.prepared import PreparedImage
 from morpheus_core.morpheus_core import predict
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
@@ -71,6 +72,12 @@ class Forecast:
         What compressed inputs take in the folder for temporary files while the run lasts.
     unpacking_seconds : float
         How long it takes to unpack them, once for all workers.
+    prepared_bytes : int
+        What images that a function has prepared as a whole take in the folder for temporary files,
+        or once there are workers in `out_dir`, which `disk_bytes` counts.
+    preparing_seconds : float
+        How long it takes to prepare images, or to find out what a step must know of them, once for
+        all workers.
     memory_bytes : int
         The most memory of one process that runs the model.
     total_memory_bytes : int
@@ -99,6 +106,8 @@ class Forecast:
     verifying_seconds: float
     unpacked_bytes: int
     unpacking_seconds: float
+    prepared_bytes: int
+    preparing_seconds: float
     memory_bytes: int
     total_memory_bytes: int
     windows_per_second: float
@@ -121,6 +130,7 @@ class Forecast:
             "disk": as_size(self.disk_bytes),
             "verifying": self._verifying(),
             "unpacking": self._unpacking(),
+            "preparing": self._preparing(),
             "memory": f"{as_size(self.memory_bytes)} in each process that runs the model, "
             f"{as_size(self.total_memory_bytes)} in all",
             "speed": f"{self.windows_per_second:,.0f} windows per second",
@@ -146,6 +156,12 @@ class Forecast:
             f"{as_size(self.unpacked_bytes)} in {tempfile.gettempdir()}, once, "
             f"{as_duration(self.unpacking_seconds)}"
         )
+
+    def _preparing(self) -> str:
+        if not self.preparing_seconds:
+            return ""
+        kept = f"{as_size(self.prepared_bytes)} kept, " if self.prepared_bytes else ""
+        return f"{kept}once, {as_duration(self.preparing_seconds)}"
 
 
 def with_arguments_of(
@@ -217,6 +233,7 @@ def plan(arguments: Arguments) -> Forecast:
 def forecast(ready: Prepared) -> Forecast:
     """Count what the geometry says, and try the model for the rest."""
     job, workers = ready.job, count_workers(ready)
+    preparing = settle(ready)
     windows = count_windows(job, ready.stack)
     strips = job.grid.strips(job.batch_size, ready.n_strips, windows)
     at_a_time = min(len(strips), workers or 1)
@@ -237,6 +254,7 @@ def forecast(ready: Prepared) -> Forecast:
     parts = ready.stack.images_and_masks
     unpacking = sum((part.unpacking for part in parts), start=Unpacking())
     most = most_windows([windows_of(strip, windows) for strip in strips], at_a_time)
+    begin = unpacking.seconds + preparing.seconds + trial.start_seconds
     height, width = job.grid.output_shape
     return Forecast(
         windows=int(windows.sum()),
@@ -253,13 +271,23 @@ def forecast(ready: Prepared) -> Forecast:
         verifying_seconds=verified * PASSES * seconds_per_byte() if verified else 0.0,
         unpacked_bytes=unpacking.bytes,
         unpacking_seconds=unpacking.seconds,
+        prepared_bytes=preparing.bytes,
+        preparing_seconds=preparing.seconds,
         memory_bytes=memory,
         total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
         windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
-        seconds=unpacking.seconds + trial.start_seconds + most * trial.seconds_per_window,
+        seconds=begin + most * trial.seconds_per_window,
         batch_sizes=trial.speeds,
         memory_formats={} if ready.tried is None else ready.tried.speeds,
     )
+
+
+def settle(ready: Prepared) -> Unpacking:
+    """Prepare what is to be prepared, and return what that took."""
+    prepared = [image for image in ready.stack.images if isinstance(image, PreparedImage)]
+    for image in prepared:
+        image.settle()
+    return sum((image.preparing for image in prepared), start=Unpacking())
 
 
 def count_workers(ready: Prepared) -> int | None:

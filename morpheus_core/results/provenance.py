@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from morpheus_core.fits.cards import quietly_mended
 from morpheus_core.images.image import Image
+from morpheus_core.images.prepared import PreparedImage
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.pipeline.descriptions import model_digest, model_name
 from morpheus_core.pipeline.job import Job
@@ -66,6 +67,9 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
             cards[key] = name
             if digest:
                 cards[f"{keyword[:2]}SUM{key.removeprefix(keyword)}"] = (digest, "of its header")
+    for index, image in enumerate(stack.images):
+        if isinstance(image, PreparedImage):
+            cards[f"PREPARE{index}"] = ascii_text(image.step)
     methods = " and ".join(parameters["aggregate_method"])
     history = (
         f"morpheus_core {__version__} ran the model on {len(stack.images)} image(s) in windows of "
@@ -79,7 +83,7 @@ def provenance_cards(job: Job, stack: ImageStack, model: Model | str) -> fits.He
 
 def described(keyword: str, images: Sequence[Image]) -> Iterator[tuple[str, str, str | None]]:
     """Yield card, name and the digest of the header, if there is one, of each image."""
-    for index, image in enumerate(images):
+    for index, image in enumerate(map(as_given, images)):
         if image.path is None:
             height, width, bands = image.shape
             name = f"array of {height} x {width} x {bands} {image.dtype}"
@@ -87,6 +91,11 @@ def described(keyword: str, images: Sequence[Image]) -> Iterator[tuple[str, str,
             name = image.path.name + image.name.removeprefix(str(image.path))
         digest = None if image.header is None else digest_of(image.header)
         yield f"{keyword}{index}", ascii_text(name), digest
+
+
+def as_given(image: Image) -> Image:
+    """Return the image that was given, of one that is prepared."""
+    return image.source if isinstance(image, PreparedImage) else image
 
 
 def digest_of(header: fits.Header) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from morpheus_core.images.stack import ImageStack
+from morpheus_core.images.stack import ImageStack, as_given
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.job import Job
 from morpheus_core.results.sinks import SinkName
@@ -150,6 +150,8 @@ class Plan:
 
 def changed_input(stored: dict[str, Any], given: dict[str, Any]) -> str:
     """Say in what way an input is another one."""
+    if as_given(stored) == as_given(given):
+        return f"{prepared_as(stored)}, {prepared_as(given).replace('was', 'is', 1)}"
     if stored.get("path") != given.get("path"):
         return f"was {stored.get('path', 'an array')}, is {given.get('path', 'an array')}"
     if "path" not in stored:
@@ -157,3 +159,12 @@ def changed_input(stored: dict[str, Any], given: dict[str, Any]) -> str:
     if (stored["hdu"], stored["bands"]) != (given["hdu"], given["bands"]):
         return f"was another image of {stored['path']}, or was read with other bands"
     return f"is {stored['path']}, which was written to after the run had begun"
+
+
+def prepared_as(identity: dict[str, Any]) -> str:
+    """Say how an input was prepared."""
+    prepared = identity.get("prepared")
+    if prepared is None:
+        return "was not prepared"
+    digest = prepared.get("state", prepared["sha256"])[:8]
+    return f"was prepared by {prepared['step']} ({digest})"

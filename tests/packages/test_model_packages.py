@@ -102,6 +102,15 @@ def run(model, images, *arguments, **options):
     return result, header
 
 
+def test_border_is_kept_where_the_package_says_so(tmp_path, weights):
+    description = changed(DESCRIPTION, True, "windows", "keep_border")
+    folder = packages.new_package(tmp_path / "kept", weights, description, trust_code=True)
+    kept = update_maps.centre_crop((8, 8), 1, keep_border=True)
+    expected, _ = run(Brightest(weights), image(), 2, 4, (8, 8), update_map=kept)
+    np.testing.assert_array_equal(run(folder, image())[0], expected)
+    assert np.isfinite(expected).all()
+
+
 @pytest.mark.filterwarnings("ignore:.*reached by no window")
 def test_what_is_left_out_is_what_the_package_says(package, weights):
     inner = update_maps.centre_crop((8, 8), 1)
@@ -221,6 +230,11 @@ REFUSED = [
     ("windows.batch_size must be a whole number", 0, "windows", "batch_size"),
     ("windows.shape must be two whole numbers", [8], "windows", "shape"),
     ("windows must be a table, got 3", 3, "windows"),
+    (
+        "windows.keep_border must stand beside windows.crop",
+        {"shape": [8, 8], "batch_size": 4, "keep_border": True},
+        "windows",
+    ),
     ("bands must be at least one table", [], "bands"),
     ("classes.names must be a text", [1], "classes", "names"),
     ("class_names must differ", ["a", "A"], "classes", "names"),

@@ -30,6 +30,7 @@ from morpheus_core.cli import main
 from morpheus_core.parallel import tasks
 from morpheus_core.parallel.counters import Progress, WindowCounter
 from morpheus_core.parallel.executors import DaskEngine, engine_of
+from morpheus_core.parallel.strip_counts import strips_for
 from morpheus_core.parallel.tasks import (
     LOADED,
     ONE_PIECE,
@@ -38,7 +39,6 @@ from morpheus_core.parallel.tasks import (
     heeding,
     run_task,
 )
-from morpheus_core.preparation import strips_for
 from morpheus_core.windows.grid import WindowGrid
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.work import StripWork
