@@ -27,11 +27,14 @@ class Batch:
         One per image: native byte order, C-contiguous, writable, the image's dtype.
     rows, columns : ndarray of int64, shape (batch,)
         Where each window stands in the grid.
+    may_hold_nan : bool
+        Whether NaN has been read of the rows that the windows come from.
     """
 
     windows: list[NDArray[Any]]
     rows: Int64
     columns: Int64
+    may_hold_nan: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,13 +80,14 @@ class BatchReader:
         slabs = self._slabs(group)
         chosen = self._choose(group, slabs)
         per_row = len(grid.columns.origins)
+        may_hold_nan = any(r.may_hold_nan(grid.rows_of(group)[0]) for r in self._readers)
         for first in range(0, len(chosen), self._batch_size):
             rows, columns = np.divmod(chosen[first : first + self._batch_size], per_row)
             rows += group.start
             tops = grid.rows.origins[rows] - grid.rows.origins[group.start]
             lefts = grid.columns.origins[columns] + grid.columns.before
             windows = [gather(slab, tops, lefts, grid.window_shape) for slab in slabs]
-            yield Batch(windows, rows, columns)
+            yield Batch(windows, rows, columns, may_hold_nan)
 
     def count(self, group: Group) -> Int64:
         """Count the windows of each window row of a group that are run, (window rows,)."""

@@ -16,6 +16,7 @@ from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.kernels import Float64, Int64, Predictions
 from morpheus_core.pipeline.ring import Complete, RowRing, Sums
 from morpheus_core.pipeline.selection import OutputMask
+from morpheus_core.pipeline.shelf import Shelf, is_shelved
 from morpheus_core.windows.grid import StripRows, WindowGrid
 
 #: Given the first of some output rows, and the one after the last, says where their results go:
@@ -23,7 +24,8 @@ from morpheus_core.windows.grid import StripRows, WindowGrid
 Room = Callable[[int, int], list[NDArray[Any]]]
 
 
-#: Results of rows that are written some columns at a time take at most this memory, beside outputs.
+#: Results of rows that are written some columns at a time take at most this memory, beside outputs
+#: and files.
 BEGUN_BYTES = 128 << 20
 
 
@@ -59,22 +61,34 @@ class Scratch:
 
     def __init__(self, job: Job) -> None:
         pixels = [aggregator.result_shape(job.n_classes) for aggregator in job.aggregators]
-        width = job.grid.output_shape[1]
-        self._blocks: list[NDArray[Any]] = [
-            np.empty((0, width, *pixel), job.output_dtype) for pixel in [*pixels, ()]
-        ]
+        self._width, self._pixels, self._dtype = (
+            job.grid.output_shape[1],
+            [*pixels, ()],
+            job.output_dtype,
+        )
+        self._shelved = is_shelved(job.sums_bytes)
+        self._shelf, self._rows = self._shelf_of(0), 0
+
+    def _shelf_of(self, rows: int) -> Shelf:
+        layouts = [((rows, self._width, *pixel), self._dtype) for pixel in self._pixels]
+        return Shelf(layouts, rows * self._width, self._shelved)
 
     @property
     def row_bytes(self) -> int:
         """What the results of a row take."""
-        return sum(block.itemsize * math.prod(block.shape[1:]) for block in self._blocks)
+        values = self._width * sum(math.prod(pixel) for pixel in self._pixels)
+        return values * np.dtype(self._dtype).itemsize
 
     def __call__(self, first: int, stop: int) -> list[NDArray[Any]]:
         """Return where results of output rows ``[first, stop)`` go."""
         rows = stop - first
-        if rows > len(self._blocks[0]):
-            self._blocks = [np.empty((rows, *b.shape[1:]), b.dtype) for b in self._blocks]
-        return [block[:rows] for block in self._blocks]
+        if rows > self._rows:
+            self._shelf, self._rows = self._shelf_of(rows), rows
+        return [block[:rows] for block in self._shelf.arrays]
+
+    def touched(self, pixels: int) -> None:
+        """Give memory back, now and then, when this many pixels have been read or written."""
+        self._shelf.touched(pixels)
 
 
 class Finisher:
@@ -110,11 +124,12 @@ class Finisher:
     ) -> None:
         self._job, self._ring, self._strip_rows = job, ring, strip_rows
         self._first_row, self._on_rows = first_row, on_rows
-        scratch = Scratch(job)
-        self._room = scratch if room is None else room
-        window = scratch.row_bytes * job.grid.output_window_shape[0]
+        self._scratch = Scratch(job)
+        self._room = self._scratch if room is None else room
+        window = self._scratch.row_bytes * job.grid.output_window_shape[0]
         # Bad pixels of output rows are looked up once, in order.
-        self._in_parts = stack.mask is None and (room is not None or window <= BEGUN_BYTES)
+        in_parts = room is not None or window <= BEGUN_BYTES or is_shelved(job.sums_bytes)
+        self._in_parts = stack.mask is None and in_parts
         self._mask: OutputMask | None = None
         if stack.mask is not None:
             self._mask = OutputMask(stack.mask, job.grid, ring.block_rows, strip_rows.stop)
@@ -172,7 +187,7 @@ class Finisher:
             blocks = self._blocks(pixels.first, pixels.stop)
             self._write(pixels, blocks)
             if pixels.right == width:
-                self._on_rows(Rows(pixels.first, pixels.stop, blocks, False))
+                self._hand_on(pixels.first, pixels.stop, blocks)
 
     def _write(self, pixels: Complete, blocks: Sequence[NDArray[Any]]) -> None:
         """Write results, and n, of complete pixels inside the image."""
@@ -189,6 +204,15 @@ class Finisher:
         ending = Ending(pixels.first, left, n, self._job.fill_value)
         self._ring.finish(ending, blocks[:-1], columns.start)
         blocks[-1][:, columns] = n
+        self._scratch.touched(n.size)
+
+    def _hand_on(self, first: int, stop: int, blocks: Sequence[NDArray[Any]]) -> None:
+        """Hand over results of rows, few at a time: what is made of them takes memory as well."""
+        for start in range(first, stop, self._ring.block_rows):
+            end = min(start + self._ring.block_rows, stop)
+            part = [block[start - first : end - first] for block in blocks]
+            self._on_rows(Rows(start, end, part, False))
+            self._scratch.touched((end - start) * self._job.grid.output_shape[1])
 
     def _begin(self, first: int, stop: int) -> None:
         """Make room for output rows whose results are written some columns at a time."""
@@ -265,3 +289,11 @@ def write_results(job: Job, sums: Sums, blocks: Sequence[NDArray[Any]]) -> None:
         ):
             aggregator.finalize(kernels.fastest(), planes, n, job.fill_value, block, columns.start)
         blocks[-1][:, columns] = n
+
+
+def shelved_bytes(job: Job, in_memory: bool) -> int:
+    """Return what files for sums, and for results that are not in memory, take at most."""
+    if not is_shelved(job.sums_bytes):
+        return 0
+    results = 0 if in_memory else job.grid.output_window_shape[0] * Scratch(job).row_bytes
+    return job.sums_bytes + results

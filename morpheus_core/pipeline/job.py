@@ -138,6 +138,11 @@ class Job:
         values = self.n_classes * sum(aggregator.n_planes for aggregator in self.aggregators)
         return 8 * (values + self.counted)
 
+    @property
+    def sums_bytes(self) -> int:
+        """What the sums of all rows take that a window row touches."""
+        return self.grid.output_window_shape[0] * self.grid.plane_width * self.plane_bytes
+
     def parameters(self) -> dict[str, Any]:
         """Return everything that decides the numbers as JSON values, under the users' names."""
         grid = self.grid

@@ -105,7 +105,8 @@ class CheckedModel:
         scores = as_float(answer)
         predictions = self._spread(scores, len(batch))
         per_class = scores.ndim == predictions.ndim or scores.shape[1:] == predictions.shape[3:]
-        self._nan_policy.look(batch.windows, scores if per_class else predictions)
+        windows = batch.windows if batch.may_hold_nan else []
+        self._nan_policy.look(windows, scores if per_class else predictions)
         return predictions
 
     def _spread(self, predictions: Predictions, batch_size: int) -> Predictions:

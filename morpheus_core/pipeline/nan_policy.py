@@ -53,6 +53,8 @@ class NanWatch:
     def look(self, windows: Sequence[NDArray[Any]], predictions: NDArray[Any]) -> None:
         """Take a batch of windows, each (batch, height, width, bands), and what was said of them.
 
+        Images without NaN may be left out.
+
         Raises
         ------
         ModelError

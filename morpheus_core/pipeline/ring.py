@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.pipeline.aggregators import Aggregator, Collection, Ending, Fold
 from morpheus_core.pipeline.kernels import Crop, Float64, Int64, Kernels, Predictions, Results
+from morpheus_core.pipeline.shelf import Shelf
 
 #: Rows are collected where this many values lie between the edges of neighbouring windows. Below,
 #: runs are too short: at 40/1 with five classes collecting takes three times as long as adding
@@ -97,6 +98,8 @@ class RowRing:
         Whether the weights of predictions are to be added up as well.
     collects : bool
         Whether the windows lie so that collecting pays.
+    shelved : bool
+        Whether the planes are to lie in a file.
     weights_that_count : callable, optional
         Given the first and the stop row of a window row, returns the least weight with which a
         prediction spoils each pixel, (rows, plane columns); one that is not finite and weighs less
@@ -120,6 +123,7 @@ class RowRing:
         omit: bool,
         counted: bool,
         collects: bool = False,
+        shelved: bool = False,
         weights_that_count: Callable[[int, int], Float64] | None = None,
     ) -> None:
         self._kernels = kernels
@@ -131,10 +135,14 @@ class RowRing:
         self._half_opened, self._reached = first, 0
         # Rows before `_half_done` have been handed over in columns before `_done`.
         self._half_done, self._done = first, 0
-        self._planes = [np.empty((a.n_planes, rows, width, n_classes)) for a in aggregators]
+        shapes: list[tuple[int, ...]] = [(a.n_planes, rows, width, n_classes) for a in aggregators]
+        if counted:
+            shapes.append((rows, width))
+        self._shelf = Shelf([(shape, np.float64) for shape in shapes], rows * width, shelved)
+        self._planes = self._shelf.arrays[: len(aggregators)]
         self._crop = crop_of(update_map)
         self._omit, self._weights_that_count = omit, weights_that_count
-        self._count = np.empty((rows, width)) if counted else None
+        self._count = self._shelf.arrays[-1] if counted else None
         self._weights = np.ascontiguousarray(update_map[np.newaxis])
         self._spans = spans_of(update_map) if is_binary(update_map) else None
         self._collects = kernels.COLLECTING_PAYS and collects and self._crop is not None
@@ -165,6 +173,7 @@ class RowRing:
         self._count_weights(fold, end)
         for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
             aggregator.fold(self._kernels, planes, fold)
+        self._shelf.touched(fold.predictions.shape[1] * int(fold.lefts[-1] - fold.lefts[0] + 1))
 
     def _count_weights(self, fold: Fold, end: int) -> None:
         if self._count is not None:
@@ -211,6 +220,7 @@ class RowRing:
             start, self._next = self._next, self._next + rows.stop - rows.start
             counted = None if self._count is None else self._count[rows, left:column]
             yield Complete(start, self._next, left, column, counted)
+            self._shelf.touched((self._next - start) * (column - left))
         self._half_done, self._done = stop, column
         if column < self._width:
             self._next = min(first, self._next)
@@ -229,6 +239,7 @@ class RowRing:
             if rows[0] < rows[1] and columns[0] < columns[1]:
                 for aggregator, planes in zip(self._aggregators, self._planes, strict=True):
                     aggregator.collect(self._kernels, planes, folded, rows, columns)
+                self._shelf.touched((rows[1] - rows[0]) * (columns[1] - columns[0]))
         if end > self._opened:
             self._half_opened, self._reached = end, max(self._reached, folded.right)
             if column == self._width:
@@ -253,6 +264,7 @@ class RowRing:
                 None if self._count is None else self._count[rows, left:],
                 left,
             )
+            self._shelf.touched((self._next - first) * (self._width - left))
         if self._next >= self._half_done:
             self._done = 0
 
@@ -269,6 +281,7 @@ class RowRing:
             left = self._reached if row < self._half_opened else 0
             for planes in self._planes:
                 planes[:, row % self._rows, left:] = 0
+            self._shelf.touched(self._width - left)
         if stop > self._opened:
             self._opened = self._half_opened = stop
             self._reached = 0

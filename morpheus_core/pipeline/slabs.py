@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from morpheus_core.images.image import Image
 from morpheus_core.images.masks import PixelMask
+from morpheus_core.pipeline.nan_policy import holds_nan, is_float
 from morpheus_core.windows.grid import Axis, Padding, WindowGrid, repeated_pixels
 
 
@@ -48,7 +49,7 @@ class SlabReader:
         self._columns = source_pixels(image.shape[1], grid.columns, padding)
         self._unpadded = padding is None
         self._before = 0 if padding is None else grid.rows.before
-        self._first = self._stop = -self._before
+        self._first = self._stop = self._clean_from = -self._before
         self._last = min(last, len(self._rows) - self._before)
         width = len(self._columns)
         self._read_rows = max(
@@ -67,6 +68,13 @@ class SlabReader:
             self._advance(start)
         return self._buffer[start - self._first : stop - self._first]
 
+    def may_hold_nan(self, start: int) -> bool:
+        """Say whether rows from `start` on that have been read may hold NaN.
+
+        Every pixel is asked once, when it is read, and not in each of the windows that show it.
+        """
+        return start < self._clean_from
+
     def _advance(self, start: int) -> None:
         """Forget the rows before `start` and fill the buffer with those that follow."""
         kept = max(self._stop - start, 0)
@@ -78,7 +86,10 @@ class SlabReader:
         self._stop = min(start + len(self._buffer), self._last)
         for row in range(start + kept, self._stop, self._read_rows):
             stop = min(row + self._read_rows, self._stop)
-            self._fill(self._buffer[row - start : stop - start], row)
+            piece = self._buffer[row - start : stop - start]
+            self._fill(piece, row)
+            if is_float(piece) and holds_nan(piece):
+                self._clean_from = stop
 
     def _fill(self, target: NDArray[Any], first: int) -> None:
         """Read image rows, from `first` on, into all of `target`."""

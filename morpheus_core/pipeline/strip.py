@@ -19,6 +19,7 @@ from morpheus_core.pipeline.models import CheckedModel, Model
 from morpheus_core.pipeline.nan_policy import OnSpread, warn_of_spread
 from morpheus_core.pipeline.overlap import Ahead, Behind
 from morpheus_core.pipeline.ring import COLLECTED_VALUES, RowRing
+from morpheus_core.pipeline.shelf import is_shelved
 from morpheus_core.windows.grid import Strip
 
 
@@ -147,5 +148,6 @@ def open_ring(job: Job, first: int) -> RowRing:
         omit=job.nan_policy == "omit",
         counted=job.counted,
         collects=between >= COLLECTED_VALUES and long_enough,
+        shelved=is_shelved(job.sums_bytes),
         weights_that_count=job.weights_that_count if job.has_faint else None,
     )

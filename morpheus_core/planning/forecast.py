@@ -18,6 +18,7 @@ from morpheus_core.fits.blocks import sum_of_words
 from morpheus_core.images.expansion import Unpacking
 from morpheus_core.images.prepared import PreparedImage
 from morpheus_core.morpheus_core import predict
+from morpheus_core.pipeline.finisher import shelved_bytes
 from morpheus_core.pipeline.job import Job
 from morpheus_core.pipeline.models import resolve
 from morpheus_core.pipeline.strip import count_windows
@@ -78,6 +79,9 @@ class Forecast:
     preparing_seconds : float
         How long it takes to prepare images, or to find out what a step must know of them, once for
         all workers.
+    shelved_bytes : int
+        What sums of wide images take in the folder for temporary files, of all processes together,
+        while the run lasts.
     memory_bytes : int
         The most memory of one process that runs the model.
     total_memory_bytes : int
@@ -108,6 +112,7 @@ class Forecast:
     unpacking_seconds: float
     prepared_bytes: int
     preparing_seconds: float
+    shelved_bytes: int
     memory_bytes: int
     total_memory_bytes: int
     windows_per_second: float
@@ -131,6 +136,7 @@ class Forecast:
             "verifying": self._verifying(),
             "unpacking": self._unpacking(),
             "preparing": self._preparing(),
+            "sums": self._sums(),
             "memory": f"{as_size(self.memory_bytes)} in each process that runs the model, "
             f"{as_size(self.total_memory_bytes)} in all",
             "speed": f"{self.windows_per_second:,.0f} windows per second",
@@ -162,6 +168,11 @@ class Forecast:
             return ""
         kept = f"{as_size(self.prepared_bytes)} kept, " if self.prepared_bytes else ""
         return f"{kept}once, {as_duration(self.preparing_seconds)}"
+
+    def _sums(self) -> str:
+        if not self.shelved_bytes:
+            return ""
+        return f"{as_size(self.shelved_bytes)} in {tempfile.gettempdir()}, while the run lasts"
 
 
 def with_arguments_of(
@@ -248,7 +259,8 @@ def forecast(ready: Prepared) -> Forecast:
     verified = copied + packed
     # Rows of strips are removed before files of another sink are made.
     stored = outputs + max(copied, packed) + sum(seam_bytes(job, strip) for strip in strips)
-    memory = trial.peak_bytes + growth(job, busiest, windows, trial)
+    shelved = shelved_bytes(job, in_memory)
+    memory = trial.peak_bytes + (0 if shelved else growth(job, busiest, windows, trial))
     if in_memory:
         memory += outputs
     parts = ready.stack.images_and_masks
@@ -273,6 +285,7 @@ def forecast(ready: Prepared) -> Forecast:
         unpacking_seconds=unpacking.seconds,
         prepared_bytes=preparing.bytes,
         preparing_seconds=preparing.seconds,
+        shelved_bytes=shelved * at_a_time,
         memory_bytes=memory,
         total_memory_bytes=memory * at_a_time + (0 if workers == 0 else peak_memory()),
         windows_per_second=at_a_time / trial.seconds_per_window if trial.windows else 0.0,
@@ -330,8 +343,7 @@ def growth(job: Job, strip: Strip, windows: NDArray[np.int64], trial: Trial) -> 
     """Return the memory of sums that the trial did not get to; a whole group gets to all."""
     groups = job.grid.groups(job.batch_size, strip)
     most = max(windows_of(group, windows) for group in groups)
-    sums = job.grid.output_window_shape[0] * job.grid.plane_width * job.plane_bytes
-    return sums * max(0, most - trial.windows) // max(1, most)
+    return job.sums_bytes * max(0, most - trial.windows) // max(1, most)
 
 
 def windows_of(rows: Strip | Group, windows: NDArray[np.int64]) -> int:

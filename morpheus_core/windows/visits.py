@@ -58,6 +58,8 @@ class Visits:
         """Return which kind of map row each window that reaches `output_row` lays on it."""
         first = bisect_right(self._tops, output_row - len(row_kind))
         stop = bisect_right(self._tops, output_row)
+        if len(self._distinct) == 1:
+            return (0,) * (stop - first)
         return tuple(row_kind[output_row - top] for top in self._tops[first:stop])
 
     def row(self, output_row: int) -> NDArray[np.float64]:
@@ -74,7 +76,8 @@ class Visits:
 
     def rows(self, first: int, stop: int, columns: slice = slice(None)) -> NDArray[np.float64]:
         """Return the sum of weights for some columns of output rows ``[first, stop)``."""
-        counts = np.empty((stop - first, len(self.row(first)[columns])))
+        width = len(range(*columns.indices(self._grid.output_shape[1])))
+        counts = np.empty((stop - first, width))
         for start, end in self._runs(first, stop):
             counts[start - first : end - first] = self.row(start)[columns]
         return counts

@@ -117,3 +117,23 @@ def test_a_strip_reads_no_rows_of_others(padding):
         first,
         last,
     )
+
+
+@pytest.mark.parametrize("read_bytes", [1, SlabReader._READ_BYTES])
+@pytest.mark.parametrize("padding", [None, "reflect"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@given(holes=st.sets(st.tuples(st.integers(0, 29), st.integers(0, 6)), max_size=2))
+def test_windows_with_nan_are_said_to_hold_some(read_bytes, padding, dtype, holes):
+    image = np.zeros((30, 7), dtype)
+    if image.dtype.kind == "f":
+        for hole in holes:
+            image[hole] = np.nan
+    grid = WindowGrid(image.shape, (4, 3), (2, 2), padding=padding)
+    with mock.patch.object(SlabReader, "_READ_BYTES", read_bytes):
+        batches = read_all(ArrayImage(image, "image"), grid, 2)
+    for batch in batches:
+        assert batch.may_hold_nan or not np.isnan(batch.windows[0]).any()
+    if not np.isnan(image).any():
+        assert not any(batch.may_hold_nan for batch in batches)
+    elif read_bytes == 1 and max(holes)[0] < 20:
+        assert not batches[-1].may_hold_nan
