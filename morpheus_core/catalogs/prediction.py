@@ -431,12 +431,15 @@ def collect(
     run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
 ) -> tuple[Values, NDArray[np.uint8]]:
     """Run, and return values and statuses, (rows,), in the catalogue's order."""
-    values = predictor.blank(len(statuses))
+    values, left = predictor.empty(len(statuses)), np.ones(len(statuses), bool)
 
     def take(records: NDArray[Any]) -> None:
         for name, found in values.items():
             found[records["row"]] = records[name]
         statuses[records["row"]] = records["status"]
+        left[records["row"]] = False
 
     run.run(take)
+    for found in values.values():
+        found[left] = np.nan
     return values, statuses

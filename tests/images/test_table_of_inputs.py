@@ -359,7 +359,7 @@ def _(folder):
 def _(folder):
     with open_inputs(write_tiff(folder)) as stack:
         assert stack.images[0].header is None
-        with pytest.raises(InputError, match="celestial world coordinates, .* give x= and y="):
+        with pytest.raises(InputError, match=r"celestial world coordinates, .* give x= and y="):
             sky_wcs(stack.images[0])
 
 
