@@ -138,10 +138,10 @@ def vectors_of(table: Table) -> dict[str, Any]:
     }
 
 
-def row_blocks(table: Table, block_bytes: int = BLOCK_BYTES) -> Iterator[Table]:
+def row_blocks(table: Table, block_bytes: int | None = None) -> Iterator[Table]:
     """Yield some rows of a table after the other, none of one that has none."""
     row_bytes = sum(column[:1].nbytes for column in plain_columns(table).values())
-    step = max(1, block_bytes // max(row_bytes, 1))
+    step = max(1, (block_bytes or BLOCK_BYTES) // max(row_bytes, 1))
     for first in range(0, max(len(table), 1), step):
         yield table[first : first + step]
 
@@ -270,7 +270,7 @@ def write_parquet(table: Table, path: Path) -> None:
     with parquet.ParquetWriter(
         path, schema, use_dictionary=plain_names, write_statistics=plain_names
     ) as writer:
-        for block in row_blocks(plain, HALF_BLOCK_BYTES if halves else BLOCK_BYTES):
+        for block in row_blocks(plain, HALF_BLOCK_BYTES if halves else None):
             arrays = [arrow_array(block[field.name], field.type) for field in fields]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
