@@ -12,6 +12,7 @@ ORDER = (
     "contaminant_masks",
     "lens_finder",
     "galaxy_zoo",
+    "galaxy_pictures",
     "photometric_redshifts",
     "evaluation",
     "dilation",

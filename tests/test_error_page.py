@@ -23,6 +23,8 @@ OF_ROWS = (
     "OtherScaleError",
     "OtherOrientationError",
     "TooSmallError",
+    "OtherSizeError",
+    "OtherBandsError",
 )
 #: What a template must say of its own to be quoted; the rest is what another error said.
 LEAST_WORDS = 3

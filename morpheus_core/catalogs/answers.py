@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from morpheus_core.catalogs.batches import RowBatch, Skipped
 from morpheus_core.catalogs.records import Field, record_type
-from morpheus_core.catalogs.sky_positions import Float64
 from morpheus_core.catalogs.statuses import NO_PROBABILITIES_WAY_OUT, Status
 from morpheus_core.columns.derived import Derived
 from morpheus_core.errors import ModelError
@@ -86,37 +85,40 @@ class RowPredictor:
         """The type of the records."""
         return record_type(self.fields)
 
-    def blank(self, rows: int) -> Values:
-        """Return NaN for each value of so many rows."""
+    def empty(self, rows: int) -> Values:
+        """Return arrays for the values of so many rows, which hold nothing of use."""
         # As the table holds them: values of a vector row by row, others column by column.
         return {
-            name: np.full((rows, *size), np.nan, dtype, "C" if column.is_vector else "F")
+            name: np.empty((rows, *size), dtype, "C" if column.is_vector else "F")
             for (name, dtype, size), column in zip(self.fields, self.columns, strict=True)
         }
 
     def records(self, batch: RowBatch | Skipped) -> NDArray[Any]:
         """Return the records of rows, after a call of the model if it is to see them."""
-        records = np.zeros(len(batch), self.record_type)
+        records = np.empty(len(batch), self.record_type)
         records["row"] = batch.rows
-        for name, _, _ in self.fields:
-            records[name] = np.nan
         if isinstance(batch, Skipped):
             records["status"] = batch.status
+            for name, _, _ in self.fields:
+                records[name] = np.nan
             return records
         scores = self._scores(batch)
         finite = np.isfinite(scores).all(axis=1)
         unlike = finite & self._are_no_probabilities(scores)
         finite &= ~unlike
         stored = finite.copy()
+        # Vectors are long: where all rows have scores, none of them is copied for it.
+        chosen = slice(None) if finite.all() else finite
         for (name, _, _), column in zip(self.fields, self.columns, strict=True):
             with np.errstate(over="ignore"):
-                records[name][finite] = column.of_scores(scores[finite])
+                records[name][chosen] = column.of_scores(scores[chosen])
             # What logarithms and float32 make of finite scores need not be so.
-            stored &= np.isfinite(records[name]).all(axis=1)
+            stored[chosen] &= np.isfinite(records[name][chosen]).all(axis=1)
         records["status"] = np.where(stored, Status.OK, Status.NOT_FINITE)
         records["status"][unlike] = Status.NO_PROBABILITIES
-        for name, _, _ in self.fields:
-            records[name][~stored] = np.nan
+        if not stored.all():
+            for name, _, _ in self.fields:
+                records[name][~stored] = np.nan
         return records
 
     def finished(self, values: Values) -> list[Any]:
@@ -127,7 +129,7 @@ class RowPredictor:
             for finished in column.finished(of_column, self.class_names)
         ]
 
-    def _scores(self, batch: RowBatch) -> Float64:
+    def _scores(self, batch: RowBatch) -> NDArray[Any]:
         """Return the scores of rows, (rows, classes)."""
         try:
             answer = to_numpy(self.fitted(batch.windows))
@@ -143,7 +145,7 @@ class RowPredictor:
         if count == 1 and predictions.shape in ((size,), (size, *self.window_shape)):
             predictions = predictions[..., np.newaxis]
         if predictions.shape == (size, *self.window_shape, count):
-            return self._at_positions(predictions, batch).astype(np.float64)
+            return self._as_needed(self._at_positions(predictions, batch))
         if predictions.shape != (size, count):
             raise ModelError(
                 f"model returned {predictions.shape} for n_classes={count}; expected "
@@ -154,9 +156,15 @@ class RowPredictor:
                 f"aperture={self.aperture:g} needs a model of pixels, and this one scores whole "
                 f"windows; leave it out"
             )
-        return predictions.astype(np.float64)
+        return self._as_needed(predictions)
 
-    def _are_no_probabilities(self, scores: Float64) -> NDArray[np.bool_]:
+    def _as_needed(self, scores: NDArray[Any]) -> NDArray[Any]:
+        """Return scores in the precision that columns are derived in; a vector is what it is."""
+        if all(one.is_vector and not one.of_probabilities for one in self.columns):
+            return scores
+        return scores.astype(np.float64)
+
+    def _are_no_probabilities(self, scores: NDArray[Any]) -> NDArray[np.bool_]:
         """Say which rows have scores that columns cannot be derived from, (rows,)."""
         if not any(one.of_probabilities for one in self.columns):
             return np.zeros(len(scores), bool)

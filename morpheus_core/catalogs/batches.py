@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core.catalogs.cutouts import OtherSizeError, Resize, fitted
 from morpheus_core.catalogs.sky_positions import (
     Float64,
     NoSkyPositionError,
@@ -46,6 +47,10 @@ ROW = np.dtype([("row", np.int64), ("set", np.int64), ("first", float), ("second
 CHUNK = 1 << 18
 
 
+class OtherBandsError(InputError):
+    """A cut-out has more or fewer bands than others."""
+
+
 #: What becomes of the rows of a set of images that cannot be used, if not UNREADABLE_FILE.
 STATUS_OF_ERROR: dict[type[InputError], Status] = {
     MissingFileError: Status.MISSING_FILE,
@@ -53,6 +58,8 @@ STATUS_OF_ERROR: dict[type[InputError], Status] = {
     OtherScaleError: Status.OTHER_SCALE,
     OtherOrientationError: Status.OTHER_ORIENTATION,
     TooSmallError: Status.TOO_SMALL,
+    OtherSizeError: Status.OTHER_SIZE,
+    OtherBandsError: Status.OTHER_BANDS,
 }
 #: Sets of images of which the log says why they cannot be used; of the others, it says how many.
 MOST_COMPLAINTS = 5
@@ -111,8 +118,12 @@ class Cut:
     ----------
     on_sky : bool
         Whether positions are angles, not pixels.
-    window_shape, batch_size, edges, padding
+    window_shape, batch_size, edges, padding, resize
         As in :func:`morpheus_core.predict_catalog`.
+    in_middle : bool
+        Whether each image is a cut-out, whose middle is the position.
+    bands : tuple of int or None
+        How many the cut-outs of each input have.
     """
 
     on_sky: bool
@@ -120,6 +131,9 @@ class Cut:
     batch_size: int
     edges: CatalogEdges
     padding: Padding | None
+    resize: Resize | None = None
+    in_middle: bool = False
+    bands: tuple[int, ...] | None = None
 
 
 OpenSet = Callable[[int], AbstractContextManager[Sequence[Image]]]
@@ -218,6 +232,22 @@ def pieces_of_set(
         yield Skipped(left, status)
 
 
+def refuse_other_bands(images: Sequence[Image], bands: tuple[int, ...] | None) -> None:
+    """Raise if cut-outs have not as many bands as those of the first row."""
+    for image, count in zip(images, bands or (), strict=False):
+        if image.shape[2] != count:
+            raise OtherBandsError(
+                f"cut-outs must have as many bands as the first, {count}, got {image.shape[2]} for "
+                f"{image.name}"
+            )
+
+
+def middles_of(image: Image, rows: int) -> Float64:
+    """Return row and column of the middle of an image, (2, rows)."""
+    middle = (np.array(image.shape[:2]) - 1) / 2
+    return np.repeat(middle[:, np.newaxis], rows, axis=1)
+
+
 class SetReader:
     """Cuts the windows of one set of images.
 
@@ -228,9 +258,12 @@ class SetReader:
     """
 
     def __init__(self, images: Sequence[Image], cut: Cut) -> None:
+        if cut.in_middle:
+            refuse_other_bands(images, cut.bands)
+            images = [fitted(image, cut.window_shape, cut.resize) for image in images]
         self._images, self._cut = images, cut
         self._to_pixels = SkyToPixels(images) if cut.on_sky else None
-        if not cut.on_sky and len({image.shape[:2] for image in images}) > 1:
+        if not (cut.on_sky or cut.in_middle) and len({image.shape[:2] for image in images}) > 1:
             raise InputError(
                 "positions in pixels need inputs of the same height and width, got "
                 + " and ".join(f"{image.shape[:2]} for {image.name}" for image in images)
@@ -252,6 +285,8 @@ class SetReader:
         """Return row and column of each position in each image, (2, rows)."""
         if self._to_pixels is not None:
             found = self._to_pixels(rows["first"], rows["second"])
+        elif self._cut.in_middle:
+            found = [middles_of(image, len(rows)) for image in self._images]
         else:
             found = [np.array([rows["second"], rows["first"]])] * len(self._images)
         return [rounded(one) for one in found]

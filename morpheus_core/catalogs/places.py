@@ -42,7 +42,10 @@ class Places:
         if exists(self.out):
             refuse_to_replace([self.out], list(filter(exists, inputs())), self.overwrite)
         rows = table[:1]
-        blank = predictor.finished(predictor.blank(len(rows)))
+        values = predictor.empty(len(rows))
+        for of_rows in values.values():
+            of_rows[:] = np.nan
+        blank = predictor.finished(values)
         first = result_table(rows, predictor.names, blank, texts_of(np.zeros(len(rows), np.uint8)))
         refuse_unwritable(table, first, self.out)
 

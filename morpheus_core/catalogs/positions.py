@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from astropy.units import Unit
@@ -49,11 +49,19 @@ class Positions:
     first, second : ndarray of float64, (rows,)
         ICRS right ascension and declination in degrees, or column and row from 0, pixel centres
         being whole numbers. NaN where there is none, infinity where there is one that cannot be.
+    in_middle : bool
+        Whether these stand for the middle of the images of each row, wherever that is.
     """
 
     on_sky: bool
     first: Float64
     second: Float64
+    in_middle: bool = False
+
+    @classmethod
+    def in_the_middle(cls, rows: int) -> Self:
+        """Return positions that nobody has to know before images are open."""
+        return cls(False, np.zeros(rows), np.zeros(rows), True)
 
     @property
     def there(self) -> NDArray[np.bool_]:

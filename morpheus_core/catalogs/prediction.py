@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,15 +16,15 @@ from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_ot
 from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
 from morpheus_core.catalogs.batches import Cut, SetReader
 from morpheus_core.catalogs.choices import with_choices
+from morpheus_core.catalogs.cutouts import RESIZES, Resize
 from morpheus_core.catalogs.folders import remove
+from morpheus_core.catalogs.inputs import find_inputs, find_sources, place_rows, some_images
 from morpheus_core.catalogs.places import input_paths, places_of
-from morpheus_core.catalogs.positions import Positions, find_positions
+from morpheus_core.catalogs.positions import Positions
 from morpheus_core.catalogs.provenance import catalog_provenance
 from morpheus_core.catalogs.run import CatalogRequest, CatalogRun, in_order
-from morpheus_core.catalogs.sources import Int64, Sources, is_template, name_files
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
-    read_catalog,
     refuse_names,
     result_table,
     write_table,
@@ -35,11 +35,10 @@ from morpheus_core.columns.derived import Derived, derived_columns
 from morpheus_core.errors import InputError
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.check_sums import check_sums as compare_sums
-from morpheus_core.images.image import BANDS, Bands, Image
-from morpheus_core.images.sources import brings_mask, warn_of_other_order
-from morpheus_core.images.stack import ModelInputs, as_list, open_images
+from morpheus_core.images.image import Bands
+from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.filling import filled
-from morpheus_core.packages.package import as_model
+from morpheus_core.packages.package import as_model, card_of
 from morpheus_core.packages.sky_check import SKY_CHECKS, CheckSky
 from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
@@ -61,7 +60,7 @@ CATALOG_DTYPES = (*checks.OUTPUT_DTYPES, HALF)
 def predict_catalog(
     model: Model | str,
     model_inputs: ModelInputs,
-    catalog: Any,
+    catalog: Any = None,
     n_classes: int | None = None,
     batch_size: int | Literal["auto"] | None = None,
     window_shape: tuple[int, int] | None = None,
@@ -77,10 +76,12 @@ def predict_catalog(
     bands: Bands | Sequence[str] = "last",
     edges: CatalogEdges = "shift",
     padding: Padding | None = None,
+    resize: Resize | None = None,
     aperture: float | None = None,
     columns: str | Derived | Sequence[str | Derived] | None = None,
     class_names: Sequence[str] | None = None,
     keep: Sequence[str] | None = None,
+    ids: Sequence[int | str] | None = None,
     output_dtype: DTypeLike = "float32",
     work_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -112,13 +113,21 @@ def predict_catalog(
         them, one set of files per row:
         ``"frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2"``; braces that are part of a name
         are doubled, ``"{{"``. Each file is opened once, the files of one row at a time. Addresses
-        of both kinds, ``"s3://bucket/{id}.fits"``, need the extra ``remote``.
-    catalog : Table, DataFrame or path
-        An astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
+        of both kinds, ``"s3://bucket/{id}.fits"``, need the extra ``remote``. Pictures, .jpg, .png
+        and .tif, need the extra ``pictures``; where templates name them, the middle of each is the
+        position, if no columns are given. Or cut-outs in one array, in memory or in a file .npy or
+        .npz (``"file.npz[name]"``) which is mapped into memory: (rows, height, width, bands), or
+        with ``bands="first"`` (rows, bands, height, width).
+    catalog : Table, DataFrame or path, optional
+        Without it a row is made for each cut-out: of an array, or of files, of which
+        `model_inputs` are folders, patterns such as ``"galaxies/*.jpg"``, or names. The column
+        OBJID has the names of files without their ends, as numbers if all are. Else an
+        astropy Table or QTable, a pandas DataFrame, or a file: .csv, .ecsv, .fits, .fit, .xml,
         .vot, .votable, or .parquet (extra ``catalog``); .cat, .ldac and .txt are catalogues of
-        SExtractor (any type but ASCII) and of gnuastro.
+        SExtractor (any type but ASCII) and of gnuastro. An array has a cut-out for each row.
     n_classes, batch_size, window_shape
-        As for `predict`. Batches are filled from several files where these have few rows.
+        As for `predict`. Batches are filled from several files where these have few rows. Of
+        cut-outs without a catalogue, windows are as large as the first of them by default.
     out : path, optional
         Write the table there, when it is complete: .csv, .ecsv, .fits, .parquet, .xml,
         .hdf5, .h5, .vot or .votable. Missing values are blank in CSV, null in Parquet, and TNULL in
@@ -146,6 +155,10 @@ def predict_catalog(
         continued as `padding` says, or the row has no result.
     padding : {"reflect", "symmetric", "edge", "constant"}, optional
         As for `predict`, with ``edges="pad"``; "constant" by default, which is 0.
+    resize : {"area", "crop"}, optional
+        What becomes of cut-outs, whose middle is the position, if they are larger or smaller than
+        the window: all of their pixels are averaged over the area of each new one, or their middle
+        is taken. By default they are refused.
     aperture : float, optional
         Of models that score pixels, the mean over the pixels whose centres are at most this far
         from the position, in pixels, and over the nearest one; less than half a window. Near the
@@ -158,6 +171,8 @@ def predict_catalog(
         What classes are called; "class_0", "class_1", ... by default.
     keep : list of str, optional
         Which columns of the catalogue the result has; all by default.
+    ids : list of int or str, optional
+        What rows are called that have no catalogue, in the order of the cut-outs.
     output_dtype : {"float32", "float64", "float16"}
         Of the results. With "float16" that of a vector, beside which other columns are float32;
         FITS and VOTable, which have no such numbers, get the vector as float32.
@@ -198,8 +213,9 @@ def predict_catalog(
         The catalogue's columns untouched and in its order, then the results, then `status`: "ok",
         "no position", "bad position" (text that is no angle, one beyond a pole or a turn, or
         infinity), "missing file", "unreadable file", "no world coordinates" (that are of use),
-        "other scale", "other orientation", "too small" (an image, for a window), "off image", "at
-        the edge" (``edges="skip"``), "blank" (NaN in every pixel of every input), "not finite"
+        "other scale", "other orientation", "too small" (an image, for a window), "other size" and
+        "other bands" (of a cut-out, than the window and the first have), "off image", "at the
+        edge" (``edges="skip"``), "blank" (NaN in every pixel of every input), "not finite"
         (what the model returned, or what is derived of it) or "no probabilities" (what columns
         need that are derived of a distribution). Results of all but "ok" are NaN, or
         masked if they are no floats. `meta` says of which run they are, as the headers of `predict`
@@ -251,6 +267,10 @@ def predict_catalog(
     request = CatalogRequest(place.directory, workers, checks.flag("resume", resume), progress)
     model = as_model(model)
     sky_check = checks.one_of("check_sky", check_sky, SKY_CHECKS)
+    found = find_inputs(model_inputs, catalog, bands, ids)
+    resize = None if resize is None else checks.one_of("resize", resize, RESIZES)
+    if window_shape is None and resize is None and card_of(model) is None:
+        window_shape = found.usual_window("first" if bands == "first" else "last")
     told = filled(
         model,
         {
@@ -269,18 +289,17 @@ def predict_catalog(
         told["class_names"],
         output_dtype,
     )
-    table = read_catalog(catalog)
     if origin not in (0, 1, None):
         raise InputError(f"origin must be 0 or 1, got {origin!r}")
-    positions = find_positions(table, (ra, dec), (x, y), origin)
+    table = found.table
+    positions = place_rows(found, (ra, dec, x, y), origin, predictor.window_shape, resize)
     sums = checks.one_of("check_sums", check_sums, CHECKS)
     cut = make_cut(positions, predictor.window_shape, told["batch_size"], edges, padding)
+    cut = replace(cut, resize=resize)
     spread = checks.one_of("on_nan", on_nan, CATALOG_ON_NAN)
     with ExitStack() as opened:
         opened.enter_context(limited_threads(workers.threads))
-        sources, set_of_row, images = find_sources(
-            model_inputs, bands, table, opened, storage_options
-        )
+        sources, set_of_row, images = find_sources(found, bands, opened, storage_options)
         sources = replace(sources, check=sums, storage_options=storage_options)
         rows = in_order(positions, set_of_row)
         if images is not None:
@@ -288,6 +307,9 @@ def predict_catalog(
             # Only for the error that it raises.
             list(SetReader(images, cut).pieces(rows.to_run[:1]))
         with some_images(images, sources, rows.to_run) as looked_at:
+            if cut.in_middle and looked_at:
+                SetReader(looked_at, cut)  # only for the error that it raises
+                cut = replace(cut, bands=tuple(image.shape[2] for image in looked_at))
             check_sky_of(model, looked_at, sky_check)
             refuse_other_order(model, looked_at)
             refuse_other_classes(model, predictor.class_names)
@@ -321,7 +343,7 @@ def predict_catalog(
             table, predictor.names, predictor.finished(values), texts_of(statuses)
         )
         named = model if isinstance(model, str) else job.predictor.model
-        result.meta.update(catalog_provenance(named, model_inputs, bands, job))
+        result.meta.update(catalog_provenance(named, found.provenance, bands, job))
         if place.out is not None:
             write_table(result, place.out, place.overwrite)
         remove(place.directory)
@@ -388,57 +410,8 @@ def make_cut(
         1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size),
         edges,
         checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
+        in_middle=positions.in_middle,
     )
-
-
-def find_sources(
-    model_inputs: ModelInputs,
-    bands: Any,
-    table: Table,
-    opened: ExitStack,
-    storage_options: Mapping[str, Any] | None,
-) -> tuple[Sources, Int64, list[Image] | None]:
-    """Return where rows are cut from, and the images, open, if all rows have the same."""
-    names = list(bands) if isinstance(bands, (list, tuple)) else []
-    inputs = as_list(model_inputs)
-    templates = [os.fspath(source) for source in inputs if is_template(source)]
-    if templates and isinstance(bands, str) and bands not in BANDS:
-        raise InputError(f"bands of a template must be a list, {list(bands)!r}, got {bands!r}")
-    layout = "last" if names else checks.one_of("bands", bands, BANDS)
-    if templates:
-        if len(templates) < len(inputs):
-            raise InputError("model_inputs must all be templates with fields, or none of them")
-        return *name_files(templates, names, layout, table), None
-    if names:
-        raise InputError(f'bands must be "last" or "first" without a template, got {bands!r}')
-    for source in filter(brings_mask, inputs):
-        raise InputError(
-            f"windows are cut from images without a mask, got {type(source).__name__} with a mask; "
-            f"pass its data alone, with the pixels filled that it marks"
-        )
-    images = open_images(inputs, layout, opened, storage_options)
-    return Sources([[]], layout), np.zeros(len(table), np.int64), images
-
-
-@contextmanager
-def some_images(
-    images: Sequence[Image] | None, sources: Sources, rows: NDArray[Any]
-) -> Iterator[Sequence[Image]]:
-    """Yield the images of all rows, or those that a template names for the first of them.
-
-    Warns
-    -----
-    MorpheusWarning
-        If the bands of the latter seem to be elsewhere.
-    """
-    with ExitStack() as opened:
-        if images is None and len(rows):
-            sources = replace(sources, check="ignore")  # the run compares all
-            with suppress(InputError):  # which becomes the status of its rows
-                images = opened.enter_context(sources.open(int(rows["set"][0])))
-            for image in images or ():
-                warn_of_other_order(image, sources.layout)
-        yield images or ()
 
 
 def kept(table: Table, keep: Any) -> Table:
@@ -459,12 +432,15 @@ def collect(
     run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
 ) -> tuple[Values, NDArray[np.uint8]]:
     """Run, and return values and statuses, (rows,), in the catalogue's order."""
-    values = predictor.blank(len(statuses))
+    values, left = predictor.empty(len(statuses)), np.ones(len(statuses), bool)
 
     def take(records: NDArray[Any]) -> None:
         for name, found in values.items():
             found[records["row"]] = records[name]
         statuses[records["row"]] = records["status"]
+        left[records["row"]] = False
 
     run.run(take)
+    for found in values.values():
+        found[left] = np.nan
     return values, statuses

@@ -39,6 +39,7 @@ def catalog_provenance(
         "WINDOW": as_card_value([*cut.window_shape]),
         "EDGES": cut.edges,
         "PADDING": as_card_value(cut.padding),
+        **({} if cut.resize is None else {"RESIZE": cut.resize}),
         "APERTURE": as_card_value(job.predictor.aperture),
         "BATCHSIZ": cut.batch_size,
         **({} if threads is None else {"THREADS": threads}),

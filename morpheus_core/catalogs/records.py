@@ -62,11 +62,12 @@ class RecordFile(Resource):
 
     def append(self, records: NDArray[Any]) -> None:
         """Write records, which are not lost any more if this process is killed."""
-        data = records.tobytes()
-        block = HEADER.pack(len(data), zlib.crc32(data)) + data
+        data = np.ascontiguousarray(records).view(np.uint8).data
         try:
-            while block:
-                block = block[os.write(self._descriptor, block) :]
+            for part in (HEADER.pack(len(data), zlib.crc32(data)), data):
+                left = memoryview(part)
+                while left:
+                    left = left[os.write(self._descriptor, left) :]
         except OSError as error:
             raise OutputError(f"cannot write {self._path}: {error.strerror}") from error
 

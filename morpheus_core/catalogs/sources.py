@@ -21,6 +21,7 @@ from morpheus_core.images.expansion import Unpacked
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.images.image import ArrayImage, Bands, Image, Layout
+from morpheus_core.images.picture_files import is_picture, open_picture
 from morpheus_core.images.remote_images import is_address, open_remote
 from morpheus_core.images.scales import Reading
 from morpheus_core.images.stack import reopen_image
@@ -152,6 +153,8 @@ def open_file(source: str, layout: Bands, unpacked: Unpacked) -> Image:
     path, extension = split_extension(source)
     if not exists(path):
         raise MissingFileError(f"no such file: {path}")
+    if is_picture(path):
+        return open_picture(path, extension, layout)
     return FitsImage(path, extension, layout, unpacked)
 
 

@@ -30,6 +30,8 @@ class Status(IntEnum):
     OTHER_ORIENTATION = 11
     TOO_SMALL = 12
     NO_PROBABILITIES = 13
+    OTHER_SIZE = 14
+    OTHER_BANDS = 15
 
     @property
     def text(self) -> str:

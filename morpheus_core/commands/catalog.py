@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from morpheus_core import checks, columns
+from morpheus_core.catalogs.cutouts import RESIZES
 from morpheus_core.catalogs.prediction import CATALOG_DTYPES, predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.catalogs.work import CATALOG_ON_NAN
@@ -44,6 +46,9 @@ EXAMPLE = """examples:
       --class-names star galaxy --window 32 --columns classes argmax --out classes.csv
       ask about the window around each RA, DEC of the table
 
+  morpheus-core catalog galaxies/ --model zoo.onnx --class-names P_EL P_CW P_ACW --out votes.csv
+      ask about each picture of a folder
+
   morpheus-core catalog 'frame-{band}-{run:06d}-{camcol}-{field:04d}.fits.bz2' --bands u g r i z \\
       --catalog galaxies.fits --model photoz.pt2 --n-classes 180 --window 64 \\
       --columns expected_value std q0.16 q0.84 --bin-centres bins.txt --out photoz.parquet
@@ -64,11 +69,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "inputs",
         nargs="+",
-        metavar="FILE|TEMPLATE",
-        help="images of all rows, or names with columns of the table in braces",
+        metavar="FILE|TEMPLATE|FOLDER",
+        help="images of all rows, or names with columns of the table in braces; without --catalog\n"
+        "cut-outs: folders, patterns or files (.jpg, .png, .tif, FITS), or an array (.npy, .npz)",
     )
     parser.add_argument(
-        "--catalog", required=True, metavar="TABLE", help=".csv, .ecsv, .fits, .xml or .parquet"
+        "--catalog",
+        metavar="TABLE",
+        help=".csv, .ecsv, .fits, .xml or .parquet (a row for each cut-out)",
+    )
+    parser.add_argument(
+        "--id",
+        nargs="+",
+        dest="ids",
+        metavar="ID",
+        help="what rows of cut-outs are called (as files)",
     )
     add_model_arguments(parser)
     add_position_arguments(parser)
@@ -120,6 +135,11 @@ def add_window_arguments(parser: argparse.ArgumentParser) -> None:
         "how --edges pad continues an image",
     )
     group.add_argument(
+        "--resize",
+        choices=RESIZES,
+        help="average cut-outs of another size than the window, or crop them to their middle",
+    )
+    group.add_argument(
         "--on-nan",
         choices=CATALOG_ON_NAN,
         default="warn",
@@ -137,7 +157,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that decide what is written."""
     group = parser.add_argument_group("table")
     group.add_argument(
-        "--out", metavar="FILE", required=True, help=".csv, .ecsv, .fits, .hdf5 or .parquet"
+        "--out",
+        metavar="FILE",
+        help=".csv, .ecsv, .fits, .hdf5 or .parquet (text like .csv on the screen)",
     )
     group.add_argument("--n-classes", type=int, metavar="N", help="classes of the model")
     group.add_argument("--class-names", nargs="+", metavar="NAME", help="names of the classes")
@@ -167,12 +189,15 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Delegate to :func:`morpheus_core.predict_catalog`."""
-    complete(arguments)
-    inputs = [arguments.catalog, *arguments.inputs]
+    complete(arguments, needs_window=arguments.catalog is not None)
+    inputs = [name for name in (arguments.catalog, *arguments.inputs) if name is not None]
     compare_inputs(arguments, inputs)
     with open_executor(arguments) as executor:
         model = load_model(arguments)
         table = predict_catalog(model, **catalog_options(arguments), executor=executor)
+    if arguments.out is None:
+        table.write(sys.stdout, format="ascii.csv")
+        return
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")
     out = Path(arguments.out).expanduser()
@@ -198,10 +223,12 @@ def catalog_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "bands": bands[0] if bands in (["last"], ["first"]) else bands,
         "edges": arguments.edges,
         "padding": arguments.padding,
+        "resize": arguments.resize,
         "aperture": arguments.aperture,
         "columns": wanted_columns(arguments.columns, arguments.bin_centres),
         "class_names": arguments.class_names,
         "keep": arguments.keep,
+        "ids": arguments.ids,
         "output_dtype": arguments.output_dtype,
         "work_dir": arguments.work_dir,
         "resume": arguments.resume,

@@ -91,8 +91,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def complete(arguments: argparse.Namespace) -> None:
+def complete(arguments: argparse.Namespace, *, needs_window: bool = True) -> None:
     """Fill in options that were left out: as a model package says, or with what is usual.
+
+    Without `needs_window`, windows may be as large as the images.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def complete(arguments: argparse.Namespace) -> None:
         arguments.batch_size = arguments.batch_size or card.windows.batch_size
         if arguments.class_names is None and arguments.n_classes in (None, len(names)):
             arguments.class_names = names
-    if arguments.window is None:
+    if arguments.window is None and needs_window:
         raise InputError("--window must say how large windows are, unless a model package does")
     if arguments.batch_size is None:
         arguments.batch_size = arguments.usual_batch_size

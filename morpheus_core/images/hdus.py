@@ -20,16 +20,16 @@ from morpheus_core.storage.paths import at_home
 
 #: Axes that an image may have; section 4.4.1 of the FITS standard 4.0.
 MOST_AXES = 999
-#: How files of other kinds begin, and what makes arrays of them.
+#: How files of other kinds begin, what they are, and what to do with them.
 OTHER_FORMATS = {
-    b"II*\x00": ("a TIFF image", "tifffile.imread"),
-    b"MM\x00*": ("a TIFF image", "tifffile.imread"),
-    b"\x89PNG": ("a PNG image", "matplotlib.image.imread"),
-    b"\xff\xd8\xff": ("a JPEG image", "matplotlib.image.imread"),
-    b"XISF0100": ("a PixInsight image", "xisf.XISF.read"),
-    b"\x89HDF": ("an HDF5 file", "h5py.File"),
-    b"\x93NUMPY": ("an array of numpy", "numpy.load"),
-    b"#ASDF": ("an ASDF file of another name than .asdf", "asdf.open"),
+    b"II*\x00": ("a TIFF image", "call it .tif"),
+    b"MM\x00*": ("a TIFF image", "call it .tif"),
+    b"\x89PNG": ("a PNG image", "call it .png"),
+    b"\xff\xd8\xff": ("a JPEG image", "call it .jpg"),
+    b"XISF0100": ("a PixInsight image", "read it (xisf.XISF.read), and pass the array"),
+    b"\x89HDF": ("an HDF5 file", "pass a data set of it (h5py.File)"),
+    b"\x93NUMPY": ("an array of numpy", "pass what numpy.load makes of it"),
+    b"#ASDF": ("an ASDF file", "call it .asdf"),
 }
 #: Cards by which HDUs are found, and that say what they inherit; masks keep them.
 NAMES = ("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT")
@@ -93,11 +93,10 @@ def refuse_other_formats(path: Path) -> None:
     """Raise if a file begins as no FITS file does, but as one of another format."""
     with path.open("rb") as file:
         beginning = file.read(8)
-    for magic, (kind, reader) in OTHER_FORMATS.items():
+    for magic, (kind, way_out) in OTHER_FORMATS.items():
         if beginning.startswith(magic):
             raise InputError(
-                f"images must be FITS or .asdf files, and {path} is {kind}; read it ({reader}), "
-                f"and pass the array, or save it as FITS"
+                f"the name of a file must say what it is, and {path} is {kind}; {way_out}"
             )
 
 

@@ -28,6 +28,7 @@ from morpheus_core.images.hdus import (
 )
 from morpheus_core.images.image import ArrayImage, Bands, Image, carried_mask, without_mask
 from morpheus_core.images.lazy_images import LazyArray, LazyImage, is_lazy, open_lazy
+from morpheus_core.images.picture_files import is_picture, open_picture
 from morpheus_core.images.remote_images import is_address, open_remote
 from morpheus_core.images.scales import Reading, loaded_pixels
 
@@ -83,6 +84,8 @@ def open_image(
         path, extension = split_extension(os.fspath(source))
         if path.suffix.lower() == ".asdf":
             return open_asdf(path, extension, bands, has_place=reading is None)
+        if is_picture(path):
+            return open_picture(path, extension, bands)
         return FitsImage(path, extension, bands, reading=reading or Reading())
     if isinstance(source, StoredHdu):
         return FitsImage(
@@ -103,7 +106,7 @@ def open_image(
     if is_lazy(source):
         return open_lazy(source, name, bands)
     raise InputError(
-        f"{name} must be an array, the path of a FITS file, an image HDU, an NDData, or have "
+        f"{name} must be an array, the path of a file, an image HDU, an NDData, or have "
         f"shape, dtype and slices, got {type(source).__name__}"
     )
 

@@ -94,7 +94,7 @@ def test_compressed_tiles(tmp_path):
     ("sources", "message"),
     [
         ([], "at least one image, got an empty list"),
-        (7, r"model_inputs\[0\] must be an array, the path of a FITS file, .* got int"),
+        (7, r"model_inputs\[0\] must be an array, the path of a file, .* got int"),
         ([image((4, 4)), 3], r"model_inputs\[1\] must be an array.*got int"),
         ([image((4, 4)), image((4, 5))], r"\(4, 5\) for model_inputs\[1\] but \(4, 4\)"),
         (image((4,)), r"got \(4,\) for model_inputs\[0\]"),
@@ -382,7 +382,7 @@ def test_masks_with_nan_are_bad_there():
         (np.zeros((2, 4, 2)), None, r"a mask must be \(height, width\), got \(2, 4, 2\)"),
         (np.zeros((2, 4)), 4, "mask_bits needs a mask of integers, got dtype float64"),
         ("nowhere.fits", None, r"no such file: nowhere\.fits"),
-        (7, None, "mask must be an array, the path of a FITS file"),
+        (7, None, "mask must be an array, the path of a file"),
     ],
 )
 def test_what_is_no_mask(mask, bits, message):

@@ -28,7 +28,7 @@ from sky_headers import sky_header
 
 from morpheus_core import InputError, predict_catalog
 from morpheus_core.catalogs.sky_positions import sky_wcs
-from morpheus_core.images import fits_images
+from morpheus_core.images import fits_images, picture_files
 from morpheus_core.images.address_files import AddressFile
 from morpheus_core.images.stack import open_inputs, reopen
 
@@ -329,6 +329,45 @@ def _(folder):
         pytest.raises(InputError, match="is compressed as a whole"),
     ):
         open_inputs(address)
+
+
+# Pictures
+
+PICTURES = "JPEG, PNG, TIFF"
+
+
+def write_tiff(folder, pixels=PIXELS, **options):
+    require("tifffile").imwrite(folder / "image.tif", pixels, **options)
+    return folder / "image.tif"
+
+
+@cell(PICTURES, "Is read", "as a whole, of up to 256 MiB")
+def _(folder):
+    with open_inputs(write_tiff(folder)) as stack:
+        (folder / "image.tif").unlink()
+        np.testing.assert_array_equal(stack.images[0].read(0, 500)[..., 0], PIXELS)
+    assert picture_files.MOST_BYTES == 256 << 20
+
+
+@cell(PICTURES, "Workers get", "a copy on disk")
+def _(folder):
+    place = place_of_workers(write_tiff(folder), folder)
+    np.testing.assert_array_equal(np.load(place["array"])[0], PIXELS)
+
+
+@cell(PICTURES, "Sky position from", "nothing: ``x`` and ``y``")
+def _(folder):
+    with open_inputs(write_tiff(folder)) as stack:
+        assert stack.images[0].header is None
+        with pytest.raises(InputError, match=r"celestial world coordinates, .* give x= and y="):
+            sky_wcs(stack.images[0])
+
+
+@cell(PICTURES, "Refused", "colours that are not RGB")
+def _(folder):
+    ink = np.zeros((20, 20, 4), np.uint8)
+    with pytest.raises(InputError, match="must be grey or red, green and blue, got CMYK"):
+        open_inputs(write_tiff(folder, ink, photometric="separated"))
 
 
 # ASDF
