@@ -142,8 +142,8 @@ class WindowTable:
     def __post_init__(self) -> None:
         if self.keep_border and self.crop is None:
             raise InputError(
-                "windows.keep_border must stand beside windows.crop, which says how wide the "
-                "border is, got true without it"
+                "windows.keep_border must stand beside windows.crop, the width of the border, got "
+                "true without it"
             )
 
 
