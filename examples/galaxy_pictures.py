@@ -11,8 +11,8 @@ and ``plot``.
 # %%
 # A folder of pictures
 # --------------------
-# Red ellipticals, and blue spirals of both hands: clockwise is Z, anticlockwise S (Land et al. 2008,
-# MNRAS 388, 1686), in a picture whose first row is the top. Each is a JPEG of 96 × 96 pixels.
+# Red ellipticals, and blue spirals of both hands: clockwise is Z, anticlockwise S (Land et al.
+# 2008, MNRAS 388, 1686), in a picture whose first row is the top. Each is a JPEG of 96 × 96 pixels.
 
 import tempfile
 from pathlib import Path
