@@ -11,8 +11,8 @@ and ``plot``.
 # %%
 # A folder of pictures
 # --------------------
-# Red ellipticals, and blue spirals that wind one way or the other, as seen in a picture whose first
-# row is the top: that is what "clockwise" means here. Each is a JPEG of 96 × 96 pixels.
+# Red ellipticals, and blue spirals of both hands: clockwise is Z, anticlockwise S (Land et al.
+# 2008, MNRAS 388, 1686), in a picture whose first row is the top. Each is a JPEG of 96 × 96 pixels.
 
 import tempfile
 from pathlib import Path
@@ -42,7 +42,7 @@ def galaxy(random):
     along, across = along / scale, across / scale / flatness
     radius = np.hypot(along, across) + 0.05
     bulge = np.exp(-2.2 * radius)
-    winding = {1: 1, 2: -1}.get(kind, 0)
+    winding = {1: -1, 2: 1}.get(kind, 0)
     arms = np.cos(2 * (np.arctan2(across, along) - winding * 2.4 * np.log(radius)))
     disk = np.exp(-0.8 * radius) * (1 + random.uniform(0.5, 1) * arms * (winding != 0))
     red, blue = (1.3, 0.5) if winding == 0 else (0.7, 1.1)

@@ -32,6 +32,7 @@ from morpheus_core.commands.records import RECORD, compare_inputs, write_record
 from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
+from morpheus_core.results.table_files import with_texts
 
 #: Columns that need the centres of bins, or, of a vector, may have them.
 OF_BINS: dict[str, Callable[[Any], columns.Derived]] = {
@@ -196,7 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = load_model(arguments)
         table = predict_catalog(model, **catalog_options(arguments), executor=executor)
     if arguments.out is None:
-        table.write(sys.stdout, format="ascii.csv")
+        with_texts(table).write(sys.stdout, format="ascii.csv")
         return
     ok = int(np.count_nonzero(table["status"] == "ok"))
     print(f"{arguments.out}  {len(table)} rows, {ok} of them with an answer")

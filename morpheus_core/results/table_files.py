@@ -77,6 +77,11 @@ def missing(column: Any) -> NDArray[np.bool_]:
 
 def write_csv(table: Table, path: Path) -> None:
     """Write text: blank where there is no value, numbers with the digits of their own type."""
+    with_texts(table).write(path, format="ascii.csv")
+
+
+def with_texts(table: Table) -> Table:
+    """Return a table whose floats are text, as CSV has them."""
     from astropy.table import Column, MaskedColumn
 
     table = table.copy(copy_data=False)
@@ -91,7 +96,7 @@ def write_csv(table: Table, path: Path) -> None:
                 shown = Column(values, format=column.info.format)
                 texts = np.array(list(shown.info.iter_str_vals()), str)
             table.replace_column(name, MaskedColumn(texts, name, mask=absent))
-    table.write(path, format="ascii.csv")
+    return table
 
 
 def write_ecsv(table: Table, path: Path) -> None:
