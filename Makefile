@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # Tests run in as many processes as there are cores, up to four.
 SPREAD := --numprocesses=auto --maxprocesses=4
 
+# Tests start hundreds of processes that import the package, so it is compiled to bytecode once.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What `make docs` does not run.
 WITHOUT_GALLERY := $(if $(filter no,$(GALLERY)),-D plot_gallery=0 -D nb_execution_mode=off)
 # What `make mutants` changes, how many changes it tries (0: all), and which sample of them.

@@ -20,8 +20,11 @@ PAGES = [
 ]
 MODULES = [path for path in sorted((ROOT / "morpheus_core").rglob("*.py")) if has_examples(path)]
 
-#: Its examples are commands, each of which begins with a fresh interpreter.
-COMMANDS = ROOT / "docs" / "api" / "command_line.rst"
+#: Their examples begin with fresh interpreters, or are runs of some size.
+SLOW = {
+    ROOT / "docs" / name
+    for name in ("api/command_line.rst", "choosing.rst", "parallel.rst", "running.rst")
+}
 
 #: Readers see a warning of this package; it ends no example.
 pytestmark = pytest.mark.filterwarnings("default::morpheus_core.MorpheusWarning")
@@ -34,7 +37,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.slow] if path == COMMANDS else []) for path in PAGES],
+    [pytest.param(path, marks=[pytest.mark.slow] if path in SLOW else []) for path in PAGES],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_page(path):

@@ -44,15 +44,9 @@ def peak_memory(tmp_path, kind, height, width=512):
     return int(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "plain",
-        pytest.param("scaled", marks=pytest.mark.slow),
-        pytest.param("tiles", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_peak_memory_is_that_of_a_small_image(tmp_path, kind):
     peak_memory(tmp_path, kind, 100)  # compiles what is not compiled yet
     # Both are higher than what is read at once.

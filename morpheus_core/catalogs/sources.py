@@ -232,10 +232,22 @@ def name_files(
         raise InputError(
             f"the template must fit the values of {', '.join(names)}: {error}"
         ) from error
+    for paths in sets:
+        refuse_way_up(paths, pairs)
     order = sorted(range(len(sets)), key=sets.__getitem__)  # sets of one file follow each other
     places = np.full(len(sets) + 1, -1)
     places[order] = np.arange(len(sets))
     return Sources([sets[index] for index in order], layout), places[set_of_row]
+
+
+def refuse_way_up(paths: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
+    """Raise if values lead to a folder above those that templates name."""
+    for path, (template, _) in zip(paths, pairs, strict=True):
+        if path.split("/").count("..") > template.split("/").count(".."):
+            raise InputError(
+                f'values that fill {template} must not lead upwards by "..", got {path}; a '
+                f"template itself may"
+            )
 
 
 def fields_of(template: str) -> list[str]:

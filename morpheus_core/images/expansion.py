@@ -6,7 +6,6 @@ import bz2
 import gzip
 import logging
 import lzma
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from morpheus_core.errors import InputError
 from morpheus_core.fits.blocks import ImageUnit, header_bytes
 from morpheus_core.storage.resources import Resource
+from morpheus_core.storage.unpacking import copy_bounded, refuse_to_fill
 
 logger = logging.getLogger("morpheus_core")
 
@@ -133,7 +133,7 @@ class Unpacked(Resource):
 def unpack(path: Path, open_compressed: Callable[[Path], Any], folder: Path | None) -> Path:
     """Unpack a compressed file into a temporary one."""
     with scratch_file(str(path), folder=folder) as scratch, open_compressed(path) as source:
-        shutil.copyfileobj(source, scratch, 1 << 20)
+        copy_bounded(source, scratch, path.stat().st_size, Path(scratch.name).parent)
     return Path(scratch.name)
 
 
@@ -154,6 +154,7 @@ def unpack_tiles(hdu: Any, name: str) -> Path:
         if key in hdu.header:
             header[key] = hdu.header[key]
     with scratch_file(name) as scratch:
+        refuse_to_fill(Path(scratch.name).parent, unit.padded_bytes)  # a header may claim anything
         scratch.write(header_bytes(header))
         for start in range(0, hdu.shape[0], hdu.tile_shape[0]):
             stored = hdu.section[start : start + hdu.tile_shape[0]]

@@ -27,8 +27,11 @@ from morpheus_core.packages.schema import Card, read_card
 from morpheus_core.pipeline.descriptions import described
 from morpheus_core.pipeline.models import Model, StandIn
 from morpheus_core.storage.paths import at_home
+from morpheus_core.storage.unpacking import copy_bounded
 
 CARD_NAME = "model.toml"
+#: Bytes that a description, and a test with its answer, may have, so that they fit into memory.
+MOST_OF_CARD, MOST_OF_TEST = 1 << 20, 1 << 30
 #: Weights that go into a module of PyTorch, which a factory makes.
 STATES = (".safetensors", ".ckpt", ".pt", ".pth")
 
@@ -75,6 +78,20 @@ class Files:
                 raise self._missing(name)
             with archive.open(self._prefix + name) as file:
                 yield file
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return what a file holds.
+
+        Raises
+        ------
+        InputError
+            If it is not there, or has more bytes than it may have.
+        """
+        with self.open(name) as file:
+            content: bytes = file.read(most + 1)
+        if len(content) > most:
+            raise InputError(f"{name} in {self.path} must have at most {most} bytes, got more")
+        return content
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file."""
@@ -140,8 +157,14 @@ class PackagedModel(StandIn):
         folder = tempfile.mkdtemp(prefix="morpheus_core-")
         weakref.finalize(self, remove, folder, os.getpid())
         unpacked = Path(folder) / self.card.network.weights
-        with files.open(unpacked.name) as packed, unpacked.open("wb") as file:
-            shutil.copyfileobj(packed, file)
+        try:
+            with files.open(unpacked.name) as packed, unpacked.open("wb") as file:
+                copy_bounded(packed, file, self.path.stat().st_size, Path(folder))
+        except OSError as error:
+            raise InputError(
+                f"the weights of {self.path} cannot be unpacked in {folder} (TMPDIR may name "
+                f"another folder): {error}"
+            ) from error
         return unpacked
 
     def digested(self) -> Iterable[bytes]:
@@ -216,8 +239,7 @@ def read_description(path: str | os.PathLike[str]) -> tuple[bytes, Card]:
         raise InputError(
             f"a model package must be a folder with {CARD_NAME}, or a zip file, got {str(path)!r}"
         )
-    with Files(found).open(CARD_NAME) as file:
-        content: bytes = file.read()
+    content = Files(found).read(CARD_NAME, MOST_OF_CARD)
     return content, read_card(content, CARD_NAME)
 
 

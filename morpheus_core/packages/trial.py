@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from morpheus_core.errors import InputError, ModelError
-from morpheus_core.packages.package import Files, PackagedModel
+from morpheus_core.packages.package import MOST_OF_TEST, Files, PackagedModel
 from morpheus_core.packages.schema import ANSWER_TOLERANCE
 from morpheus_core.pipeline.models import as_float, to_numpy
 
@@ -79,9 +80,9 @@ def check_package(package: PackagedModel) -> Outcome:
 
 def read_test(package: PackagedModel, name: str) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     """Return the windows of each image, (batch, height, width, bands), and the answer."""
-    with Files(package.path).open(name) as file:
-        content = BytesIO(file.read())
+    content = BytesIO(Files(package.path).read(name, MOST_OF_TEST))
     try:
+        refuse_large(content)
         with np.load(content) as arrays:
             count = len(arrays.files) - 1
             return [arrays[f"windows_{k}"] for k in range(count)], arrays["answer"]
@@ -90,6 +91,15 @@ def read_test(package: PackagedModel, name: str) -> tuple[list[NDArray[Any]], ND
             f"{name} must hold windows_0, windows_1, ... and answer, as numpy.savez writes them: "
             f"{error}"
         ) from error
+
+
+def refuse_large(content: BytesIO) -> None:
+    """Raise if the arrays of an archive would take more memory than a test may."""
+    with ZipFile(content) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    content.seek(0)
+    if size > MOST_OF_TEST:
+        raise ValueError(f"arrays must have at most {MOST_OF_TEST} bytes, got {size}")
 
 
 def packed_test(windows: list[NDArray[Any]], answer: NDArray[Any]) -> bytes:

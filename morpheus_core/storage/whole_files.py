@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Write bytes that only this user can read."""
+    """Write bytes that only this user can read, at no moment of it another one."""
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(content)
-    unfinished.chmod(0o600)
+    unfinished.unlink(missing_ok=True)  # which may have other rights
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
     unfinished.replace(path)
 
 

@@ -511,6 +511,7 @@ class TestKeras:
         with pytest.raises(InputError, match=r"custom_objects are for a file"):
             adapters.keras_model(loaded_keras(folder / "unet.keras"), custom_objects={})
 
+    @pytest.mark.slow
     def test_workers_know_the_backend(self, folder, tmp_path, monkeypatch):
         monkeypatch.setenv("KERAS_BACKEND", "nonsense")
         model = adapters.keras_model(folder / "unet.keras")
@@ -533,7 +534,7 @@ def of_two_outputs():
 
 
 class TestSklearn:
-    @pytest.mark.parametrize("cpus", [None, 2])
+    @pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
     def test_pixels_are_scored_one_by_one(self, forest, tmp_path, cpus):
         scores = forest.predict_proba(np.stack(SKY.images, axis=-1).reshape(-1, 4))
         n_classes = scores.shape[1]

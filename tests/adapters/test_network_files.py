@@ -458,6 +458,7 @@ def test_guards_of_a_program_say_what_to_pass(torch, trained):
         adapters.torch_model(program.module())(WINDOWS)
 
 
+@pytest.mark.slow
 def test_estimators_are_wrapped_and_travel(tmp_path):
     from sklearn.linear_model import LogisticRegression
 

@@ -112,3 +112,32 @@ def test_numbers_of_files_that_a_missing_one_made_floats(tmp_path, monkeypatch, 
     with pytest.warns(match="1 of 3"):
         found = predict_catalog(mean, template, table, 1, 4, (3, 3), progress=False)
     np.testing.assert_array_equal(found["class_0"], [12, np.nan, 7])
+
+
+@pytest.mark.parametrize(
+    ("template", "row"),
+    [
+        ("below/{name}.fits", {"name": "../secret"}),
+        ("below/{a}{b}/secret.fits", {"a": ".", "b": "."}),
+        ("below/{a}/{b}.fits", {"a": "..", "b": "secret"}),
+    ],
+)
+def test_values_do_not_lead_upwards(tmp_path, monkeypatch, template, row):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fits.writeto("secret.fits", np.ones((9, 9), "f4"))
+    table = Table({name: [value] for name, value in {**row, "x": 4.0, "y": 4.0}.items()})
+    with pytest.raises(InputError, match=r'must not lead upwards by "\.\.", got .*secret\.fits'):
+        predict_catalog(mean, template, table, 1, 4, (3, 3), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("template", "name"), [("../{name}.fits", "open"), ("{name}.fits", "a..b")]
+)
+def test_templates_may_lead_upwards(tmp_path, monkeypatch, template, name):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    fits.writeto(template.format(name=name), np.ones((9, 9), "f4"))
+    table = Table({"name": [name], "x": [4.0], "y": [4.0]})
+    found = predict_catalog(mean, template, table, 1, 4, (3, 3), progress=False)
+    assert list(found["class_0"]) == [1]

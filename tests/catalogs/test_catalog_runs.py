@@ -121,7 +121,13 @@ def test_workers_share_no_set_of_images():
     assert sum(map(len, sets)) == len(set.union(*sets)) == 7
 
 
-@pytest.mark.parametrize(("kind", "n"), [("array", 1), ("file", 3)])
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [
+        ("array", 1),
+        pytest.param("file", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_give_what_one_process_gives(path, expected, kind, n):
     out = path.with_name("out.csv")
     table = run(path if kind == "file" else IMAGE, cpus=n, out=out)
@@ -167,14 +173,16 @@ class TestWorkersKnowTheWorldCoordinates:
         assert [*one["status"]] == ["ok"] * 3
         assert_array_equal(several["class_0"], one["class_0"])
 
+    @pytest.mark.slow
     def test_of_images_in_memory(self, tmp_path):
         self.check(NDData(IMAGE, wcs=WCS(header())), tmp_path)
 
+    @pytest.mark.slow
     def test_of_bands_that_are_the_last_axis(self, tmp_path):
         cards = WCS(header()).sub([0, 1, 2]).to_header()
         self.check(fits.ImageHDU(np.stack([IMAGE, -IMAGE], axis=-1), cards), tmp_path)
 
-    @pytest.mark.parametrize("loaded", [False, True])
+    @pytest.mark.parametrize("loaded", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_of_headers_that_were_changed(self, tmp_path, loaded):
         fits.writeto(tmp_path / "image.fits", IMAGE, header())
         with fits.open(tmp_path / "image.fits") as hdus:
@@ -184,7 +192,13 @@ class TestWorkersKnowTheWorldCoordinates:
 
 
 class TestInterruptedRuns:
-    @pytest.mark.parametrize(("first", "second"), [({}, {"cpus": 2}), ({"cpus": 2}, {})])
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            ({}, {"cpus": 2}),
+            pytest.param({"cpus": 2}, {}, marks=pytest.mark.slow),
+        ],
+    )
     def test_go_on(self, path, expected, first, second):
         if first:
             with pytest.raises(WorkerError, match="KeyboardInterrupt"):
@@ -401,6 +415,7 @@ class TestInterruptedRuns:
         run(path, Flagged(flag), **options, resume=True)
         assert "Traceback" not in caplog.text
 
+    @pytest.mark.slow
     def test_count_the_second_try_in_whichever_folder_it_is(self, tmp_path):
         for number in (0, 1, 3):
             fits.writeto(tmp_path / f"{number}.fits", np.full((9, 9), number, "f4"))

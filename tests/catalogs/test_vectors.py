@@ -91,6 +91,7 @@ def test_values_beyond_half_precision_are_not_finite():
     assert_array_equal(table["scores"], [[300], [np.nan]])
 
 
+@pytest.mark.slow
 def test_workers_and_resumed_runs_give_the_same(tmp_path):
     catalog = Table({"x": np.arange(20) % 19, "y": np.arange(20)})
     common = (IMAGE, catalog, N_CLASSES, 2, (1, 1))

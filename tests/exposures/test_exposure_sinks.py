@@ -45,7 +45,15 @@ def mapped(exposure, sink, out_dir, **options):
     return outcome.output
 
 
-@pytest.mark.parametrize("options", [{}, {"thresholds": None}, {"single_mask": True}, {"cpus": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"thresholds": None},
+        {"single_mask": True},
+        pytest.param({"cpus": 1}, marks=pytest.mark.slow),
+    ],
+)
 def test_masks_are_those_of_plain_files(exposure, tmp_path, options):
     plain = mapped(exposure, "fits", tmp_path / "plain", **options)
     path = mapped(exposure, "fits.fz", tmp_path / "packed", **options)

@@ -862,6 +862,7 @@ def test_names_that_differ_in_a_sign(tmp_path):
     assert [outcome.error for outcome in outcomes] == [None, None]
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_the_run(exposure, tmp_path):
     class Unloadable:
         def __setstate__(self, state):

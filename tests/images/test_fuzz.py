@@ -40,21 +40,22 @@ def outcome(path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["float", "scaled", "cube", "extensions", "tiles"])
-def test_damaged_files_are_refused_or_read_as_astropy_reads_them(tmp_path, kind):
+@pytest.mark.parametrize("count", [50, pytest.param(150, marks=pytest.mark.slow)])
+def test_damaged_files_are_refused_or_read_as_astropy_reads_them(tmp_path, kind, count):
     random = np.random.default_rng(list(kind.encode()))
     content = originals()[kind]
     path = tmp_path / "damaged.fits"
     signal.alarm(120)  # a file that makes reading hang
     try:
         open_files, read = None, 0
-        for _ in range(150):
+        for _ in range(count):
             path.write_bytes(damaged(content, random))
             read += outcome(path)
             run(path)
             if open_files is None:
                 open_files = count_open_files()
         assert count_open_files() <= open_files
-        assert 15 < read < 135  # both happen
+        assert count // 10 < read < count - count // 10  # both happen
     finally:
         signal.alarm(0)
 

@@ -46,8 +46,8 @@ def folder(tmp_path):
     ("name", "tls", "needed"),
     [
         ("small.fits", False, SMALL_PIXELS.nbytes),
-        ("large.fits[SCI]", True, PIXELS.nbytes),
-        ("tiles.fits", False, None),
+        pytest.param("large.fits[SCI]", True, PIXELS.nbytes, marks=pytest.mark.slow),
+        pytest.param("tiles.fits", False, None, marks=pytest.mark.slow),
     ],
 )
 def test_workers_fetch_their_rows_alone(folder, tmp_path, name, tls, needed):

@@ -158,7 +158,7 @@ def test_rows_are_asked_for_in_order_and_once(monkeypatch, chunks, height):
         assert {*starts} <= ({*range(0, 60, 6)} if chunks[0] == 6 else {0, 5, 35})
 
 
-@pytest.mark.parametrize("chunks", [None, (64, 20)])
+@pytest.mark.parametrize("chunks", [None, pytest.param((64, 20), marks=pytest.mark.slow)])
 def test_rows_that_are_asked_for_at_once_do_not_grow_with_the_height(tmp_path, chunks):
     most = []
     for height in (2_000, 20_000):
@@ -184,10 +184,7 @@ def test_a_mask_that_two_threads_read_is_not_read_back_and_forth(monkeypatch):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=[] if kind in {"chunks", "dask"} else pytest.mark.slow)
-        for kind in TRAVELLERS
-    ],
+    [pytest.param(kind, marks=[] if kind == "chunks" else pytest.mark.slow) for kind in TRAVELLERS],
 )
 def test_workers_give_what_one_process_gives(make, tmp_path, kind):
     inputs = make(kind, IMAGE)

@@ -98,12 +98,10 @@ def test_strips_are_balanced_by_the_windows_that_are_left(mosaic, tmp_path, monk
         assert np.allclose(starts, [40 * k / count for k in range(count)], atol=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        {"mask": "mask.fits[DQ]", "mask_bits": [4]},
-        pytest.param({"skip_blank": True}, marks=pytest.mark.slow),
-    ],
+    [{"mask": "mask.fits[DQ]", "mask_bits": [4]}, {"skip_blank": True}],
 )
 def test_workers_skip_the_same_windows(mosaic, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)

@@ -136,7 +136,7 @@ def test_bands_that_are_elsewhere_are_suspected(data):
 
 
 @pytest.mark.filterwarnings("error::morpheus_core.MorpheusWarning")
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_blank_windows_of_a_real_mosaic_never_reach_the_model(data, tmp_path, cpus):
     source = data / "fits" / "candels_f160w.fits"
     pixels = fits.getdata(source)

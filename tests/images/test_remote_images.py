@@ -110,9 +110,8 @@ def test_each_byte_is_read_about_once(server, files, fetched):
     assert sum(fetched) < 10 * 2000 + 3 * READ_AHEAD
 
 
-@pytest.mark.parametrize(
-    "name", ["exposure.fits[SCI]", pytest.param("tiles.fits.fz", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exposure.fits[SCI]", "tiles.fits.fz"])
 def test_workers_open_the_address_for_themselves(server, files, tmp_path, name):
     run = {"n_classes": 2, "batch_size": 64, "window_shape": (30, 30), "stride": (30, 30)}
     run |= {"mask_bits": 4, "progress": False, "aggregate_method": "mean_var"}

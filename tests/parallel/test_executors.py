@@ -204,7 +204,14 @@ class TestEveryExecutor:
             client = request.getfixturevalue("client")
             yield client if name == "dask client" else client.get_executor()
 
-    @pytest.mark.parametrize("options", [{}, {"strips": 5}, {"strips": 1}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            pytest.param({"strips": 5}, marks=pytest.mark.slow),
+            pytest.param({"strips": 1}, marks=pytest.mark.slow),
+        ],
+    )
     def test_gives_what_one_process_gives(self, executor, options, tmp_path, whole):
         predict(MODEL, tmp_path, executor=executor, **options)
         assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
@@ -860,7 +867,10 @@ def test_on_the_command_line(tmp_path, whole, client, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "address",
-    ["nonsense://", "tls://localhost:1", pytest.param("localhost", marks=pytest.mark.slow)],
+    [
+        "nonsense://",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("tls://localhost:1", "localhost")),
+    ],
 )
 def test_no_scheduler_on_the_command_line(capsys, address):
     require("distributed")

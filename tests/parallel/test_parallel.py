@@ -94,13 +94,20 @@ class Counting:
 
 
 @pytest.mark.filterwarnings("ignore::morpheus_core.MorpheusWarning")
-@settings(max_examples=75)
-@given(case=cases(), workers=st.sampled_from([1, 2, 3, 5]), from_files=st.booleans())
-def test_any_number_of_workers_gives_what_one_process_gives(
-    tmp_path_factory, case, workers, from_files
-):
+@pytest.mark.parametrize("examples", [25, pytest.param(75, marks=pytest.mark.slow)])
+def test_any_number_of_workers_gives_what_one_process_gives(tmp_path_factory, examples):
+    @settings(max_examples=examples)
+    @given(case=cases(), workers=st.sampled_from([1, 2, 3, 5]), from_files=st.booleans())
+    def check(case, workers, from_files):
+        workers_give_what_one_process_gives(
+            tmp_path_factory.mktemp("run"), case, workers, from_files
+        )
+
+    check()
+
+
+def workers_give_what_one_process_gives(directory, case, workers, from_files):
     images, model, batch_size, options = case
-    directory = tmp_path_factory.mktemp("run")
     model = Counting(model, directory / "counts")
     options = {**options, "batch_size": batch_size}
     serial = predict(model, images, **options)
@@ -128,21 +135,22 @@ def with_holes(batch):
     return predictions
 
 
-@pytest.mark.parametrize("from_files", [True, False], ids=["files", "arrays"])
+@pytest.mark.parametrize(
+    "from_files", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["files", "arrays"]
+)
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        (two_classes, {"cpus": 2, "padding": "reflect"}),
-        (upsampled, {"cpus": 2, "dilation": 2}),
-        pytest.param(two_classes, {"cpus": 1}, marks=pytest.mark.slow),
-        pytest.param(
-            two_classes, {"cpus": 3, "stride": (4, 3), "edges": "drop"}, marks=pytest.mark.slow
-        ),
-        pytest.param(with_holes, {"cpus": 2, "nan_policy": "omit"}, marks=pytest.mark.slow),
-        pytest.param(
-            two_classes,
-            {"cpus": 2, "update_map": update_maps.centre_crop((10, 8), 2)},
-            marks=pytest.mark.slow,
+        (upsampled, {"cpus": 2, "dilation": 2, "padding": "reflect"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (two_classes, {"cpus": 2}),
+                (two_classes, {"cpus": 1}),
+                (two_classes, {"cpus": 3, "stride": (4, 3), "edges": "drop"}),
+                (with_holes, {"cpus": 2, "nan_policy": "omit"}),
+                (two_classes, {"cpus": 2, "update_map": update_maps.centre_crop((10, 8), 2)}),
+            ]
         ),
     ],
 )
@@ -201,6 +209,7 @@ def test_workers_write_files_with_long_headers(tmp_path):
     assert len(written.tostring()) > 2880
 
 
+@pytest.mark.slow
 def test_resuming_with_another_factory_is_refused(tmp_path, monkeypatch):
     (tmp_path / "factories.py").write_text(
         "from pathlib import Path\n"
@@ -216,6 +225,7 @@ def test_resuming_with_another_factory_is_refused(tmp_path, monkeypatch):
             predict(other, IMAGE_WITH_MARK, out_dir=tmp_path / "out", resume=True)
 
 
+@pytest.mark.slow
 def test_workers_find_extensions(tmp_path):
     path = tmp_path / "two.fits"
     hdus = [
@@ -228,6 +238,7 @@ def test_workers_find_extensions(tmp_path):
     assert_same(parallel, predict())
 
 
+@pytest.mark.slow
 def test_every_window_is_evaluated_once(tmp_path):
     model = Counting(two_classes, tmp_path / "counts")
     predict(model, out_dir=tmp_path / "out", cpus=3)
@@ -260,6 +271,7 @@ def test_infinities_of_both_signs_are_nan_without_a_warning(tmp_path):
     assert_same(predict(with_infinities, out_dir=tmp_path, cpus=2), serial)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_workers_read_ahead_when_asked(tmp_path, prefetch):
     def model(batch):
@@ -280,6 +292,7 @@ def test_more_workers_than_groups(tmp_path, caplog):
     assert_same(parallel, predict(inputs=IMAGE[:12]))
 
 
+@pytest.mark.slow
 def test_one_bar_covers_all_workers(tmp_path, capsys):
     predict(out_dir=tmp_path, cpus=2, progress=True, parallel_check_interval=0.05)
     assert f"{N_WINDOWS}/{N_WINDOWS}" in capsys.readouterr().err
@@ -291,6 +304,7 @@ def environment_of_a_worker(batch):
     raise ValueError("that was all")
 
 
+@pytest.mark.slow
 def test_workers_have_the_environment_of_their_parent(tmp_path, monkeypatch):
     """Keras, for one, finds its backend there."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
@@ -358,6 +372,7 @@ def test_what_frameworks_see(monkeypatch, seen, message):
             model([IMAGE[np.newaxis, ..., np.newaxis]])
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_no_silent_run_on_the_processor(tmp_path, monkeypatch):
     require("torch")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -396,6 +411,7 @@ class TestFailures:
         predict(out_dir=tmp_path, cpus=2)
         assert len(list(tmp_path.iterdir())) == 3
 
+    @pytest.mark.slow
     def test_a_worker_that_ends_without_a_word(self, tmp_path):
         def leaving(batch):
             print("last words", flush=True)
@@ -404,6 +420,7 @@ class TestFailures:
         with pytest.raises(WorkerError, match=r"failed with exit code 3(.|\n)*last words"):
             predict(leaving, out_dir=tmp_path, cpus=2)
 
+    @pytest.mark.slow
     def test_a_worker_that_ends_well_but_early(self, tmp_path):
         def leaving(batch):
             os._exit(0)
@@ -411,6 +428,7 @@ class TestFailures:
         with pytest.raises(WorkerError, match="ended before it was finished"):
             predict(leaving, out_dir=tmp_path, cpus=2)
 
+    @pytest.mark.slow
     def test_one_failure_ends_the_others_within_seconds(self, tmp_path):
         def one_fails(batch):
             if batch[0][0, 0, 0, 0] == 0:
@@ -425,6 +443,7 @@ class TestFailures:
         assert time.monotonic() - start < PATIENCE
         assert workers_of(tmp_path) == []
 
+    @pytest.mark.slow
     def test_what_a_worker_has_started_ends_with_it(self, tmp_path):
         def starting(batch):
             import subprocess
@@ -450,6 +469,7 @@ class TestFailures:
             predict(threading_model, out_dir=tmp_path, cpus=2)
         assert time.monotonic() - start < PATIENCE
 
+    @pytest.mark.slow
     def test_a_missing_name_comes_with_the_recipe(self, tmp_path):
         def model(batch):
             return nowhere_defined(batch)  # noqa: F821
@@ -479,17 +499,13 @@ class TestFailures:
         with pytest.raises(ModelError, match=r"cannot be sent to other processes"):
             predict(lambda batch: network(batch[0]), out_dir=tmp_path / "out", cpus=2)
 
-    def test_a_stored_model_that_others_may_have_written(self, tmp_path):
-        with pytest.raises(WorkerError):
-            predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path, cpus=2)
-        (tmp_path / "0" / "model.pkl").chmod(0o666)
-        with pytest.raises(OutputError, match="could have been written by others"):
-            predict(two_classes, IMAGE_WITH_MARK, out_dir=tmp_path, resume=True)
-
-    def test_folders_are_private(self, tmp_path):
+    def test_folders_and_models_are_private(self, tmp_path):
         with pytest.raises(WorkerError):
             predict(fail_in_row_20, IMAGE_WITH_MARK, out_dir=tmp_path, cpus=2)
         assert {oct(tmp_path.joinpath(name).stat().st_mode & 0o777) for name in "01"} == {"0o700"}
+        (tmp_path / "0" / "model.pkl").chmod(0o666)
+        with pytest.raises(OutputError, match="could have been written by others"):
+            predict(two_classes, IMAGE_WITH_MARK, out_dir=tmp_path, resume=True)
 
 
 class Unsendable:
@@ -597,10 +613,7 @@ def run_script(tmp_path, source, *arguments, **options):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.slow] if "class" in kind or kind == "lambda" else [])
-        for kind in MODELS
-    ],
+    [pytest.param(kind, marks=[] if kind == "closure" else [pytest.mark.slow]) for kind in MODELS],
 )
 def test_models_of_scripts_travel(tmp_path, serial_bytes, kind):
     definition, name = MODELS[kind]
@@ -741,6 +754,7 @@ def wait_for(condition):
     raise AssertionError("waited in vain")
 
 
+@pytest.mark.slow
 def test_resuming_uses_the_stored_model(tmp_path, serial_bytes):
     with pytest.raises(WorkerError):
         predict(fail_in_row_20_once(tmp_path / "failed"), out_dir=tmp_path / "out", cpus=2)
@@ -777,6 +791,7 @@ def interrupt(out_dir):
         predict(model, out_dir=out_dir)
 
 
+@pytest.mark.slow
 def test_a_serial_run_goes_on_with_workers(tmp_path):
     interrupt(tmp_path / "out")
     predict(two_classes, out_dir=tmp_path / "out", resume=True, cpus=2)
@@ -784,6 +799,7 @@ def test_a_serial_run_goes_on_with_workers(tmp_path):
     assert data_bytes(tmp_path / "out") == data_bytes(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_another_model_does_not_replace_the_one_a_serial_run_began_with(tmp_path):
     interrupt(tmp_path)
     with pytest.raises(ModelError, match="does not predict what it did"):

@@ -55,9 +55,11 @@ def client(cluster):
 
 
 WAYS = ["here", "cpus", "processes", "dask"]
+#: Of each kind one way; the others are slow. On a cluster `test_executors` tests more.
+QUICK = {("strips", "cpus"), ("rows", "processes"), ("exposures", "here")}
 
 
-@pytest.fixture(params=WAYS)
+@pytest.fixture
 def way(request):
     """Where pieces are done, as arguments."""
     if request.param == "cpus":
@@ -67,6 +69,17 @@ def way(request):
     if request.param == "dask":
         return {"executor": request.getfixturevalue("client")}
     return {}
+
+
+every_kind_every_way = pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        pytest.param(kind, way, marks=[] if (kind, way) in QUICK else pytest.mark.slow)
+        for kind in KINDS
+        for way in WAYS
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +93,7 @@ def expected(tmp_path_factory):
     return results
 
 
+@every_kind_every_way
 def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected):
     model = Probe(tmp_path / "notes")
     assert_same(kind.run(model, tmp_path, **way), expected[kind])
@@ -90,6 +104,7 @@ def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected
     assert len(loads) <= 2
 
 
+@every_kind_every_way
 def test_a_model_that_raises(kind, way, tmp_path):
     model = Probe(tmp_path / "notes", error=ValueError("no such layer"))
     (tmp_path / "notes").touch()

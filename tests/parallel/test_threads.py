@@ -52,13 +52,14 @@ def _one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.mark.parametrize("where", [{}, {"cpus": 2}])
+@pytest.mark.parametrize("where", [{}, pytest.param({"cpus": 2}, marks=pytest.mark.slow)])
 def test_workers_and_one_process_have_as_many(tmp_path, where):
     assert run(tmp_path, **where, threads=3) == ([3.0], 3)
     assert os.environ["OMP_NUM_THREADS"] == "1"
     assert run(tmp_path, **where, overwrite=True) == ([1.0], None)
 
 
+@pytest.mark.slow
 def test_workers_of_an_executor_have_as_many(tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         assert run(tmp_path, executor=executor, threads=3) == ([3.0], 3)
@@ -92,7 +93,7 @@ def test_a_resumed_run_needs_as_many(tmp_path):
         predict(threads, IMAGE, **options, resume=True)
 
 
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_catalogues_and_exposures_have_as_many(tmp_path, cpus):
     rows = Table({"x": [9.0, 10.0], "y": [9.0, 20.0]})
     table = predict_catalog(

@@ -395,15 +395,9 @@ def test_leaves_pyplot_alone():
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(
-    "before",
-    [
-        "import matplotlib.pyplot",
-        pytest.param("", marks=pytest.mark.slow),
-        pytest.param("%matplotlib inline", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("before", ["import matplotlib.pyplot", "", "%matplotlib inline"])
 def test_a_notebook_shows_one_picture(run_in, tmp_path, before):
     nbformat, nbclient = require("nbformat"), require("nbclient")
     require("ipykernel")

@@ -108,6 +108,7 @@ def test_a_resumed_run_keeps_its_size(clock, tmp_path):
     assert max(slow.sizes) == 4
 
 
+@pytest.mark.slow
 def test_workers_use_the_size_that_was_chosen(tmp_path):
     def model(batch):
         return np.concatenate([batch[0], 1 - batch[0]], axis=-1)
@@ -186,7 +187,7 @@ def test_what_is_resumed_keeps_its_size(clock, tmp_path, interrupted):
     assert size == max(slow.sizes) == 4
 
 
-@pytest.mark.parametrize("run_all", [catalog, exposures])
+@pytest.mark.parametrize("run_all", [catalog, pytest.param(exposures, marks=pytest.mark.slow)])
 def test_workers_of_all_use_one_size(tmp_path, run_all):
     def model(batch):
         if len(batch[0]) > 4:

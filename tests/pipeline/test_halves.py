@@ -70,7 +70,7 @@ def np_tanh(batch):
     return np.tanh(batch[0])
 
 
-@pytest.mark.parametrize("workers", [{}, {"cpus": 2}])
+@pytest.mark.parametrize("workers", [{}, pytest.param({"cpus": 2}, marks=pytest.mark.slow)])
 def test_runs_on_disk(tmp_path, workers):
     result = classify(Small(3), out_dir=tmp_path, **workers)
     assert_array_equal(result, classify(np_tanh))

@@ -100,7 +100,7 @@ def last_is_faster(monkeypatch):
 
 @pytest.mark.usefixtures("last_is_faster")
 @pytest.mark.parametrize("wrap", [lambda m: m, adapters.test_time_augmentation])
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_runs_use_and_tell_what_was_chosen(tmp_path, caplog, wrap, cpus):
     model = wrap(network(memory_format="auto"))
     with caplog.at_level(logging.INFO, "morpheus_core"):

@@ -46,7 +46,7 @@ def test_it_warns_once_and_sums_up():
     assert last.startswith("2 of 32 windows (6.25%) have more NaN in their predictions")
 
 
-@pytest.mark.parametrize("workers", [{}, {"cpus": 2}])
+@pytest.mark.parametrize("workers", [{}, pytest.param({"cpus": 2}, marks=pytest.mark.slow)])
 def test_it_raises(tmp_path, workers):
     with pytest.raises(Exception, match="NaN spreads"):
         predict(normalizing, IMAGE, **ARGUMENTS, on_nan="raise", out_dir=tmp_path, **workers)
@@ -88,7 +88,7 @@ def test_the_process_that_stitches_sums_up(tmp_path):
         hdul.close()
 
 
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_exposures_have_seen_is_summed_up_once(tmp_path, cpus):
     paths = [tmp_path / name for name in ("a.fits", "b.fits", "c.fits")]
     for path, image in zip(paths, (IMAGE, IMAGE, np.ones_like(IMAGE)), strict=True):
@@ -102,7 +102,7 @@ def test_what_exposures_have_seen_is_summed_up_once(tmp_path, cpus):
     assert str(paths[2]) not in told[0]
 
 
-@pytest.mark.parametrize("cpus", [None, 2])
+@pytest.mark.parametrize("cpus", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_rows_of_catalogues(tmp_path, cpus):
     rows = Table({"x": [4.0, 15.0], "y": [3.0, 15.0]})
     arguments = (IMAGE, rows, 1, 8, (5, 5))

@@ -72,16 +72,20 @@ def rows_of(job, strip, images, model, counts=None, first_row=None, prefetch=0):
     return found
 
 
-@settings(max_examples=100)
-@given(
-    case=cases(),
-    count=st.sampled_from([1, 2, 3, 5]),
-    prefetch=st.integers(0, 3),
-    collects=st.booleans(),
-)
-def test_every_row_belongs_to_one_strip_or_to_a_seam(case, count, prefetch, collects):
-    with ways_of_folding(collects):
-        rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch)
+@pytest.mark.parametrize("examples", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_every_row_belongs_to_one_strip_or_to_a_seam(examples):
+    @settings(max_examples=examples)
+    @given(
+        case=cases(),
+        count=st.sampled_from([1, 2, 3, 5]),
+        prefetch=st.integers(0, 3),
+        collects=st.booleans(),
+    )
+    def check(case, count, prefetch, collects):
+        with ways_of_folding(collects):
+            rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch)
+
+    check()
 
 
 def rows_belong_to_one_strip_or_to_a_seam(case, count, prefetch):

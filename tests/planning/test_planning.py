@@ -95,6 +95,7 @@ def test_sizes_on_disk(tmp_path):
     assert 0.95 * largest < forecast.disk_bytes < 1.05 * largest
 
 
+@pytest.mark.slow
 def test_workers(tmp_path):
     path = tmp_path / "image.fits"
     fits.PrimaryHDU(IMAGE).writeto(path)
@@ -181,6 +182,7 @@ def test_an_image_without_good_pixels(tmp_path, cpus):
     assert counts == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_trial_is_of_a_strip_with_windows(tmp_path):
     mask = np.ones(IMAGE.shape)
     mask[-3:] = 0

@@ -165,6 +165,7 @@ def test_a_run_killed_while_its_files_get_their_names(
     assert stored(tmp_path, packing) == expected[0]
 
 
+@pytest.mark.slow
 def test_workers_fill_it(tmp_path, sink, expected):
     model_of = f"{__name__}:Model"
     options = {**OPTIONS, "out_dir": tmp_path, "sink": sink, "cpus": 2}

@@ -118,6 +118,7 @@ def test_files(tmp_path, write):
     assert_same_sky(n_header(source), wcs, 1e-3)
 
 
+@pytest.mark.slow
 def test_workers(tmp_path):
     wcs = make_wcs(0)
     source, out = roman(tmp_path / "image.asdf", wcs, MosaicModel), tmp_path / "out.fits"

@@ -156,7 +156,7 @@ def test_tables_that_are_not_with_an_hdu_are_missed(tables, how):
             n_header(hdu)
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_tables_of_ccd_data_are_honoured(tables, tmp_path, workers):
     options = {} if workers is None else {"cpus": workers, "out": tmp_path / "out.fits"}
     path, sky = tables

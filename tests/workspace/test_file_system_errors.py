@@ -104,7 +104,10 @@ STEPS = {"open": 11, "read": 7, "fsync": 5, "close": 5}
 
 
 @pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize("number", [errno.ESTALE, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize(
+    "number",
+    [errno.EIO, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.ESTALE, errno.EDQUOT))],
+)
 @pytest.mark.parametrize("kind", STEPS)
 def test_errors_end_a_run_that_goes_on_right(tmp_path, expected, monkeypatch, kind, number, apart):
     """The error comes once, at the first such call of a run, then at a later one, and so on."""

@@ -161,7 +161,7 @@ drawn = given(
 )
 
 
-@settings(max_examples=50, phases=PHASES)
+@settings(max_examples=25, phases=PHASES)
 @drawn
 def test_whatever_machines_remember_the_bytes_are_right(job, expected, chances, turns):
     assert run_once(job, True, chances, turns) == expected
@@ -179,7 +179,7 @@ def test_rows_that_machines_write_to_one_file_are_lost(job, expected):
 
     outcomes = []
 
-    @settings(max_examples=50, phases=[Phase.generate])
+    @settings(max_examples=25, phases=[Phase.generate])
     @drawn
     def search(chances, turns):
         outcomes.append(run_once(job, False, chances, turns) == expected)
