@@ -17,6 +17,7 @@ from morpheus_core.images.expansion import FORMATS, UNKNOWN_FORMATS
 from morpheus_core.images.hdus import choose_image, least_end, quiet, repair_names
 from morpheus_core.images.image import Bands
 from morpheus_core.images.lazy_images import LazyImage
+from morpheus_core.images.picture_files import PICTURE_ENDS
 from morpheus_core.images.scales import Reading, Scale
 
 #: An address, and perhaps an HDU in brackets.
@@ -162,6 +163,8 @@ def open_remote(
         If there is no such image, or it cannot be read.
     """
     require_package("fsspec", "remote", source)
+    if source.lower().endswith(PICTURE_ENDS):
+        raise InputError(f"pictures are read from files on this machine; download {source} first")
     try:
         array = RemoteArray(source, reading, storage_options or {})
     except InputError:

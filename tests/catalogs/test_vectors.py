@@ -4,8 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.time import Time
 from conftest import require
 from numpy.testing import assert_array_equal
 
@@ -203,6 +206,17 @@ class TestBlocksOfRows:
         plain = self.table["on", "scores"]
         table_files.write_fits(plain, tmp_path / "ours.fits")
         plain.write(tmp_path / "theirs.fits")
+        assert (tmp_path / "ours.fits").read_bytes() == (tmp_path / "theirs.fits").read_bytes()
+
+    def test_what_stands_beside_vectors_is_what_astropy_writes(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(table_files, "BLOCK_BYTES", 3000)
+        table = QTable(self.table["on", "scores"])
+        table["place"] = SkyCoord(np.arange(300.0), np.zeros(300), unit="deg")
+        table["flux"] = np.ones((300, 2)) * units.Jy
+        table["time"] = Time(np.arange(300.0), format="mjd")
+        table["text"] = [f"é{k}"[:3].encode() for k in range(300)]
+        table_files.write_fits(table, tmp_path / "ours.fits")
+        table.write(tmp_path / "theirs.fits")
         assert (tmp_path / "ours.fits").read_bytes() == (tmp_path / "theirs.fits").read_bytes()
 
     def test_lists_of_any_length_are_kept(self, tmp_path, monkeypatch):

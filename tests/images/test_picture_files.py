@@ -189,3 +189,9 @@ def test_bands_of_pictures_are_last(tmp_path):
     Pillow.fromarray(COLOUR).save(tmp_path / "a.png")
     with pytest.raises(InputError, match='got bands="first"'):
         open_inputs(tmp_path / "a.png", "first")
+
+
+def test_pictures_at_addresses_are_refused():
+    require("fsspec")
+    with pytest.raises(InputError, match=r"on this machine; download s3://a/b.jpg first"):
+        open_inputs("s3://a/b.jpg")
