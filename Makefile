@@ -10,6 +10,15 @@ SPREAD := --numprocesses=auto --maxprocesses=4
 # Tests start hundreds of processes that import the package, so it is compiled to bytecode once.
 unexport PYTHONDONTWRITEBYTECODE
 
+# What does the same with optional packages and without, which `make test-minimal` leaves out: how work is
+# shared and goes on, the sky, and most of how files are read. What is not listed is run, and
+# tests/test_project_files.py refuses what speaks of missing packages.
+ALIKE := tests/fits tests/parallel tests/sky tests/storage tests/workspace \
+	$(addprefix tests/images/test_,check_sums.py fuzz.py http_images.py masks.py odd_files.py \
+	real_files.py stored_numbers.py table_of_inputs.py tiles.py) \
+	tests/catalogs/test_catalog_runs.py tests/catalogs/test_catalog_surveys.py \
+	tests/test_job_arrays.py tests/test_project_files.py
+
 # What `make docs` does not run.
 WITHOUT_GALLERY := $(if $(filter no,$(GALLERY)),-D plot_gallery=0 -D nb_execution_mode=off)
 # What `make mutants` changes, how many changes it tries (0: all), and which sample of them.
@@ -34,7 +43,7 @@ help:
 	@echo "make test-clusters runs on two machines that share a folder by NFS or GlusterFS, and in jobs"
 	@echo "                   of Slurm; about an hour"
 	@echo "make torture       an hour of random runs, kills, failing calls and damaged files"
-	@echo "make test-minimal  the tests without any optional package"
+	@echo "make test-minimal  without any optional package, the tests of what depends on them"
 	@echo "make test-oldest   the tests with the oldest dependencies that pyproject.toml allows"
 	@echo "make docs          the documentation, in build/docs, with all examples run;"
 	@echo "                   GALLERY=no runs neither the gallery nor the notebook"
@@ -95,7 +104,7 @@ test-minimal: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)-minimal
 	$(VENV)-minimal/bin/python -m pip install --quiet --editable . pytest pytest-xdist hypothesis
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-minimal/bin/python -m pytest $(SPREAD) \
-		-m "not slow and not programs and not torture"
+		$(addprefix --ignore=,$(ALIKE)) -m "not slow and not programs and not torture"
 
 # Old frameworks are left out: they are large. The oldest matplotlib and astropy call what warns that it is
 # deprecated: in pyparsing 3.3, and in astropy itself.

@@ -10,6 +10,7 @@ import pytest
 from conftest import require
 
 ROOT = Path(__file__).parent.parent
+THIS = Path(__file__).name
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
@@ -64,6 +65,23 @@ def test_help_lists_every_target():
     (phony,) = re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
     told = re.findall(r'@echo "make (\S+)', makefile)
     assert sorted(told) == sorted(set(phony.split()) - {"help"})
+
+
+def test_what_speaks_of_missing_packages_is_tested_without_them():
+    shown = subprocess.run(
+        ["make", "--just-print", "PYTHON=:", "test-minimal"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    left_out = [ROOT / path for path in re.findall(r"--ignore=(\S+)", shown.stdout)]
+    assert left_out
+    assert [path for path in left_out if not path.exists()] == []
+    files = [
+        file for path in left_out for file in ([path] if path.is_file() else path.rglob("*.py"))
+    ]
+    absence = re.compile(r"MissingPackageError|find_spec|pip install [\"'.]|kernels\.plain")
+    assert [file for file in files if absence.search(file.read_text()) and file.name != THIS] == []
 
 
 def test_every_python_that_is_promised_is_tested():
