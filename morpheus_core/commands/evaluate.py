@@ -105,9 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if isinstance(evaluation, PixelEvaluation):
         print("\n".join(evaluation.overall.pformat(max_lines=-1, max_width=-1)), end="\n\n")
-    shown = evaluation.table.copy()
-    shown.round(4)
-    print("\n".join(shown.pformat(max_lines=-1, max_width=-1)))
+    print("\n".join(evaluation.table.pformat(max_lines=-1, max_width=-1)))
     if out is not None:
         evaluation.write(out, overwrite=arguments.overwrite)
         print(out)

@@ -12,6 +12,7 @@ from morpheus_core.catalogs.positions import Positions, find_positions
 from morpheus_core.errors import InputError
 from morpheus_core.evaluation.metrics import ratio
 from morpheus_core.evaluation.strata import ALL, Strata
+from morpheus_core.evaluation.tables import with_formats
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -59,7 +60,10 @@ def object_table(found: Table, truth: Table, radius: float, strata: Strata | Non
             if of_found is not None:
                 others = is_matched[places[1].there & (of_found == place)]
             rows.append(row_of(name, true, others))
-    return Table(vstack(rows))
+    table = Table(vstack(rows))
+    if strata is not None:
+        table.meta["STRATA"] = strata.source
+    return with_formats(table)
 
 
 def row_of(name: str, is_true: NDArray[np.bool_], is_matched: NDArray[np.bool_] | None) -> Table:

@@ -84,7 +84,7 @@ class Comparison:
     @property
     def n_classes(self) -> int:
         """How many classes the result has."""
-        return self.outputs.results[self.method].shape[2]
+        return len(self.outputs.class_names)
 
     @property
     def has_labels(self) -> bool:
@@ -102,8 +102,8 @@ class Comparison:
 
     def _pixels(self, block: Block, left_out: dict[str, int]) -> Pixels:
         """Return the pixels of a block that can be compared."""
-        rows = block.first, block.first + len(block.n)
         scores = block.shares(self.method)
+        rows = block.first, block.first + len(scores)
         complaint = no_probabilities(scores)
         if complaint is not None:
             raise InputError(complaint)
@@ -197,7 +197,7 @@ def open_comparison(
         refuse_other_grid(image, outputs)
         return image
 
-    n_classes = outputs.results[method].shape[2]
+    n_classes = len(outputs.class_names)
     sources = as_list(truth)
     if len(sources) == 1:
         images = [open_planes(sources[0], outputs, n_classes, opened)]

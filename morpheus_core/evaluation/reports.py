@@ -15,6 +15,7 @@ from morpheus_core.errors import InputError, OutputError
 from morpheus_core.evaluation import metrics
 from morpheus_core.evaluation.counts import Counts
 from morpheus_core.evaluation.strata import ALL
+from morpheus_core.evaluation.tables import SUMS, with_formats, without_formats
 from morpheus_core.extras import require_package
 from morpheus_core.results.outputs import give_name, refuse_to_replace
 from morpheus_core.results.table_files import part_of, table_format
@@ -31,7 +32,8 @@ class Evaluation:
     Attributes
     ----------
     table : Table
-        The metrics, a row for each class and stratum, or for each stratum of objects.
+        The metrics, a row for each class and stratum, or for each stratum of objects. Columns are
+        printed with four digits and hold all.
     """
 
     table: Table
@@ -55,7 +57,7 @@ class Evaluation:
         return draw_objects(self.table)
 
     def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the table.
+        """Write the table, with all digits, however it is printed.
 
         Parameters
         ----------
@@ -78,7 +80,7 @@ class Evaluation:
         refuse_to_replace([place], [], checks.flag("overwrite", overwrite))
         part = part_of(place)
         try:
-            write(self.table, part)
+            write(without_formats(self.table), part)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise OutputError(f"cannot write {place}: {error.strerror}") from error
@@ -131,7 +133,7 @@ class PixelEvaluation(Evaluation):
                     "calibration_error": metrics.calibration_error(counts.winners),
                 }
             )
-        return Table(rows)
+        return with_formats(Table(rows))
 
     def confusion(self, stratum: str = ALL) -> Table:
         """Return how many pixels of each class, a row each, are taken for which, a column each.
@@ -157,7 +159,7 @@ class PixelEvaluation(Evaluation):
             raise InputError("confusion needs a truth of labels, got planes, one per class")
         table = Table(self._of(stratum).confusion, names=self.class_names)
         table.add_column(list(self.class_names), name="true", index=0)
-        return table
+        return with_formats(table, SUMS)
 
     def reliability(self, class_name: str, stratum: str = ALL) -> Table:
         """Return how many pixels with a score are of a class, by ten intervals of the score.
@@ -178,9 +180,10 @@ class PixelEvaluation(Evaluation):
         from astropy.table import Table
 
         pixels, means, shares = metrics.reliability(self._of_class(class_name, stratum))
-        edges = np.linspace(0, 1, metrics.INTERVALS + 1)
+        # Not linspace, whose multiples of a rounded 0.1 are 0.30000000000000004 and the like.
+        edges = np.arange(metrics.INTERVALS + 1) / metrics.INTERVALS
         columns = [edges[:-1], edges[1:], pixels, means, shares]
-        return Table(columns, names=["low", "high", "pixels", "score", "share"])
+        return with_formats(Table(columns, names=["low", "high", "pixels", "score", "share"]))
 
     def roc(self, class_name: str, stratum: str = ALL) -> Table:
         """Return the receiver operating characteristic of a class.
@@ -202,7 +205,9 @@ class PixelEvaluation(Evaluation):
 
         false, true = metrics.roc(self._of_class(class_name, stratum))
         columns = [metrics.SCORES[::-1], false[::-1], true[::-1]]
-        return Table(columns, names=["threshold", "false_positives", "true_positives"])
+        return with_formats(
+            Table(columns, names=["threshold", "false_positives", "true_positives"])
+        )
 
     def plot(self) -> Figure:
         """Draw the ROC curve and the reliability of each class, and the confusion matrix.
@@ -267,4 +272,4 @@ def pixel_table(
                     "calibration_error": metrics.calibration_error(scores),
                 }
             )
-    return Table(rows)
+    return with_formats(Table(rows))

@@ -58,6 +58,8 @@ class Output:
         """Return rows ``[start, stop)``."""
         try:
             rows: NDArray[Any] = self.rows[start:stop]
+        except InputError:  # which says itself what is wrong
+            raise
         except Exception as error:  # what unpacks tiles and chunks raises what it likes
             raise InputError(f"{self.name} is damaged at row {start}: {error}") from error
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -79,20 +79,46 @@ class ProductRun(Outputs):
         InputError
             If that product was not kept.
         """
-        statistics = STATISTICS[OF_CLASSES[product]]
-        suffix = statistics[PARTS[OF_CLASSES[product]].index(product)]
-        name = f"{extension_names(self.class_names)[index]}_{suffix}"
+        name = self._image_names(product)[index]
         if name not in self.images:
-            raise self.lacks(f"{product}:{self.class_names[index]}")
+            raise self.lacks([f"{product}:{self.class_names[index]}"])
         return self.images[name]
 
-    def lacks(self, product: str) -> InputError:
-        """Return the error for a product that was not kept."""
+    def need(self, *products: str) -> None:
+        """Make sure that products, of all classes if they have one each, were kept.
+
+        Raises
+        ------
+        InputError
+            If some were not; it names all of these.
+        """
+        missing = [name for product in products for name in self._missing(product)]
+        if missing:
+            raise self.lacks(missing)
+
+    def lacks(self, products: Sequence[str]) -> InputError:
+        """Return the error for products that were not kept."""
         kept = ", ".join(dict.fromkeys(one.header["PRODUCT"] for one in self.images.values()))
         return InputError(
-            f"the product {product!r} is needed, and {self.paths[0]} holds only {kept}; run again "
-            f"with that among products="
+            f"these products are needed: {', '.join(map(repr, products))}, and {self.paths[0]} "
+            f"holds only {kept}; run again with these among products="
         )
+
+    def _image_names(self, product: str) -> list[str]:
+        """Return what the images of a product are called, one per class if it has so many."""
+        if product == "n":
+            return ["N"]
+        statistics = STATISTICS[OF_CLASSES[product]]
+        suffix = statistics[PARTS[OF_CLASSES[product]].index(product)]
+        return [f"{name}_{suffix}" for name in extension_names(self.class_names)]
+
+    def _missing(self, product: str) -> list[str]:
+        """Return what of a product was not kept: all of it, or that of some classes."""
+        absent = [name not in self.images for name in self._image_names(product)]
+        if all(absent):
+            return [product]
+        names = zip(self.class_names, absent, strict=True) if any(absent) else ()
+        return [f"{product}:{name}" for name, is_absent in names if is_absent]
 
     def blocks(self) -> Iterator[Any]:
         """Yield all rows, a few at a time; each image is read where it is asked for."""
@@ -126,6 +152,7 @@ class ProductBlock(Rows):
 
     def shares(self, method: AGGREGATION_METHODS) -> NDArray[Any]:
         """Return the mean or the share of votes of each class, NaN where there is none."""
+        self.run.need(PARTS[method][0])
         classes = range(len(self.run.class_names))
         return np.stack([self.share(method, index) for index in classes], axis=-1)
 
@@ -143,7 +170,7 @@ class Lacking:
     product: str
 
     def __getitem__(self, rows: slice) -> Any:
-        raise self.run.lacks(self.product)
+        raise self.run.lacks([self.product])
 
 
 class Composed(dict[AGGREGATION_METHODS, Output]):
@@ -153,8 +180,15 @@ class Composed(dict[AGGREGATION_METHODS, Output]):
         self._run = run
 
     def __missing__(self, method: AGGREGATION_METHODS) -> Output:
-        """Return the result of a method; its rows raise if an image of a class is not there."""
+        """Return the result of a method, which is read together with n.
+
+        Raises
+        ------
+        InputError
+            If one of their products was not kept.
+        """
         run, names = self._run, self._run.class_names
+        run.need(*PARTS[method], "n")
         parts = [[run.plane(part, k) for part in PARTS[method]] for k in range(len(names))]
         shape = (*run.shape, len(names), *([2] if len(PARTS[method]) == 2 else []))
         return Output(f"results of {run.paths[0]}", shape, run.n.header, Stacked(parts))

@@ -1,5 +1,7 @@
 """Completeness and purity of objects against a catalogue."""
 
+import io
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -113,6 +115,31 @@ def test_figure_of_strata():
     evaluation = evaluate(found, truth, match_radius=1, strata=("mag", [18, 21, 24]))
     (axes,) = evaluation.plot().axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["18 to 21", "21 to 24"]
+    assert axes.get_xlabel() == "mag"
+    # Purity is not known by magnitude, so points of completeness lie on their ticks.
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["completeness of all: 0.600", "purity of all: 0.800", "completeness"]
+    (points,) = axes.containers
+    assert_array_equal(points.lines[0].get_xdata(), axes.get_xticks())
+    assert [line.get_ydata()[0] for line in axes.lines[:2]] == [0.6, 0.8]
+    figure = axes.figure
+    figure.savefig(io.BytesIO(), format="png")
+    frame = axes.get_window_extent()
+    for label in axes.get_xticklabels():
+        box = label.get_window_extent()
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
+
+
+def test_figure_of_strata_in_which_purity_is_known():
+    require("matplotlib")
+    truth, found, _ = sky_tables()
+    found["mag"] = np.linspace(18, 24, len(found))
+    evaluation = evaluate(found, truth, match_radius=1, strata=("mag", [18, 21, 24]))
+    (axes,) = evaluation.plot().axes
+    assert [points.get_label() for points in axes.containers] == ["completeness", "purity"]
+    (axes,) = evaluate(found, truth, match_radius=1).plot().axes
+    assert len(axes.containers) == 2
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """Metrics of pixels are those of scikit-learn, however the rows are cut."""
 
+import io
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -314,6 +316,55 @@ def test_tables_are_written(tmp_path, end):
     evaluation.write(tmp_path / f"metrics{end}", overwrite=True)
     with pytest.raises(InputError, match="path must end in one of"):
         evaluation.write(tmp_path / "metrics.txt")
+
+
+def check_that_all_is_inside(figure):
+    """Make sure that nothing written on a figure is cut off by its edges."""
+    figure.savefig(io.BytesIO(), format="png")
+    for axes in figure.axes:
+        box = axes.get_tightbbox()
+        assert box.x0 >= 0 <= box.y0
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+@pytest.mark.parametrize("truth", [LABELS, np.moveaxis(SCORES > 0.4, -1, 0)])
+def test_nothing_of_a_figure_is_cut_off(truth):
+    require("matplotlib")
+    names = ["star", "irregular galaxy", "cosmic ray"]
+    check_that_all_is_inside(evaluate(RESULTS, truth, class_names=names).plot())
+
+
+def test_curves_of_good_classifiers_fill_their_panel():
+    require("matplotlib")
+    truth = np.zeros((100, 100), int)
+    truth[:5, :20] = 1
+    score = np.where(truth == 1, 0.8, 0.1)
+    score[-1, :9], score[0, 0] = 0.9, 0.05
+    figure = evaluate([np.stack([1 - score, score], -1), np.ones((100, 100))], truth).plot()
+    axes = figure.axes[0]
+    to_panel = axes.transData + axes.transAxes.inverted()
+    shown = to_panel.transform(axes.lines[2].get_xydata())
+    assert axes.get_xscale() == "log"
+    assert ((shown[:, 0] > 0.2) & (shown[:, 0] < 0.8)).any()
+    assert np.isfinite(shown).all()
+
+
+def test_a_figure_of_no_mistakes():
+    require("matplotlib")
+    check_that_all_is_inside(evaluate([np.eye(3)[LABELS], N], LABELS, class_names=NAMES).plot())
+
+
+def test_tables_print_shortly_and_store_all(tmp_path):
+    evaluation = evaluate(RESULTS, LABELS, class_names=NAMES)
+    assert max(map(len, evaluation.overall.pformat(max_width=-1))) < 80
+    bins = evaluation.reliability("star")
+    for table in (evaluation.table, evaluation.overall, bins, evaluation.roc("star")):
+        words = " ".join(table.pformat(max_width=-1, max_lines=-1)[2:]).split()
+        assert max(map(len, words)) <= 9
+    assert [*map(repr, bins["high"].tolist())][:4] == ["0.1", "0.2", "0.3", "0.4"]
+    evaluation.write(tmp_path / "metrics.csv")
+    stored = Table.read(tmp_path / "metrics.csv")
+    assert_array_equal(stored["brier"], evaluation.table["brier"])
 
 
 @pytest.mark.parametrize("truth", [LABELS, np.moveaxis(SCORES > 0.4, -1, 0)])

@@ -18,6 +18,7 @@ from test_predict_properties import cases
 from morpheus_core import (
     InputError,
     ModelError,
+    evaluate,
     export_masks,
     export_planes,
     find_candidates,
@@ -363,17 +364,32 @@ class TestLater:
     @pytest.mark.parametrize(
         ("later", "missing", "package"),
         [
-            (lambda out, to: quicklook(out), "variance:source", "matplotlib"),
-            (lambda out, to: export_masks(out, to), "mean:sky:dark", "numpy"),
-            (lambda out, to: find_candidates(out, "a c", 0.5), "mean:a c", "scipy"),
+            (
+                lambda out, to: quicklook(out),
+                "'mean:sky:dark', 'mean:a c', 'variance', 'n'",
+                "matplotlib",
+            ),
+            (lambda out, to: evaluate(out, 0 * IMAGE), "'mean:sky:dark', 'mean:a c'", "numpy"),
+            (lambda out, to: export_masks(out, to), "'mean:sky:dark'", "numpy"),
+            (lambda out, to: find_candidates(out, "a c", 0.5), "'mean:a c'", "scipy"),
         ],
     )
-    def test_the_product_that_is_missing_is_named(self, tmp_path, later, missing, package):
+    def test_all_products_that_are_missing_are_named(self, tmp_path, later, missing, package):
         require(package)
         options = {"aggregate_method": "mean_var", "out_dir": tmp_path}
         run(["class_map", "mean:source"], **options)[0][0].close()
-        with pytest.raises(InputError, match=f"product '{missing}' is needed, and .* holds only"):
+        with pytest.raises(InputError, match=f"are needed: {missing}, and .* holds only"):
             later(tmp_path, tmp_path / "masks.fits")
+
+    @pytest.mark.parametrize("kept", ["mean", "votes"])
+    def test_an_evaluation_needs_the_scores_only(self, tmp_path, kept):
+        run(["class_map:mean_var", kept], aggregate_method=BOTH, out_dir=tmp_path)[0][0].close()
+        method = {"mean": "mean_var", "votes": "rank_vote"}[kept]
+        truth = read(tmp_path)["CLASS_MAP_MEAN"]
+        table = evaluate(tmp_path, truth, aggregate_method=method).table
+        assert [*table["class"]] == NAMES
+        if kept == "mean":
+            assert [*table["recall"][:1]] == [1]
 
     def test_other_results_are_not_left_beside(self, folders):
         for name, products in (("all", ["n"]), ("some", None)):
