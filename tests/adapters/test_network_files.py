@@ -31,8 +31,6 @@ from morpheus_core.adapters.inert_pickles import Inert, InertUnpickler, weights_
 from morpheus_core.adapters.kinds import WAYS_OUT, kind_of, what_it_is
 from morpheus_core.pipeline.descriptions import model_digest
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 IMAGE = np.random.default_rng(3).normal(size=(20, 24)).astype(np.float32)
 WINDOWS = [np.random.default_rng(4).normal(size=(4, 10, 10, 1)).astype(np.float32)]
 

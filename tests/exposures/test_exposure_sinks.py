@@ -11,8 +11,6 @@ from conftest import require
 from morpheus_core import InputError, map_exposures
 from morpheus_core.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 IMAGE = np.random.default_rng(2).random((24, 30)).astype(np.float32)
 
 

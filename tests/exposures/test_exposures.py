@@ -29,8 +29,6 @@ from morpheus_core import (
 from morpheus_core.cli import main
 from morpheus_core.exposures.mapping import map_exposures
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 WINDOW, STRIDE, CROP = 400, 200, 100
 TRAINED, EXPECTED, THRESHOLDS = (0.05, 0.95), (0.01, 0.9), (0.3, 0.6)
 

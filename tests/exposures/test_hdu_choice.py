@@ -7,8 +7,6 @@ from astropy.io import fits
 from morpheus_core import InputError, MorpheusWarning, map_exposures
 from morpheus_core.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 SHAPE = (20, 24)
 
 

@@ -11,8 +11,6 @@ from morpheus_core import InputError, MorpheusWarning, map_exposures, predict
 from morpheus_core.images.fits_images import FitsImage
 from morpheus_core.images.stack import open_inputs, reopen
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 PIXELS = np.random.default_rng(0).random((40, 30), dtype="f4")
 RUN = {"n_classes": 2, "batch_size": 8, "window_shape": (10, 10), "stride": (10, 10)}
 RUN["progress"] = False

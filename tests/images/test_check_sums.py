@@ -18,8 +18,6 @@ from morpheus_core import (
 from morpheus_core.images.check_sums import check_sums, failed_cards_of
 from morpheus_core.images.stack import open_inputs
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* files have no masks")
-
 PIXELS = np.random.default_rng(0).normal(100, 9, (40, 50)).astype("f4")
 
 

@@ -344,7 +344,6 @@ def test_plan_says_what_preparing_takes(path, tmp_path):
     assert "preparing" not in str(plain)
 
 
-@pytest.mark.filterwarnings("ignore:.* files have no masks")
 class TestExposures:
     @pytest.fixture
     def night(self, tmp_path):
