@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings_in_options(wording):
             arguments.run(arguments)
+        sys.stdout.flush()
     except MorpheusError as error:
         if arguments.verbose:
             traceback.print_exc()
@@ -76,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         tell(wording(with_notes("interrupted", error)))
         return 130
+    except BrokenPipeError:  # whoever reads what is printed, as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from morpheus_core.commands.wording import as_typed
 from morpheus_core.errors import InputError
 
-#: What is no part of a request; keys of storage are for nobody else to read.
-LEFT_OUT = ("help", "config", "verbose", "json", "storage_options")
+#: What is no part of a request: keys of storage are for nobody else to read, and whoever asks again
+#: must say again what may be replaced.
+LEFT_OUT = ("help", "config", "verbose", "json", "storage_options", "overwrite", "resume")
 #: Commands that take the requests of another one.
 TAKES = {"plan": "predict"}
 #: What a file of a request holds.
@@ -109,7 +110,7 @@ def asked_again(parser: argparse.ArgumentParser, given: argparse.Namespace) -> a
     kept = {
         typed: value
         for typed, value in request["arguments"].items()
-        if actions[typed].dest not in replaced
+        if actions[typed].dest not in (*replaced, *LEFT_OUT)
     }
     asked = given.parser.parse_args(list(typed_again(kept, actions)), argparse.Namespace())
     usual = {action.dest: action.default for action in parser._actions}

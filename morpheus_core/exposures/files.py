@@ -11,6 +11,7 @@ from pathlib import Path
 from morpheus_core.errors import InputError
 from morpheus_core.images.hdus import split_extension
 from morpheus_core.results.image_files import COMPRESSED
+from morpheus_core.storage.names import is_found
 
 #: Files of a directory that are taken for exposures.
 EXPOSURE_NAME = re.compile(r".+\.(fits|fit|fts)(\.fz|\.gz)?", re.IGNORECASE)
@@ -98,7 +99,7 @@ def find_exposures(
 def exposures_of(source: str, out_dir: Path | None, ending: str) -> Iterator[Exposure]:
     """Yield what one path means."""
     path, extension = split_extension(source)
-    if not path.exists():
+    if not is_found(path):
         raise InputError("no such file")
     if path.is_dir() and extension is not None:
         raise InputError("a directory has no HDUs; pass the files in it, each with its brackets")

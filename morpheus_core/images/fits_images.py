@@ -25,6 +25,7 @@ from morpheus_core.images.hdus import (
 from morpheus_core.images.image import Bands, Layout, checked_dtype
 from morpheus_core.images.row_blocks import RowBlocks
 from morpheus_core.images.scales import Reading, Scale
+from morpheus_core.storage.names import is_found
 
 #: Bytes of a row of tiles that are kept unpacked; where there are more, the image is unpacked to a
 #: file. One tile of 4096 x 4096 floats has as many.
@@ -95,7 +96,7 @@ class FitsImage:
 
     def _expanded(self, unpacked: Unpacked) -> Path:
         """Return the file that rows are read from."""
-        if not self.path.exists():
+        if not is_found(self.path):
             raise InputError(f"no such file: {self.path}")
         if self.path.is_dir():
             raise InputError(f"{self.path} is a directory; pass the FITS files in it")

@@ -36,6 +36,23 @@ def names_in(folder: Path) -> set[str]:
         return set()
 
 
+def is_found(path: Path) -> bool:
+    """Say whether there is something, and raise where that cannot be found out.
+
+    `Path.exists` says no of what may not be looked at, from Python 3.14 on.
+
+    Raises
+    ------
+    OSError
+        If a folder may not be searched, or a name is too long.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def is_there(path: Path) -> bool:
     """Say whether a name is in its folder."""
     return path.name in names_in(path.parent)

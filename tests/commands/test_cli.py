@@ -1,6 +1,7 @@
 """The command line delegates, and its exit codes say how that went."""
 
 import json
+import os
 import subprocess
 import sys
 from inspect import signature
@@ -471,3 +472,26 @@ def test_damaged_files_are_refused_where_that_is_asked(folder, command, capsys):
     model = ["--model", "cli_network:make", "--n-classes", "2", "--check-sums", "error"]
     assert main([command, "sums.fits", *model, *options]) == 1
     assert "DATASUM" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_readers_may_stop_early(tmp_path):
+    fits.writeto(tmp_path / "a.fits", np.zeros((20, 20), np.float32))
+    (tmp_path / "early.py").write_text("def make():\n    return lambda batch: batch[0]\n")
+    words = "plan a.fits --model early:make --n-classes 1 --window 5 --json".split()
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "morpheus_core", *words],
+        cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_products_are_named_as_they_are_typed(tmp_path, capsys):
+    fits.writeto(tmp_path / "a.fits", np.zeros((20, 20), np.float32))
+    words = f"predict {tmp_path}/a.fits --model x:y --n-classes 1 --window 5 --product clas_map"
+    assert main([*words.split(), "--out-dir", str(tmp_path / "out")]) == 1
+    assert "must be one of 'mean', 'variance', 'std'" in capsys.readouterr().err

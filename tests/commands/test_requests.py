@@ -54,6 +54,17 @@ def test_the_same_again(folder, capsys, command):
     assert made == len(record["outputs"])
 
 
+@pytest.mark.parametrize("command", REQUESTS)
+def test_what_may_be_replaced_is_said_anew(folder, capsys, command):
+    assert main(runs(command)) == 0
+    assert main([*runs(command), "--overwrite"]) == 0
+    record = json.loads((folder / RECORDS[command]).read_text())
+    assert not {"--overwrite", "--resume"} & set(record["arguments"])
+    capsys.readouterr()
+    assert main([command, "--config", RECORDS[command]]) == 1
+    assert "overwrite" in capsys.readouterr().err
+
+
 def stored(folder, command):
     """Write the request of a run that is not run."""
     request = {"command": command, "arguments": as_json(parse([command, *REQUESTS[command]]))}

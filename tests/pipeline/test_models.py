@@ -197,6 +197,8 @@ def test_only_memory_that_the_model_may_use_again_is_copied(make, is_copied):
     model = CheckedModel(lambda _: make(), 3, (6, 5), asked_ahead=True)
     first, second, third = model(BATCH)(), model(BATCH)(), model(BATCH)()
     assert not np.shares_memory(first, second)
+    # Python 3.14 counts no references of variables that only lend theirs, so all is copied there.
+    is_copied |= sys.version_info >= (3, 14)
     assert np.shares_memory(first, third) == is_copied  # two buffers, used in turn
     assert not np.shares_memory(first, MEMORY)
 

@@ -235,7 +235,7 @@ class TestFiles:
     [
         ("class_map", {}, "products must be a list of names"),
         ([], {}, "products must be a list of names"),
-        (["median"], {}, "a product must be one of mean, variance"),
+        (["median"], {}, "a product must be one of 'mean', 'variance'"),
         (["mean"], {"aggregate_method": "rank_vote"}, "needs aggregate_method='mean_var'"),
         (["votes"], {"aggregate_method": "mean_var"}, "needs aggregate_method='rank_vote'"),
         (["top:votes"], {}, "the method of 'top:votes' must be one of"),
