@@ -478,7 +478,8 @@ def test_damaged_files_are_refused_where_that_is_asked(folder, command, capsys):
 def test_readers_may_stop_early(tmp_path):
     fits.writeto(tmp_path / "a.fits", np.zeros((20, 20), np.float32))
     (tmp_path / "early.py").write_text("def make():\n    return lambda batch: batch[0]\n")
-    words = "plan a.fits --model early:make --n-classes 1 --window 5 --json".split()
+    words = ["plan", "a.fits", "--model", "early:make", "--n-classes", "1"]
+    words += ["--window", "5", "--out-dir", "out", "--json"]
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
