@@ -80,8 +80,8 @@ def choice_of(
         or not all(isinstance(part, str) for part in parts)
         or parts[0] not in KINDS
     ):
-        known = ", ".join(map(repr, KINDS))
-        raise InputError(f"a product must be one of {known}, got {product!r}")
+        kinds = ", ".join(map(repr, KINDS))
+        raise InputError(f"a product must be one of {kinds}, got {product!r}")
     kind, *details = parts
     if kind in OF_CLASSES:
         method = OF_CLASSES[kind]
