@@ -324,7 +324,8 @@ def check_that_all_is_inside(figure):
     for axes in figure.axes:
         box = axes.get_tightbbox()
         assert box.x0 >= 0 <= box.y0
-        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
 
 
 @pytest.mark.parametrize("truth", [LABELS, np.moveaxis(SCORES > 0.4, -1, 0)])
