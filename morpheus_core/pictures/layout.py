@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Self
 
 import numpy as np
@@ -22,6 +23,8 @@ NARROWEST = 1.75
 SPARSEST = 0.6
 #: Inches of a line of the legend, of its colour, and of a letter.
 LINE, SWATCH, LETTER = 0.22, 0.65, 0.075
+#: Inches of a line of the notes below the legend, and of a letter of it.
+NOTE_LINE, NOTE_LETTER = 0.17, 0.066
 #: Left, bottom, width and height.
 Box = tuple[float, float, float, float]
 
@@ -40,6 +43,8 @@ class FigureLayout:
         Of a panel.
     letters : tuple of int
         Of each name in the legend below the panels.
+    notes : tuple of str
+        Sentences below the legend.
     """
 
     left: float
@@ -48,9 +53,12 @@ class FigureLayout:
     width: float
     height: float
     letters: tuple[int, ...]
+    notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, count: int, aspect: float, left: float, names: Sequence[str]) -> Self:
+    def of(
+        cls, count: int, aspect: float, left: float, names: Sequence[str], notes: Sequence[str] = ()
+    ) -> Self:
         """Make panels of an aspect, width over height, as large as they can be."""
         free = WIDTH - left - RIGHT
         choices = []
@@ -61,7 +69,8 @@ class FigureLayout:
             choices.append((columns * width > SPARSEST * free, width, columns))
         _, width, columns = max(choices)
         letters = tuple(map(len, names))
-        return cls(left, count // columns, columns, width, width / aspect, letters)
+        rows = count // columns
+        return cls(left, rows, columns, width, width / aspect, letters, tuple(notes))
 
     @property
     def cell(self) -> float:
@@ -86,9 +95,21 @@ class FigureLayout:
         return LINE * -(-len(self.letters) // self.legend_columns) + 0.12
 
     @property
+    def note_lines(self) -> list[str]:
+        """The notes, in lines no wider than the panels."""
+        letters = int(self.block / NOTE_LETTER)
+        return [line for note in self.notes for line in wrap(note, letters)]
+
+    @property
+    def notes_height(self) -> float:
+        """Height of all notes."""
+        return NOTE_LINE * len(self.note_lines) + (0.08 if self.notes else 0)
+
+    @property
     def size(self) -> tuple[float, float]:
         """Width and height of the figure."""
-        height = self.legend_height + BELOW + self.rows * (self.height + ABOVE)
+        below = BELOW + self.legend_height + self.notes_height
+        height = below + self.rows * (self.height + ABOVE)
         return self.left + self.block + RIGHT, height
 
     def corner(self, place: int) -> tuple[float, float]:

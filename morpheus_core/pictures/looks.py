@@ -44,6 +44,8 @@ class Look:
         The highest share of that class among the pixels that each one stands for.
     marks : ndarray, (2, objects)
         Columns and rows of objects.
+    has_both : bool
+        Whether there is a result of the other method as well.
     """
 
     method: AGGREGATION_METHODS
@@ -56,6 +58,7 @@ class Look:
     class_name: str | None
     heat: NDArray[Any] | None
     marks: NDArray[np.float64]
+    has_both: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def look_at(
         class_name,
         heat,
         marks,
+        len(outputs.methods) > 1,
     )
 
 

@@ -44,6 +44,8 @@ SHARES = {
 }
 #: The colour map of one class by itself, and of circles around objects.
 HEAT, MARK_COLOUR = "inferno", "#56B4E9"
+#: Square points of a circle, if there are no more than so many.
+MARK_AREA, FEW_MARKS = 60, 100
 DISPERSIONS = {
     AGGREGATION_METHODS.MEAN_VAR: "standard deviation",
     AGGREGATION_METHODS.RANK_VOTE: "1 − share of votes",
@@ -105,7 +107,7 @@ def draw(look: Look, backdrop: Backdrop | None, wcs: WCS | None) -> Picture:
     height, width = look.sampling.shape
     entries = legend_entries(look)
     left = PIXELS if wcs is None else ANGLES
-    layout = FigureLayout.of(len(panels), width / height, left, list(entries))
+    layout = FigureLayout.of(len(panels), width / height, left, list(entries), notes_of(look))
     figure = Picture(figsize=layout.size, dpi=DOTS_PER_INCH)
     axes = [add_axes(figure, layout, place, wcs) for place in range(len(panels))]
     for place, panel in enumerate(panels):
@@ -116,12 +118,15 @@ def draw(look: Look, backdrop: Backdrop | None, wcs: WCS | None) -> Picture:
             add_scale(figure, layout, place, drawn)
     mark(axes[0 if backdrop is None else 1], look)
     add_legend(figure, layout, entries)
+    place = layout.point(layout.left + layout.block / 2, 0.08)
+    figure.text(*place, "\n".join(layout.note_lines), ha="center", size=8.5, color=QUIET)
     return figure
 
 
 def mark(axes: Any, look: Look) -> None:
-    """Draw a circle around each object."""
-    style = {"s": 60, "facecolors": "none", "edgecolors": MARK_COLOUR, "linewidths": 1}
+    """Draw a circle around each object, smaller where there are many."""
+    size = np.clip(MARK_AREA * FEW_MARKS / max(1, look.marks.shape[1]), 6, MARK_AREA)
+    style = {"s": size, "facecolors": "none", "edgecolors": MARK_COLOUR, "linewidths": 1}
     axes.scatter(*look.marks, **style)
 
 
@@ -259,9 +264,20 @@ def legend_entries(look: Look) -> dict[str, Artist]:
         )
     if missing.any():
         entries["no result"] = swatch(rgb(MISSING_COLOUR))
-    if look.flush:
-        entries["more predictions where the last window is flush with the border"] = nothing()
     return entries
+
+
+def notes_of(look: Look) -> list[str]:
+    """Return what must be known of a picture besides its colours."""
+    notes, step = [], look.sampling.step
+    if step > 1:
+        where = "" if look.heat is None else f", but for {look.class_name}"
+        notes.append(f"One pixel of each {step} × {step} is drawn{where}.")
+    if look.has_both:
+        notes.append("Of the run's two results the mean and the variance are drawn.")
+    if look.flush:
+        notes.append("More predictions where the last window is flush with the border.")
+    return notes
 
 
 def class_entries(look: Look, missing: NDArray[np.bool_]) -> dict[str, Artist]:
@@ -293,7 +309,7 @@ def add_legend(figure: Figure, layout: FigureLayout, entries: dict[str, Artist])
         handles=list(entries.values()),
         labels=list(entries),
         loc="lower center",
-        bbox_to_anchor=layout.point(layout.left + layout.block / 2, 0),
+        bbox_to_anchor=layout.point(layout.left + layout.block / 2, layout.notes_height),
         ncols=layout.legend_columns,
         frameon=False,
         fontsize=10,

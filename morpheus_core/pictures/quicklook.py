@@ -44,7 +44,7 @@ def quicklook(
     results : path, or what predict returns
         The `out_dir` of a finished run; or ``output_hduls``, ``output_arrays``, or both as
         :func:`morpheus_core.predict` returns them. Of a run with both aggregate methods the mean
-        and the variance are drawn.
+        and the variance are drawn, and the picture says so.
     image : array, path, HDU, NDData, or list of these, optional
         What the model saw, as `predict` takes it; of several images or bands the first is drawn.
         It must show the sky of the result, so its size times the dilation is that of the result.
@@ -56,12 +56,12 @@ def quicklook(
     max_pixels : int, default 1000
         The most rows, and the most columns, that are drawn. Of a larger result every k-th row is
         read, and every k-th pixel of it is drawn as it is, without averaging: what is smaller than
-        k pixels may be missing. All panels show the same pixels.
+        k pixels may be missing. All panels show the same pixels, and a note says which.
     class_name : str, optional
         Draw the mean, or the share of votes, of this class alone in place of all classes. All
         pixels are read, and the highest of each k × k is drawn, so what is rare is seen.
     candidates : Table, optional
-        What `find_candidates` returned: a circle is drawn around each object.
+        What `find_candidates` returned: a circle is drawn around each object, of many a small one.
 
     Returns
     -------

@@ -1,7 +1,10 @@
 """Pictures of one class, in which what is rare is seen, and of the objects of it."""
 
+import io
+
 import numpy as np
 import pytest
+from astropy.table import Table
 from conftest import require
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,10 +84,38 @@ def test_rows_of_more_predictions_are_explained(tmp_path):
     )  # fmt: skip
     for hdul in hduls:
         hdul.close()
-    (legend,) = quicklook(tmp_path / "out").legends
-    told = [text.get_text() for text in legend.get_texts()]
-    note = told.index("more predictions where the last window is flush with the border")
-    assert [handle.get_visible() for handle in legend.legend_handles].index(False) == note
+    figure = quicklook(tmp_path / "out")
+    assert all(handle.get_visible() for handle in figure.legends[0].legend_handles)
+    (note,) = figure.texts
+    words = " ".join(note.get_text().split())
+    assert words.endswith("More predictions where the last window is flush with the border.")
+    figure.savefig(io.BytesIO(), format="png")
+    box, legend = note.get_window_extent(), figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 <= box.y0
+    assert box.y1 <= legend.y0 + 5
+    assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("most", "class_name", "told"),
+    [
+        (1000, None, ""),
+        (100, None, "One pixel of each 5 × 5 is drawn."),
+        (100, "lens", "One pixel of each 5 × 5 is drawn, but for lens."),
+    ],
+)
+def test_a_sample_is_called_one(results, most, class_name, told):
+    figure = quicklook(results, class_names=NAMES, max_pixels=most, class_name=class_name)
+    assert [text.get_text() for text in figure.texts] == [told]
+
+
+def test_many_objects_have_small_circles(results):
+    sizes = []
+    for count in (10, 100, 800):
+        table = Table({"x": np.arange(count) % 400, "y": np.arange(count) % 300})
+        (circles,) = quicklook(results, candidates=table).axes[0].collections
+        sizes.append(circles.get_sizes()[0])
+    assert sizes == [60, 60, 7.5]
 
 
 @pytest.mark.parametrize(
