@@ -55,23 +55,34 @@ def score(
     out_h, out_w = round(h * dilation), round(w * dilation)
     if update_map is None:
         update_map = np.ones((out_h, out_w))
-    kept = {}
+    kept, heaviest = {}, {}
     for top in tops:
         for left in lefts:
+            row, column = round((top - above) * dilation), round((left - left_of) * dilation)
+            for (i, j), weight in np.ndenumerate(update_map):
+                at = row + i, column + j
+                heaviest[at] = max(float(weight), heaviest.get(at, 0.0))
             first = max(top - above, 0), max(left - left_of, 0)
             if not seen[first[0] : top - above + h, first[1] : left - left_of + w].any():
                 continue
             batch = [image[np.newaxis, top : top + h, left : left + w] for image in images]
             prediction = np.asarray(model(batch), dtype=np.float64)[0]
-            row, column = round((top - above) * dilation), round((left - left_of) * dilation)
-            for i in range(out_h):
-                for j in range(out_w):
-                    if update_map[i, j] > 0:
-                        entry = (float(update_map[i, j]), prediction[i, j])
-                        kept.setdefault((row + i, column + j), []).append(entry)
+            for (i, j), weight in np.ndenumerate(update_map):
+                at = row + i, column + j
+                if weight > 0:
+                    kept.setdefault(at, []).append((float(weight), prediction[i, j]))
     shape = round(height * dilation), round(width * dilation)
-    kept = {at: entries for at, entries in kept.items() if shows_valid(valid, at, dilation)}
+    kept = {
+        at: [(weight, p) for weight, p in entries if counts(weight, heaviest[at], p)]
+        for at, entries in kept.items()
+        if shows_valid(valid, at, dilation)
+    }
     return reduce_pixels(kept, shape, n_classes, nan_policy)
+
+
+def counts(weight, heaviest, prediction):
+    """Say whether a prediction counts: one that is not finite and next to nothing does not."""
+    return np.isfinite(prediction).all() or weight >= 1e-3 * heaviest
 
 
 def shows_valid(valid, at, dilation):
