@@ -146,8 +146,10 @@ def refuse_exports(arguments: argparse.Namespace) -> None:
             "--begin-only makes no results; call export_masks or export_planes after stitch"
         )
     flags = any(product.startswith("bits") for product in arguments.product or ())
-    if (arguments.threshold is None) != (arguments.masks is None and not flags):
-        raise InputError("--threshold needs --masks or --product bits, and they need it")
+    if arguments.threshold is None and (arguments.masks is not None or flags):
+        raise InputError("--masks and --product bits need --threshold, got none")
+    if arguments.threshold is not None and arguments.masks is None and not flags:
+        raise InputError("--threshold needs --masks or --product bits, got neither")
     if arguments.masks is not None:
         if len(arguments.aggregate or [""]) > 1:
             raise InputError("--masks needs a single --aggregate, got two")

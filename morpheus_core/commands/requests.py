@@ -60,7 +60,8 @@ def read_request(name: str) -> dict[str, Any]:
             raise ValueError("it holds something else")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"--config must be the run.json of a finished run, got {name}: {error}"
+            f"--config must be the run.json of a finished run, got {name}: {error}; a run that was "
+            f"interrupted goes on with its own options and --resume"
         ) from error
     return dict(request)
 

@@ -31,6 +31,12 @@ OTHER_NAMES = {
     "trained": ("trained_priors",),
     "window_shape": ("window",),
 }
+#: What commands that look at results tell of the one that makes them.
+OF_PREDICT = {
+    "begin_only": "predict --begin-only",
+    "products": "predict --product",
+    "resume": "predict --resume",
+}
 #: Which of the numbers of an option is meant.
 PARTS = {"max_pixel": "MAX of ", "min_pixel": "MIN of ", "mean": "MEAN of ", "std": "STD of "}
 #: Arguments that are True where their option is not given.
@@ -82,7 +88,7 @@ class Wording:
         for other in (*OTHER_NAMES.get(name, ()), name):
             if other in self._options:
                 return PARTS.get(name, "") + self._options[other]
-        return None
+        return OF_PREDICT.get(name)
 
     def _alone(self, found: re.Match[str]) -> str:
         return self._option(found[0]) or found[0]

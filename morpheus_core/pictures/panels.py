@@ -118,8 +118,8 @@ def draw(look: Look, backdrop: Backdrop | None, wcs: WCS | None) -> Picture:
             add_scale(figure, layout, place, drawn)
     mark(axes[0 if backdrop is None else 1], look)
     add_legend(figure, layout, entries)
-    place = layout.point(layout.left + layout.block / 2, 0.08)
-    figure.text(*place, "\n".join(layout.note_lines), ha="center", size=8.5, color=QUIET)
+    at = layout.point(layout.left + layout.block / 2, 0.08)
+    figure.text(*at, "\n".join(layout.note_lines), ha="center", size=8.5, color=QUIET)
     return figure
 
 

@@ -197,7 +197,7 @@ def outputs_in(directory: Path) -> list[Path]:
     paths = [path for name in OUTPUT_NAMES for path in stored_at(directory, name)]
     if len(paths) < 2 or not stored_at(directory, OUTPUT_NAMES[-1]):
         raise InputError(
-            f"{directory} must hold the outputs of predict(..., out_dir=...), output.fits and "
+            f"{directory} must hold the outputs of a run of predict, output.fits and "
             f"n.fits, or products.fits, got {what_is_there(directory)}"
         )
     return paths

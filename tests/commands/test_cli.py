@@ -131,7 +131,7 @@ MASKS = ["--masks", "masks.fits", "--threshold"]
         (["--planes", "out/output.fits"], "is the name of an output of predict"),
         (
             ["--masks", "masks.fits"],
-            "--threshold needs --masks or --product bits",
+            "--masks and --product bits need --threshold",
         ),
         ([*MASKS, "0.1", "0.2", "0.3"], "--threshold must be one number, or 2"),
         ([*MASKS, "nan"], "--threshold must be finite"),

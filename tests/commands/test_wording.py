@@ -45,6 +45,12 @@ FUNCTIONS = {
         ),
         ("predict", "max_pixel must be > min_pixel", "MAX of --min-max must be > MIN of --min-max"),
         ("run-strip", "with another out_dir", "with another DIR"),
+        ("view", "complete it with resume=True", "complete it with predict --resume"),
+        (
+            "stitch",
+            "begin one there with begin_only=True",
+            "begin one there with predict --begin-only",
+        ),
         ("predict", "the stride does not divide the image", "the stride does not divide the image"),
         ("predict", "it takes no activation", "it takes no --activation"),
         ("predict", "/tmp/out_dir/n.fits is there", "/tmp/out_dir/n.fits is there"),

@@ -258,10 +258,10 @@ def test_exports_that_are_going_on_are_not_disturbed(run_in, tmp_path):
 
 
 def test_no_run_to_export(tmp_path):
-    with pytest.raises(InputError, match="must hold the outputs of predict"):
+    with pytest.raises(InputError, match="must hold the outputs of a run"):
         export_planes(tmp_path, tmp_path / "planes.fits")
     fits.writeto(tmp_path / "n.fits", np.ones((4, 5)))
-    with pytest.raises(InputError, match="must hold the outputs of predict"):
+    with pytest.raises(InputError, match="must hold the outputs of a run"):
         export_planes(tmp_path, tmp_path / "planes.fits")
     fits.writeto(tmp_path / "output.fits", np.ones((4, 6, 3)))
     with pytest.raises(InputError, match=r"output\.fits must be an output of predict, got shape"):

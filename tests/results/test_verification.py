@@ -112,7 +112,7 @@ def test_files_without_sums_are_no_outputs_of_ours(run):
 
 
 def test_folders_without_outputs(tmp_path):
-    with pytest.raises(InputError, match=r"must hold the outputs of predict"):
+    with pytest.raises(InputError, match=r"must hold the outputs of a run"):
         verify(tmp_path)
 
 
