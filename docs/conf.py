@@ -50,6 +50,7 @@ numpydoc_validation_exclude = {
     r"Evaluation$",
     r"\.Forecast$",
     r"\.Outcome$",
+    r"\.PreparingStep$",
     r"\.RedshiftSummary$",
 }
 

@@ -34,6 +34,11 @@ class ImageRows(Iterator[NDArray[Any]]):
     Blocks are native and C-contiguous, and a step's own. Their heights depend on nothing but the
     image.
 
+    Parameters
+    ----------
+    image : Image
+        The image that is read.
+
     Attributes
     ----------
     shape : tuple of int
@@ -60,7 +65,15 @@ class PreparingStep(Protocol):
     def fit(self, rows: ImageRows) -> Any:
         """Return what must be known of the whole image.
 
-        It must be picklable, and the same whenever it is found of the same pixels.
+        Parameters
+        ----------
+        rows : ImageRows
+            All of its rows.
+
+        Returns
+        -------
+        object
+            It must be picklable, and the same whenever it is found of the same pixels.
         """
 
     def apply(self, rows: NDArray[Any], first_row: int, state: Any) -> NDArray[Any]:

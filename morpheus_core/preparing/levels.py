@@ -47,15 +47,15 @@ class GlobalMedian:
         Divide by 1.4826 times the median absolute deviation from the median, which is the standard
         deviation of normal noise. False leaves the unit of the pixels.
 
-    Notes
-    -----
-    Of more than 16.8 million pixels a regular grid of them decides; the median of as many is known
-    to 0.0003 of their scatter.
-
     Warns
     -----
     MorpheusWarning
         If half of the pixels are equal, so that their scatter is 0; they are not divided then.
+
+    Notes
+    -----
+    Of more than 16.8 million pixels a regular grid of them decides; the median of as many is known
+    to 0.0003 of their scatter.
     """
 
     divide: bool = True
@@ -97,14 +97,14 @@ class Percentiles:
     clip : bool, default True
         Cut pixels off below 0 and above 1.
 
-    Notes
-    -----
-    Of more than 16.8 million pixels a regular grid of them decides.
-
     Raises
     ------
     InputError
         If percentages are not in order; or, of an image, if both percentiles are the same number.
+
+    Notes
+    -----
+    Of more than 16.8 million pixels a regular grid of them decides.
     """
 
     low: float = 1.0
