@@ -1,7 +1,9 @@
 """How fast rows with vectors are answered and written, and how memory grows with their number.
 
-Positions on one image, windows of 8 × 8, a model that returns 768 numbers for each. The same run
-without the vector (``argmax`` alone) stands beside it. Memory is the peak of a process of its own,
+Positions on one image, and a model that returns 768 numbers for each. The same run without the
+vector (``argmax`` alone) stands beside it. One model costs nothing: it has its answer already, of
+windows of 8 × 8. The other is the least that makes an embedding, one product of a window of
+32 × 32 and a matrix. Memory is the peak of a process of its own,
 less what it had before the run and less the columns of the table; as in ``catalog.py`` what is
 freed is given back at once.
 
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product as product_of
 from pathlib import Path
 
 import numpy as np
@@ -32,32 +35,41 @@ KINDS = {
     "parquet": ("vector", "float16", ".parquet"),
     "fits": ("vector", "float32", ".fits"),
 }
-VALUES = np.random.default_rng(0).random((256, WIDTH), np.float32)
+VALUES = np.random.default_rng(0).random((1024, WIDTH), np.float32)
 
 
-def embed(batch: list[np.ndarray]) -> np.ndarray:
-    """Return a vector for each window."""
+def nothing(batch: list[np.ndarray]) -> np.ndarray:
+    """Return a vector for each window, which was there before."""
     return VALUES[: len(batch[0])]
 
 
-def run(kind: str, rows: int) -> Table:
+def product(batch: list[np.ndarray]) -> np.ndarray:
+    """Return the product of each window and a matrix."""
+    return batch[0].reshape(len(batch[0]), -1) @ VALUES
+
+
+#: Models, and the sides of their windows.
+MODELS = {"nothing": (nothing, 8), "product": (product, 32)}
+
+
+def run(model: str, kind: str, rows: int) -> Table:
     """Answer so many rows, and write the table."""
-    wanted, dtype, end = KINDS[kind]
-    x, y = np.random.default_rng(1).uniform(8, SIDE - 8, (2, rows))
+    (embed, side), (wanted, dtype, end) = MODELS[model], KINDS[kind]
+    x, y = np.random.default_rng(1).uniform(side, SIDE - side, (2, rows))
     image = np.zeros((SIDE, SIDE), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         return predict_catalog(
-            embed, image, Table({"x": x, "y": y}), WIDTH, 256, (8, 8), columns=wanted,
+            embed, image, Table({"x": x, "y": y}), WIDTH, 256, (side, side), columns=wanted,
             output_dtype=dtype, out=Path(folder) / f"out{end}", progress=False,
         )  # fmt: skip
 
 
-def measure(kind: str, rows: int) -> dict[str, float]:
+def measure(model: str, kind: str, rows: int) -> dict[str, float]:
     """Return rows per second of the clock and of processors, and MiB beside the table."""
-    run(kind, 1000)  # which loads what is loaded once
+    run(model, kind, 1000)  # which loads what is loaded once
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     before, start, busy = status("VmRSS"), time.perf_counter(), time.process_time()
-    table = run(kind, rows)
+    table = run(model, kind, rows)
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     held = sum(table[name].nbytes for name in table.colnames) / 2**20
     return {
@@ -72,18 +84,17 @@ def main() -> None:
     """Print each kind of run, of all rows and of a tenth of them, in turn."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    for count in (rows // 10, rows):
-        for kind in KINDS:
-            command = [sys.executable, __file__, "--measure", kind, str(count)]
-            found = json.loads(
-                subprocess.run(command, check=True, capture_output=True, env=environment).stdout
-            )
-            shown = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
-            print(f"{kind:8} {count:>9,} rows: {shown}", flush=True)
+    for model, count, kind in product_of(MODELS, (rows // 10, rows), KINDS):
+        command = [sys.executable, __file__, "--measure", model, kind, str(count)]
+        found = json.loads(
+            subprocess.run(command, check=True, capture_output=True, env=environment).stdout
+        )
+        shown = ", ".join(f"{name} {value:,.0f}" for name, value in found.items())
+        print(f"{model} {kind:8} {count:>9,} rows: {shown}", flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+        print(json.dumps(measure(*sys.argv[2:4], int(sys.argv[4]))))
     else:
         main()

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import Bands
-from morpheus_core.images.prepared import Preparing
+from morpheus_core.images.preparing_steps import Preparing
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.sky_check import CheckSky

@@ -19,7 +19,7 @@ from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_ot
 from morpheus_core.errors import InputError, OutputError, warn
 from morpheus_core.images.check_sums import CheckSums, check_sums
 from morpheus_core.images.image import BANDS, Bands
-from morpheus_core.images.prepared import Preparing
+from morpheus_core.images.preparing_steps import Preparing
 from morpheus_core.images.sources import ModelInput
 from morpheus_core.images.stack import (
     ImageStack,

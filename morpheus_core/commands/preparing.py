@@ -10,7 +10,7 @@ from typing import Any
 
 from morpheus_core.commands.models import look_here
 from morpheus_core.errors import InputError
-from morpheus_core.images.prepared import Preparing, checked_preparing
+from morpheus_core.images.preparing_steps import Preparing, checked_preparing
 from morpheus_core.preparing import GlobalMedian, MeshBackground, Percentiles
 
 #: Ready ones by their names, with the numbers that may follow.

@@ -23,7 +23,7 @@ from morpheus_core.exposures.mask_files import Recipe
 from morpheus_core.exposures.run import MAP_FOLDER, MapRequest, MapRun, Outcome
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.image import ArrayImage
-from morpheus_core.images.prepared import Preparing, checked_preparing
+from morpheus_core.images.preparing_steps import Preparing, checked_preparing
 from morpheus_core.images.stack import ImageStack
 from morpheus_core.morpheus_core import predict
 from morpheus_core.packages.package import card_of

@@ -16,13 +16,8 @@ from morpheus_core.images.image import ArrayImage, Bands, Image
 from morpheus_core.images.lazy_images import LazyImage, reopen_lazy
 from morpheus_core.images.mask_planes import bits_of
 from morpheus_core.images.masks import PixelMask
-from morpheus_core.images.prepared import (
-    Preparing,
-    SteppedImage,
-    checked_preparing,
-    prepared_by,
-    reopen_stepped,
-)
+from morpheus_core.images.prepared import SteppedImage, prepared_by, reopen_stepped
+from morpheus_core.images.preparing_steps import Preparing, checked_preparing
 from morpheus_core.images.scales import Reading
 from morpheus_core.images.sources import (
     ModelInput,

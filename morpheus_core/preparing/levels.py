@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError, warn
-from morpheus_core.images.prepared import ImageRows
+from morpheus_core.images.preparing_steps import ImageRows
 from morpheus_core.pipeline.descriptions import described
 
 #: Pixels of a band of which levels are found; of a larger image a regular grid of pixels.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from morpheus_core import checks
 from morpheus_core.errors import InputError
-from morpheus_core.images.prepared import ImageRows
+from morpheus_core.images.preparing_steps import ImageRows
 from morpheus_core.pipeline.descriptions import described
 from morpheus_core.preparing.splines import Float64, Int64, Surface
 

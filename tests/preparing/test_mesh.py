@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from morpheus_core import InputError, MorpheusWarning, preparing
 from morpheus_core.images.image import ArrayImage
-from morpheus_core.images.prepared import ImageRows
+from morpheus_core.images.preparing_steps import ImageRows
 from morpheus_core.preparing.splines import Surface
 
 
@@ -145,7 +145,7 @@ class TestLevels:
     def test_a_grid_of_pixels_where_there_are_many(self, monkeypatch):
         image = np.random.default_rng(7).normal(size=(97, 210))
         monkeypatch.setattr("morpheus_core.preparing.levels.SAMPLE", 2000)
-        monkeypatch.setattr("morpheus_core.images.prepared.BLOCK_BYTES", 5 * 210 * 8)
+        monkeypatch.setattr("morpheus_core.images.preparing_steps.BLOCK_BYTES", 5 * 210 * 8)
         state = fitted(preparing.GlobalMedian(), image)
         assert state.offset == np.median(image[::4, ::4])
 

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from morpheus_core import InputError, map_exposures, plan, predict, preparing
 from morpheus_core.cli import main
 from morpheus_core.images.image import ArrayImage
-from morpheus_core.images.prepared import ImageRows
+from morpheus_core.images.preparing_steps import ImageRows
 from morpheus_core.pipeline.descriptions import model_name
 
 IMAGE = np.random.default_rng(4).normal(200, 9, (83, 61)).astype(np.float32)
@@ -129,7 +129,7 @@ class TestSameBytes:
 
     def test_blocks_of_whatever_height(self, prepare, monkeypatch):
         expected = seen(IMAGE, prepare)
-        monkeypatch.setattr("morpheus_core.images.prepared.BLOCK_BYTES", 1000)
+        monkeypatch.setattr("morpheus_core.images.preparing_steps.BLOCK_BYTES", 1000)
         np.testing.assert_allclose(seen(IMAGE, prepare), expected, rtol=0, atol=1e-9)
         monkeypatch.setattr("morpheus_core.pipeline.slabs.SlabReader._READ_BYTES", 1)
         np.testing.assert_allclose(seen(IMAGE, prepare), expected, rtol=0, atol=1e-9)
