@@ -117,17 +117,16 @@ test-oldest: pyproject.toml setup.py
 	env -u MORPHEUS_CORE_REQUIRE_ALL $(VENV)-oldest/bin/python -m pytest $(SPREAD) \
 		-m "not slow and not programs and not torture" -W "ignore:The indent function"
 
-$(VENV)-docs/run: pyproject.toml setup.py
-	@echo "Installing Sphinx, PyTorch and the rest in $(VENV)-docs: two to ten minutes, 2 GB or,"
+$(VENV)/docs: $(VENV)/run
+	@echo "Installing Sphinx, PyTorch and the rest in $(VENV): one to ten minutes, 2 GB or,"
 	@echo "where PyTorch comes with CUDA, 6 GB; see Installation."
-	$(PYTHON) -m venv $(VENV)-docs
-	$(VENV)-docs/bin/python -m pip install --quiet --editable ".[docs]" "torch$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[docs]" "torch$(TORCH)"
 	@touch $@
 
-docs: $(VENV)-docs/run
+docs: $(VENV)/docs
 	rm -rf docs/gallery
 	@echo "$(if $(WITHOUT_GALLERY),A minute,Four to ten minutes: every script of examples/ is run)."
-	$(VENV)-docs/bin/sphinx-build --fail-on-warning --keep-going --fresh-env $(WITHOUT_GALLERY) \
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env $(WITHOUT_GALLERY) \
 		docs build/docs
 	@echo "See build/docs/index.html."
 
@@ -179,5 +178,5 @@ bench-builds: $(VENV)-bench/run
 	git worktree remove --force build/before
 
 clean:
-	rm -rf $(VENV) $(VENV)-minimal $(VENV)-oldest $(VENV)-docs $(VENV)-bench $(VENV)-0.1 build dist docs/gallery \
+	rm -rf $(VENV) $(VENV)-minimal $(VENV)-oldest $(VENV)-bench $(VENV)-0.1 build dist docs/gallery \
 		docs/api/help docs/_drawings .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,10 +44,11 @@ def test_golden_crop(data, morpheus):
 
 
 @pytest.mark.slow
-def test_published_background_of_the_whole_field(data, morpheus):
-    files = [data / "goodss" / f"{band}.fits" for band in "hjvz"]
-    votes, _ = classify(morpheus.Morpheus(backend="torch"), files)
-    published = fits.getdata(data / "goodss" / "published_background.fits")[..., 0]
-    inner = slice(34, 222), slice(34, 222)
+def test_published_background_of_rows_of_the_field(data, morpheus):
+    first, last = 60, 160
+    bands = [fits.getdata(data / "goodss" / f"{band}.fits")[first:last] for band in "hjvz"]
+    votes, _ = classify(morpheus.Morpheus(backend="torch"), bands)
+    published = fits.getdata(data / "goodss" / "published_background.fits")[first:last, :, 0]
+    inner = slice(34, last - first - 34), slice(34, 222)  # where all windows are in the rows
     agree = np.isclose(votes[inner][..., 4], published[inner], atol=1e-3)
     assert agree.mean() >= 0.995

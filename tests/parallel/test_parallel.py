@@ -710,10 +710,10 @@ def test_ctrl_c_ends_all_workers(tmp_path, waiting):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:resume=True runs the model that was stored")
 def test_killed_at_any_moment_and_resumed(tmp_path, serial_bytes):
-    """The parent is killed 25 times at random; each run then goes on with another number."""
+    """The parent is killed ten times at random; each run then goes on with another number."""
     random = np.random.default_rng(7)
     source = SCRIPT.format(model=SLOW.replace("0.05", "0.15"), name="model")
-    for attempt in range(25):
+    for attempt in range(10):
         out = tmp_path / str(attempt)
         with start(tmp_path, source, out) as process:
             time.sleep(random.uniform(0.3, 2.8))
