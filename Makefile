@@ -96,7 +96,9 @@ test-clusters: $(VENV)/develop
 	bash .ci/glusterfs.sh $(CURDIR)/$(BIN)/python $(SOURCE) overlapping=6 $(FEW)
 	$(BIN)/python .ci/slurm.py
 
+# A disk that flaps needs `apt-get install fuse3`.
 torture: $(VENV)/develop
+	$(BIN)/python -m pip install --quiet mfusepy==3.1.1
 	$(BIN)/python -m pytest $(SPREAD) -rP -m torture
 
 test-minimal: pyproject.toml setup.py

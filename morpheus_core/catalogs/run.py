@@ -137,9 +137,11 @@ class CatalogRun:
     def _begin(self, folders: Folders) -> None:
         """Note what is run, or make sure that it is what was begun here."""
         path, fingerprint = catalog_path(folders), self._fingerprint()
-        self._is_resumed = resumed = is_there(path) and self._request.resume
+        resumed = is_there(path) and self._request.resume
         refuse_what_is_in_the_way(folders.directory, resumed)
-        if resumed:
+        # Without how files were, it was being removed: all else had gone before.
+        self._is_resumed = resumed and is_there(file_states_path(folders))
+        if self._is_resumed:
             folders.close_session()  # of an executor that may still be at it
             refuse_other_run(path, fingerprint)
             self._keep_what_counts(folders)

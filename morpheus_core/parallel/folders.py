@@ -31,8 +31,8 @@ REMAINS |= {"files.npy", "files.tmp.npy", "catalog.tmp"}  # of catalogues
 REMAINS |= {"map.tmp", "piece.tmp", "record"}  # of exposures
 #: How names of such files begin that each attempt has of its own, and those that NFS keeps.
 REMAINS_OF_ATTEMPTS = ("journal.", "seam.", "rows.", f"{LOOK}.", ".nfs")
-#: What says whose folder it is.
-OF_WHOM = ("job.json", "catalog.json", "map.json", "piece.json")
+#: What says whose folder it is, and before it what must be there as long as anything else is.
+OF_WHOM = ("files.npy", "job.json", "catalog.json", "map.json", "piece.json")
 
 
 class Folders:
@@ -210,7 +210,8 @@ def clear(folder: Path, kept: set[str]) -> None:
         return
     look_anew(folder)
     # What says whose folder it is goes last.
-    for path in sorted(folder.iterdir(), key=lambda path: path.name in OF_WHOM):
+    order = {name: place for place, name in enumerate(OF_WHOM, 1)}
+    for path in sorted(folder.iterdir(), key=lambda path: order.get(path.name, 0)):
         if path.name not in kept and not path.is_dir():
             path.unlink(missing_ok=True)
     if not any(folder.iterdir()):

@@ -1,6 +1,8 @@
 """One contract for strips, rows of catalogues and exposures, whoever does them."""
 
 import contextlib
+import errno
+import functools
 import os
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import textwrap
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -112,6 +115,56 @@ def test_a_model_that_raises(kind, way, tmp_path):
         kind.run(model, tmp_path, **way)
     resumed = kind.run(Probe(tmp_path / "more"), tmp_path) if kind.errors_are_raised else None
     assert resumed is None or len(resumed) > 1  # nothing was left in the way
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "rows",
+        pytest.param("strips", marks=pytest.mark.slow),
+        pytest.param("exposures", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
+def test_a_run_that_was_removed_in_part_is_resumed(kind, tmp_path, expected):
+    """Its disk goes away before the first, second, … file of it is removed."""
+    whole = run_that_fails(kind, tmp_path / "whole", FailingFrom(1 << 30))
+    for place in range(0, whole.calls, max(1, whole.calls // 10)):
+        folder = tmp_path / str(place)
+        run_that_fails(kind, folder, FailingFrom(place))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "resume=True runs the model that was stored")
+            found = kind.run(Probe(folder / "notes"), folder, resume=True)
+        assert_same(found, expected[kind])
+
+
+def run_that_fails(kind, folder, unlink):
+    """Run a model that raises, and try to remove what was begun."""
+    folder.mkdir()
+    kind.prepare(folder)
+    model = Probe(folder / "notes", error=ValueError("no"))
+    with mock.patch.object(Path, "unlink", unlink), pytest.raises((MorpheusError, OSError)):
+        kind.run(model, folder)
+    return unlink
+
+
+class FailingFrom:
+    """`Path.unlink`, which fails from one of the calls on that concern what a run has stored."""
+
+    unlink = Path.unlink
+
+    def __init__(self, place):
+        self.place, self.calls = place, 0
+
+    def __get__(self, path, kind):
+        return functools.partial(self, path)
+
+    def __call__(self, path, missing_ok=False):
+        if path.parent.name == "0" and not path.name.startswith("look."):
+            self.calls += 1
+            if self.calls > self.place:
+                raise OSError(errno.EIO, "a disk that is gone", str(path))
+        FailingFrom.unlink(path, missing_ok)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Ten thousand random geometries, weights, masks and policies, beside the brute-force loop."""
 
+from contextlib import ExitStack
 from unittest import mock
 
 import pytest
@@ -31,12 +32,11 @@ def test_equals_brute_force(run, number, examples):
     @settings(max_examples=examples, database=None)
     @given(case=cases(), collects=st.booleans(), small=st.booleans())
     def check(case, collects, small):
-        sizes = {} if not small else {"_READ_BYTES": 1}, {} if not small else {"_BLOCK_VALUES": 1}
-        with (
-            mock.patch.multiple(SlabReader, **sizes[0]),
-            mock.patch.multiple(RowRing, **sizes[1]),
-            ways_of_folding(collects),
-        ):
+        with ExitStack() as stack:
+            if small:
+                stack.enter_context(mock.patch.object(SlabReader, "_READ_BYTES", 1))
+                stack.enter_context(mock.patch.object(RowRing, "_BLOCK_VALUES", 1))
+            stack.enter_context(ways_of_folding(collects))
             compare(run, case)
 
     check()
