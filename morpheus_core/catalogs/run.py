@@ -268,7 +268,7 @@ class CatalogRun:
         for index in range(len(workers.slots)):
             text = self._log_of(folders, index)
             if text:
-                logger.warning("worker %d said: %s", index, text)
+                logger.info("worker %d said: %s", index, text)
 
     def _log_of(self, folders: Folders, index: int) -> str:
         """Return what a worker has printed."""

@@ -128,12 +128,13 @@ def test_workers_share_no_set_of_images():
         pytest.param("file", 3, marks=pytest.mark.slow),
     ],
 )
-def test_workers_give_what_one_process_gives(path, expected, kind, n):
+def test_workers_give_what_one_process_gives(path, expected, kind, n, caplog):
     out = path.with_name("out.csv")
     table = run(path if kind == "file" else IMAGE, cpus=n, out=out)
     assert_array_equal(table["class_0"], expected)
     assert_array_equal(Table.read(out)["class_0"].astype("f4"), expected)
     assert {file.name for file in path.parent.iterdir()} == {"image.fits", "out.csv"}
+    assert not caplog.records
 
 
 @pytest.mark.slow

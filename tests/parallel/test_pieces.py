@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -97,7 +98,7 @@ def expected(tmp_path_factory):
 
 
 @every_kind_every_way
-def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected):
+def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected, caplog):
     model = Probe(tmp_path / "notes")
     assert_same(kind.run(model, tmp_path, **way), expected[kind])
     assert sum(count for _, count in model.calls()) == kind.steps
@@ -105,6 +106,7 @@ def test_all_give_the_same_and_load_the_model_once(kind, way, tmp_path, expected
     assert len(loads) == len(set(loads))
     assert {pid for pid, _ in model.calls()} == (set(loads) if way else {os.getpid()})
     assert len(loads) <= 2
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @every_kind_every_way
