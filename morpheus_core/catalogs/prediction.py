@@ -8,34 +8,32 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from morpheus_core import checks
 from morpheus_core.adapters.trained_names import refuse_other_classes, refuse_other_order
-from morpheus_core.catalogs.answers import HALF, RowPredictor, Values, column_names
-from morpheus_core.catalogs.batches import Cut, SetReader
+from morpheus_core.catalogs.arguments import kept, make_cut, make_predictor
+from morpheus_core.catalogs.batches import SetReader
 from morpheus_core.catalogs.choices import with_choices
 from morpheus_core.catalogs.cutouts import RESIZES, Resize
 from morpheus_core.catalogs.folders import remove
 from morpheus_core.catalogs.inputs import find_inputs, find_sources, place_rows, some_images
 from morpheus_core.catalogs.places import input_paths, places_of
-from morpheus_core.catalogs.positions import Positions
 from morpheus_core.catalogs.provenance import catalog_provenance
-from morpheus_core.catalogs.run import CatalogRequest, CatalogRun, in_order
+from morpheus_core.catalogs.run import CatalogRequest, CatalogRun, collect, in_order
 from morpheus_core.catalogs.statuses import refuse_no_answer, summarize, texts_of
 from morpheus_core.catalogs.tables import (
     refuse_names,
     result_table,
     write_table,
 )
-from morpheus_core.catalogs.windows import CATALOG_EDGES, CatalogEdges
+from morpheus_core.catalogs.windows import CatalogEdges
 from morpheus_core.catalogs.work import CATALOG_ON_NAN, CatalogJob, CatalogOnNan
-from morpheus_core.columns.derived import Derived, derived_columns
+from morpheus_core.columns.derived import Derived
 from morpheus_core.errors import InputError
 from morpheus_core.images.check_sums import CheckSums
 from morpheus_core.images.check_sums import check_sums as compare_sums
-from morpheus_core.images.image import Bands
+from morpheus_core.images.image import Bands, Image
 from morpheus_core.images.stack import ModelInputs
 from morpheus_core.packages.filling import filled
 from morpheus_core.packages.package import as_model, card_of
@@ -44,17 +42,14 @@ from morpheus_core.packages.sky_check import check_sky as check_sky_of
 from morpheus_core.parallel.choice import choose_workers
 from morpheus_core.parallel.folders import Folders, held
 from morpheus_core.parallel.threads import limited_threads
-from morpheus_core.pipeline.models import FactoryModel, Model
+from morpheus_core.pipeline.models import Model
 from morpheus_core.results.outputs import output_errors
 from morpheus_core.sky.alignment import CHECKS, check_alignment
 from morpheus_core.sky.mending import warn_of_other_distortions
-from morpheus_core.windows.grid import PADDINGS, Padding
+from morpheus_core.windows.grid import Padding
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-#: Types of results.
-CATALOG_DTYPES = (*checks.OUTPUT_DTYPES, HALF)
 
 
 def predict_catalog(
@@ -310,13 +305,7 @@ def predict_catalog(
             if cut.in_middle and looked_at:
                 SetReader(looked_at, cut)  # only for the error that it raises
                 cut = replace(cut, bands=tuple(image.shape[2] for image in looked_at))
-            check_sky_of(model, looked_at, sky_check)
-            refuse_other_order(model, looked_at)
-            refuse_other_classes(model, predictor.class_names)
-            if cut.on_sky:
-                warn_of_other_distortions(looked_at)
-            else:
-                check_alignment(looked_at, "warn", "give sky positions, ra= and dec=")
+            look_at(looked_at, model, predictor.class_names, cut.on_sky, sky_check)
         table = kept(table, keep)
         refuse_names(table, [*predictor.names, "status"])
         place.check(table, predictor, lambda: input_paths(catalog, sources, images or ()))
@@ -351,96 +340,18 @@ def predict_catalog(
     return result
 
 
-def make_predictor(
+def look_at(
+    images: Sequence[Image],
     model: Model | str,
-    n_classes: Any,
-    window_shape: Any,
-    aperture: Any,
-    columns: Any,
-    class_names: Any,
-    output_dtype: Any,
-) -> RowPredictor:
-    """Check what decides the answers."""
-    checks.model(model)
-    window_shape = checks.positive_pair("window_shape", window_shape)
-    count = checks.whole_number("n_classes", n_classes)
-    names = column_names(count, checks.class_names(class_names, count))
-    wanted = derived_columns(columns, names)
-    return RowPredictor(
-        FactoryModel(model) if isinstance(model, str) else model,
-        names,
-        wanted,
-        window_shape,
-        None if aperture is None else checked_aperture(aperture, window_shape),
-        checked_dtype(output_dtype, wanted),
-    )
-
-
-def checked_dtype(output_dtype: Any, columns: Sequence[Derived]) -> str:
-    """Return the type of results, which may be of half precision where there is a vector."""
-    name = checks.output_dtype(output_dtype, CATALOG_DTYPES)
-    if name == HALF and not any(column.is_vector for column in columns):
-        raise InputError(
-            'output_dtype="float16" is for a vector of scores, got columns without one; add '
-            '"vector" to columns, or leave it out'
-        )
-    return name
-
-
-def checked_aperture(aperture: Any, window_shape: tuple[int, int]) -> float:
-    """Return a radius in pixels that lies within windows, wherever in its pixel a position is."""
-    radius = checks.positive_number("aperture", aperture)
-    if 2 * radius >= min(window_shape):
-        raise InputError(
-            f"aperture must be less than half of window_shape, {window_shape}, got {aperture!r}"
-        )
-    return radius
-
-
-def make_cut(
-    positions: Positions, window_shape: tuple[int, int], batch_size: Any, edges: Any, padding: Any
-) -> Cut:
-    """Check what decides the windows."""
-    edges = checks.one_of("edges", edges, CATALOG_EDGES)
-    if padding is not None and edges != "pad":
-        raise InputError(f'padding needs edges="pad", got padding={padding!r} and {edges=!s}')
-    return Cut(
-        positions.on_sky,
-        window_shape,
-        1 if batch_size == "auto" else checks.whole_number("batch_size", batch_size),
-        edges,
-        checks.one_of("padding", padding or "constant", PADDINGS) if edges == "pad" else None,
-        in_middle=positions.in_middle,
-    )
-
-
-def kept(table: Table, keep: Any) -> Table:
-    """Return the columns of the catalogue that the result has."""
-    if keep is None:
-        return table
-    names = list(keep) if isinstance(keep, (list, tuple)) else []
-    known = [name for name in table.colnames if name in names]
-    if not names or len(known) < len(names):  # unknown ones, or one twice
-        raise InputError(
-            f"keep must be a list of columns of the catalogue, {', '.join(table.colnames)}, got "
-            f"{keep!r}"
-        )
-    return table[names]
-
-
-def collect(
-    run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
-) -> tuple[Values, NDArray[np.uint8]]:
-    """Run, and return values and statuses, (rows,), in the catalogue's order."""
-    values, left = predictor.empty(len(statuses)), np.ones(len(statuses), bool)
-
-    def take(records: NDArray[Any]) -> None:
-        for name, found in values.items():
-            found[records["row"]] = records[name]
-        statuses[records["row"]] = records["status"]
-        left[records["row"]] = False
-
-    run.run(take)
-    for found in values.values():
-        found[left] = np.nan
-    return values, statuses
+    class_names: Sequence[str],
+    on_sky: bool,
+    check_sky: CheckSky,
+) -> None:
+    """Refuse images and classes that the model was not trained for; warn of other skies."""
+    check_sky_of(model, images, check_sky)
+    refuse_other_order(model, images)
+    refuse_other_classes(model, class_names)
+    if on_sky:
+        warn_of_other_distortions(images)
+    else:
+        check_alignment(images, "warn", "give sky positions, ra= and dec=")

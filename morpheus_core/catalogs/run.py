@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from morpheus_core.catalogs.answers import RowPredictor, Values
 from morpheus_core.catalogs.batches import ROW
 from morpheus_core.catalogs.choices import catalog_path
 from morpheus_core.catalogs.folders import (
@@ -289,3 +290,21 @@ class CatalogRun:
             return
         for folder in folders_of(folders.directory):
             clear(folder, {LOG} if isinstance(error, WorkerError) else set())
+
+
+def collect(
+    run: CatalogRun, predictor: RowPredictor, statuses: NDArray[np.uint8]
+) -> tuple[Values, NDArray[np.uint8]]:
+    """Run, and return values and statuses, (rows,), in the catalogue's order."""
+    values, left = predictor.empty(len(statuses)), np.ones(len(statuses), bool)
+
+    def take(records: NDArray[Any]) -> None:
+        for name, found in values.items():
+            found[records["row"]] = records[name]
+        statuses[records["row"]] = records["status"]
+        left[records["row"]] = False
+
+    run.run(take)
+    for found in values.values():
+        found[left] = np.nan
+    return values, statuses

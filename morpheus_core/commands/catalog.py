@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from morpheus_core import checks, columns
+from morpheus_core.catalogs.arguments import CATALOG_DTYPES
 from morpheus_core.catalogs.cutouts import RESIZES
-from morpheus_core.catalogs.prediction import CATALOG_DTYPES, predict_catalog
+from morpheus_core.catalogs.prediction import predict_catalog
 from morpheus_core.catalogs.windows import CATALOG_EDGES
 from morpheus_core.catalogs.work import CATALOG_ON_NAN
 from morpheus_core.commands.arguments import (
