@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,8 +22,9 @@ from morpheus_core.commands import (
     view,
 )
 from morpheus_core.commands import map as map_command
+from morpheus_core.commands.parser import Parser
 from morpheus_core.commands.requests import asked_again, without_demands
-from morpheus_core.commands.wording import Wording, tell, warnings_in_options
+from morpheus_core.commands.wording import Wording, as_typed, tell, warnings_in_options
 from morpheus_core.errors import MorpheusError
 from morpheus_core.version import __version__
 
@@ -73,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.verbose:
             traceback.print_exc()
         else:
-            tell(wording(with_notes(str(error), error)))
+            message = with_option(wording(str(error)), arguments)
+            tell(wording(with_notes(message, error)))
         return 1
     except KeyboardInterrupt as error:
         tell(wording(with_notes("interrupted", error)))
@@ -89,6 +92,16 @@ def with_notes(message: str, error: BaseException) -> str:
     return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
+def with_option(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message about a missing file with the option that names the file."""
+    found = re.match("no such file: (.*)", message)
+    for action in arguments.parser._actions if found else ():
+        value = getattr(arguments, action.dest, None)
+        if found and found[1] in (value if isinstance(value, list) else [value]):
+            return f"{as_typed(action)}: {message}"
+    return message
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return what is asked for, some of it perhaps by a file.
 
@@ -98,8 +111,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         If that file cannot be used.
     """
     if not any(word.partition("=")[0] == "--config" for word in words):
-        return make_parser().parse_args(words)
-    given = without_demands(make_parser()).parse_args(words)
+        return make_parser().parse_all(words)
+    parser = make_parser()
+    without_demands(parser)
+    given = parser.parse_all(words)
     return asked_again(parsers_of(make_parser())[given.command], given)
 
 
@@ -114,9 +129,9 @@ def parsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPa
     return found
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="morpheus-core",
         description="Run a trained model over astronomical images too large for it.",
         epilog=EXAMPLE,

@@ -335,10 +335,12 @@ def warn_of_vain_requests(job: Job) -> None:
     unreached = job.visits.count_unreached()
     if unreached:
         cover = ' or edges="cover",' if job.grid.edges == "drop" else ""
+        is_cropped = not (job.update_map[0].any() and job.update_map[:, 0].any())
+        border = ' (keep_border=True of centre_crop), or padding="reflect"' if is_cropped else ""
         warn(
             f"{unreached} of {height * width} output pixels are reached by no window: they get "
             f"the fill value and n = 0; use a smaller stride,{cover} or an update_map that counts "
-            f"more of the window"
+            f"more of the window{border}"
         )
     if job.n_classes == 1 and AGGREGATION_METHODS.RANK_VOTE in job.methods:
         warn('rank votes of a single class are 1 everywhere; use aggregate_method="mean_var"')

@@ -19,6 +19,7 @@ from morpheus_core.adapters.signature import NetworkInput, check_tensors
 from morpheus_core.adapters.steadiness import Steadiness
 from morpheus_core.errors import ModelError
 from morpheus_core.pipeline.descriptions import described
+from morpheus_core.pipeline.models import LoadingError
 from morpheus_core.progress import say
 
 
@@ -87,7 +88,10 @@ class Adapter:
     def network(self) -> Network:
         """The network, loaded when it is first asked for."""
         say("loading the network")
-        return self.source.load()
+        try:
+            return self.source.load()
+        except ModelError as error:
+            raise LoadingError(str(error)) from error
 
     @cached_property
     def steadiness(self) -> Steadiness:

@@ -67,8 +67,8 @@ def load_model(
         return path
     known = ", ".join([*ADAPTERS, *PICKLES])
     raise InputError(
-        f'a model must be a file with one of the suffixes {known}, or "package.module:factory", '
-        f"got {str(path)!r}{what_it_is(Path(path))}"
+        f"a model must be a file with one of the suffixes {known}, a model package, which predict "
+        f'takes as it is, or "package.module:factory", got {str(path)!r}{what_it_is(Path(path))}'
     )
 
 

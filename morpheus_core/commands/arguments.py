@@ -175,7 +175,7 @@ def add_products(group: argparse._ActionsContainer) -> None:
         action="append",
         metavar="NAME",
         help=f"write this alone: {', '.join(KINDS)}, or one class as in mean:source;\n"
-        "may be repeated",
+        "may be repeated; of two --aggregate say which is meant, class_map:mean_var",
     )
     group.add_argument(
         "--product-dtype",

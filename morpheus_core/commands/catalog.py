@@ -35,13 +35,13 @@ from morpheus_core.commands.windows import add_edges, add_windows
 from morpheus_core.errors import InputError
 from morpheus_core.results.table_files import with_texts
 
-#: Columns that need the centres of bins, or, of a vector, may have them.
+#: Columns by their names, and what makes those that need the value of each class.
+OF_CLASSES = ("classes", "argmax", "top", "entropy", "vector")
 OF_BINS: dict[str, Callable[[Any], columns.Derived]] = {
     "expected_value": columns.expected_value,
     "std": columns.std,
     "mode": columns.mode,
     "odds": columns.odds,
-    "vector": columns.vector,
 }
 EXAMPLE = """examples:
   morpheus-core catalog mosaic_g.fits mosaic_r.fits --catalog sources.csv --model net.onnx \\
@@ -262,7 +262,12 @@ def wanted_columns(names: list[str] | None, bins: str | None) -> list[str | colu
 def column_of(name: str, centres: Any) -> str | columns.Derived:
     """Return a column by its name."""
     share = re.fullmatch(r"q([0-9.]+)", name)
-    if (name not in OF_BINS and share is None) or (name == "vector" and centres is None):
+    known = [*OF_CLASSES, *OF_BINS]
+    if name not in known and share is None:
+        raise InputError(f"--columns must be of {', '.join(known)} and q0.16, got {name}")
+    if name == "vector" and centres is not None:
+        return columns.vector(centres)
+    if name in OF_CLASSES:
         return name
     if centres is None:
         raise InputError(f"--columns {name} needs --bin-centres, the value of each class")

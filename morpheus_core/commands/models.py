@@ -106,6 +106,8 @@ def complete(arguments: argparse.Namespace, *, needs_window: bool = True) -> Non
         names = list(card.classes.names)
         arguments.window = arguments.window or card.windows.shape
         arguments.batch_size = arguments.batch_size or card.windows.batch_size
+        if getattr(arguments, "keep_border", False) and arguments.crop is None:
+            arguments.crop = card.windows.crop
         if arguments.class_names is None and arguments.n_classes in (None, len(names)):
             arguments.class_names = names
     if arguments.window is None and needs_window:

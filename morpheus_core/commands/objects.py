@@ -7,6 +7,7 @@ import argparse
 from morpheus_core.commands.arguments import add_verbose
 from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.results.candidate_files import export_candidates, refuse_table
+from morpheus_core.results.candidates import search_of
 from morpheus_core.results.regions import CONNECTIVITIES
 from morpheus_core.results.segments import export_segments
 
@@ -71,7 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
         aggregate_method=arguments.aggregate,
         overwrite=arguments.overwrite,
     )
-    print(f"{arguments.file}  {len(table)} objects")
+    print(f"{arguments.file}  {len(table)} objects{'' if len(table) else why_none(arguments)}")
     if arguments.table is not None:
         export_candidates(table, arguments.table, overwrite=arguments.overwrite)
         print(arguments.table)
+
+
+def why_none(arguments: argparse.Namespace) -> str:
+    """Say how far the class is from the threshold."""
+    with search_of(
+        arguments.out_dir,
+        arguments.class_name,
+        arguments.threshold,
+        arguments.connectivity,
+        arguments.aggregate,
+    ) as search:
+        return f"; the highest value of {arguments.class_name} is {search.highest():.4g}"

@@ -66,7 +66,7 @@ def read_request(name: str) -> dict[str, Any]:
     return dict(request)
 
 
-def without_demands(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def without_demands(parser: argparse.ArgumentParser) -> None:
     """Change a parser, and those of its commands: nothing is required, and nothing has a default.
 
     Then what is parsed is what was given.
@@ -79,7 +79,6 @@ def without_demands(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
             action.default, action.required = argparse.SUPPRESS, False
             if not action.option_strings and action.nargs == "+":
                 action.nargs = "*"
-    return parser
 
 
 def asked_again(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:

@@ -31,6 +31,8 @@ OTHER_NAMES = {
     "trained": ("trained_priors",),
     "window_shape": ("window",),
 }
+#: Arguments that several options stand for.
+SEVERAL = {"normalize": ("min_max", "z_score")}
 #: What commands that look at results tell of the one that makes them.
 OF_PREDICT = {
     "begin_only": "predict --begin-only",
@@ -79,12 +81,14 @@ class Wording:
         for places in SUBJECTS, OBJECTS:
             text = places.sub(self._each, text)
         text = PLAIN.sub(self._alone, text)
-        return re.sub(r"(--[a-z-]+) of (?:an adapter|load_model)\b", r"\1", text)
+        return re.sub(r"(--[a-z-]+) of (?:an adapter|load_model|centre_crop)\b", r"\1", text)
 
     def _each(self, found: re.Match[str]) -> str:
         return re.sub(r"(?<!-)\b[a-z_]+\b", self._alone, found[0])
 
     def _option(self, name: str) -> str | None:
+        if all(one in self._options for one in SEVERAL.get(name, ("",))):
+            return " or ".join(self._options[one] for one in SEVERAL[name])
         for other in (*OTHER_NAMES.get(name, ()), name):
             if other in self._options:
                 return PARTS.get(name, "") + self._options[other]

@@ -25,6 +25,10 @@ Model = Callable[[list[NDArray[Any]]], Any]
 ROUNDING = 1e-5
 
 
+class LoadingError(ModelError):
+    """The model cannot be loaded, whatever it is given."""
+
+
 class CheckedModel:
     """A model whose answers are sure to be predictions of every pixel and class.
 
@@ -144,6 +148,8 @@ def given(windows: list[NDArray[Any]]) -> str:
 
 def failure(error: Exception, context: str) -> ModelError:
     """Return the error of a model that raised another one."""
+    if isinstance(error, LoadingError):
+        return LoadingError(str(error))
     if isinstance(error, ModelError):  # an adapter knows better
         return ModelError(f"{error}; {context}")
     return ModelError(f"the model failed with {type(error).__name__}: {error}; {context}")

@@ -59,6 +59,12 @@ class Search:
     threshold: float
     connectivity: int
 
+    def highest(self) -> float:
+        """Return the highest mean, or share of votes, of all pixels; NaN if there is none."""
+        shares = (block.probability(self.method, self.index) for block in self.outputs.blocks())
+        highest = (np.fmax.reduce(share, axis=None) for share in shares)
+        return float(np.fmax.reduce(list(highest)))
+
     def parts(self) -> Iterator[LabelledRows]:
         """Yield all rows, in which connected pixels have the same label, the same at each call."""
         from scipy import ndimage

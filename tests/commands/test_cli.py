@@ -204,6 +204,7 @@ def test_view(folder, capsys):
         (["--gpus", "²"], "a GPU must be an index"),
         (["--fill-nan", "none"], "--fill-nan must be one number, one per band"),
         (["--activation", "softmax"], "takes no --activation"),
+        (["--mask", "no.fits"], "morpheus-core: --mask: no such file: no.fits\n"),
     ],
 )
 def test_errors_of_ours_are_told_without_a_traceback(folder, capsys, arguments, message):
@@ -252,6 +253,37 @@ def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-clases", "2"], "unrecognized arguments: --n-clases 2 (did you mean --n-classes?)"),
+        (["--strid=3"], "unrecognized arguments: --strid=3 (did you mean --stride?)"),
+        (["--qqq"], "unrecognized arguments: --qqq"),
+        (["--threads", "two"], "argument --threads: invalid int value: 'two'"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(folder, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        predict(*arguments)
+    line = f"morpheus-core predict: error: {message}; see morpheus-core predict --help\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_model_that_cannot_be_loaded_was_given_nothing(folder, capsys):
+    require("torch")
+    (folder / "net.pt").write_bytes(b"no archive")
+    assert predict("--model", "net.pt") == 1
+    said = f"{folder}/net.pt holds no program of torch.export or TorchScript"
+    assert capsys.readouterr().err == f"morpheus-core: {said}\n"
+
+
+@pytest.mark.filterwarnings("default::morpheus_core.MorpheusWarning")
+def test_borders_that_do_not_count_are_told_of(folder, capsys):
+    assert predict("--crop", "3") == 0
+    ways = "--update-map that counts more of the window (--keep-border), or --padding reflect"
+    assert ways in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dilation", ["1/0", "two"])
@@ -455,6 +487,14 @@ def test_catalog_counts_pixels_as_the_columns_do(folder, name, expected):
     arguments = ["catalog", "index.fits", "--catalog", "table.csv", "--model", "cli_network:middle"]
     assert main([*arguments, "--window", "3", "--n-classes", "1", "--out", "out.csv"]) == 0
     assert Table.read("out.csv")["class_0"].tolist() == [expected]
+
+
+def test_columns_are_those_that_can_be_typed(folder, capsys):
+    (folder / "table.csv").write_text("x,y\n3,10\n")
+    arguments = ["catalog", "image.fits", "--catalog", "table.csv", "--model", "cli_network:middle"]
+    assert main([*arguments, "--window", "3", "--n-classes", "1", "--columns", "argmx"]) == 1
+    names = "classes, argmax, top, entropy, vector, expected_value, std, mode, odds and q0.16"
+    assert capsys.readouterr().err == f"morpheus-core: --columns must be of {names}, got argmx\n"
 
 
 @pytest.mark.parametrize("command", ["catalog", "map"])

@@ -40,6 +40,12 @@ def test_labels_and_their_table(folder, capsys):
     assert main([*command, "--overwrite"]) == 0
 
 
+def test_no_objects_are_explained(folder, capsys):
+    assert main(["objects", "out", "labels.fits", *WANTED, "--min-area", "99"]) == 0
+    said = "labels.fits  0 objects; the highest value of blob is 1\n"
+    assert capsys.readouterr().out == said
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -26,7 +26,9 @@ from morpheus_core import (
     predict_catalog,
     update_maps,
 )
-from morpheus_core.cli import main
+from morpheus_core.cli import main, parse
+from morpheus_core.commands import windows
+from morpheus_core.commands.models import complete
 from morpheus_core.demo.network import WEIGHTS_PATH, DemoNetwork
 from morpheus_core.demo.sky import BANDS, CLASS_NAMES, simulate_sky
 from morpheus_core.packages import schema
@@ -109,6 +111,15 @@ def test_border_is_kept_where_the_package_says_so(tmp_path, weights):
     expected, _ = run(Brightest(weights), image(), 2, 4, (8, 8), update_map=kept)
     np.testing.assert_array_equal(run(folder, image())[0], expected)
     assert np.isfinite(expected).all()
+
+
+def test_an_option_keeps_the_border_that_a_package_names(tmp_path, weights):
+    path = str(tmp_path / "package.zip")
+    packages.new_package(path, weights, DESCRIPTION, trust_code=True)
+    arguments = parse(["predict", "a.fits", "--model", path, "--keep-border", "--out-dir", "out"])
+    complete(arguments)
+    kept = update_maps.centre_crop((8, 8), 1, keep_border=True)
+    np.testing.assert_array_equal(windows.update_map(arguments), kept)
 
 
 @pytest.mark.filterwarnings("ignore:.*reached by no window")
