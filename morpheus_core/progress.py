@@ -83,8 +83,8 @@ def progress_bar(
         unit=f" {unit}",
         disable=not shown,
         leave=None,  # what is shown below another bar is gone at its end
-        # Each update is a line of its own in a log.
-        mininterval=0.1 if sys.stderr.isatty() else 1.0,
+        # Each update is a line of its own in a log, where one in half a minute is enough.
+        mininterval=0.1 if sys.stderr.isatty() else 30.0,
     )
     bar = Bar(shown_bar)
     with shown_bar, told(bar.show):

@@ -87,16 +87,19 @@ def compare_outputs(record: dict[str, Any], name: str) -> None:
     earlier = read_request(name)
     options = [typed for typed in differing(record, earlier, "arguments") if typed not in HOW]
     packages = differing(record, earlier, "versions")
+    changed = []
     for output, digest in record["outputs"].items():
         before = earlier["outputs"].get(output)
         if before == digest:
             print(f"{output}: the data that {name} tells of")
         elif before is not None:
-            warn(
-                f"{output} has other data than {name} tells of; options that differ: "
-                f"{', '.join(options) or 'none'}; versions that differ: "
-                f"{', '.join(packages) or 'none'}"
-            )
+            changed.append(output)
+    if changed:
+        warn(
+            f"{', '.join(changed)}: other data than {name} tells of; options that differ: "
+            f"{', '.join(options) or 'none'}; versions that differ: "
+            f"{', '.join(packages) or 'none'}"
+        )
 
 
 def differing(record: dict[str, Any], earlier: dict[str, Any], part: str) -> list[str]:

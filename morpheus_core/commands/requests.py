@@ -13,7 +13,7 @@ from morpheus_core.errors import InputError
 
 #: What is no part of a request: keys of storage are for nobody else to read, and whoever asks again
 #: must say again what may be replaced.
-LEFT_OUT = ("help", "config", "verbose", "json", "storage_options", "overwrite", "resume")
+LEFT_OUT = ("help", "config", "unset", "verbose", "json", "storage_options", "overwrite", "resume")
 #: Commands that take the requests of another one.
 TAKES = {"plan": "predict"}
 #: What a file of a request holds.
@@ -27,6 +27,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the run.json of a finished run, to ask for the same again; what else is given\n"
         "replaces what it says",
+    )
+    parser.add_argument(
+        "--unset",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="options of --config that are not to be asked for again, as in --unset mask crop",
     )
 
 
@@ -106,7 +113,7 @@ def asked_again(parser: argparse.ArgumentParser, given: argparse.Namespace) -> a
     unknown = sorted(set(request["arguments"]) - set(actions))
     if unknown:
         raise InputError(f"{name} asks for {', '.join(unknown)}, which this version does not know")
-    replaced = replaced_by(parser, vars(given))
+    replaced = replaced_by(parser, vars(given)) | unset(actions, given)
     kept = {
         typed: value
         for typed, value in request["arguments"].items()
@@ -119,6 +126,21 @@ def asked_again(parser: argparse.ArgumentParser, given: argparse.Namespace) -> a
     if lacking:
         parser.error(f"the following arguments are required: {', '.join(lacking)}")
     return argparse.Namespace(**{**usual, **named})
+
+
+def unset(actions: Mapping[str, argparse.Action], given: argparse.Namespace) -> set[str]:
+    """Return what is not to be asked for again.
+
+    Raises
+    ------
+    InputError
+        If there is no such option.
+    """
+    names = [f"--{name.lstrip('-')}" for name in getattr(given, "unset", ())]
+    for name in names:
+        if name not in actions:
+            raise InputError(f"--unset must be options of {given.command}, got {name[2:]}")
+    return {actions[name].dest for name in names}
 
 
 def replaced_by(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> set[str]:

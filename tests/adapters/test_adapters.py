@@ -544,9 +544,7 @@ class TestLoadModel:
 
     @pytest.mark.parametrize("path", ["model.h5", "model", "weights.npz"])
     def test_other_suffixes(self, path):
-        with pytest.raises(
-            InputError, match=r"suffixes \.onnx, .*\.joblib, a model .* got"
-        ):
+        with pytest.raises(InputError, match=r"suffixes \.onnx, .*\.joblib, a model .* got"):
             adapters.load_model(path)
 
     @pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.pt", "model.keras"])
