@@ -28,7 +28,8 @@ from morpheus_core.commands.requests import add_config
 from morpheus_core.commands.windows import add_grid_arguments, window_options
 from morpheus_core.errors import InputError, MorpheusError
 from morpheus_core.exposures import class_tables
-from morpheus_core.exposures.mapping import MASK_SINKS, default_class_names, map_exposures
+from morpheus_core.exposures.arguments import default_class_names
+from morpheus_core.exposures.mapping import MASK_SINKS, map_exposures
 from morpheus_core.exposures.run import Outcome
 from morpheus_core.progress import write_line
 from morpheus_core.results.blocks import THRESHOLD_RULES
