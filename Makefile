@@ -80,8 +80,9 @@ test: $(VENV)/develop
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not programs and not torture"
 
+# Most of them wait for processes that they have started.
 test-slow: $(VENV)/develop
-	$(BIN)/python -m pytest $(SPREAD) -m slow
+	$(BIN)/python -m pytest --numprocesses=3 -m slow
 
 test-programs: $(VENV)/develop
 	$(BIN)/python -m pip install --quiet --editable ".[programs]"
