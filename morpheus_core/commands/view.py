@@ -9,6 +9,7 @@ from morpheus_core import checks
 from morpheus_core.commands.arguments import add_verbose
 from morpheus_core.images.image import BANDS
 from morpheus_core.pictures.quicklook import save_quicklook
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 
 EXAMPLE = """example:
   morpheus-core view results --image h.fits --picture look.png
@@ -41,6 +42,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--class-name", metavar="NAME", help="draw this class alone")
     parser.add_argument(
+        "--aggregate",
+        choices=[str(method) for method in AGGREGATION_METHODS],
+        help="which result, if the run has both (mean_var)",
+    )
+    parser.add_argument(
         "--max-pixels",
         type=int,
         default=1000,
@@ -69,5 +75,6 @@ def run(arguments: argparse.Namespace) -> None:
         bands=arguments.bands,
         max_pixels=arguments.max_pixels,
         class_name=arguments.class_name,
+        aggregate_method=arguments.aggregate,
     )
     print(path)

@@ -79,14 +79,13 @@ class Backdrop:
 
 def look_at(
     outputs: Outputs,
+    method: AGGREGATION_METHODS,
     class_names: Sequence[str],
     most: int,
     class_name: str | None,
     marks: NDArray[np.float64],
 ) -> Look:
     """Read some pixels of a result, and all of a class that is drawn by itself."""
-    moments = AGGREGATION_METHODS.MEAN_VAR
-    method = moments if moments in outputs.methods else outputs.methods[0]
     sampling = Sampling.of(outputs.shape, most)
     result = sampling.read(outputs.results[method].read)
     n = sampling.read(outputs.n.read).astype(np.float64)
@@ -95,7 +94,7 @@ def look_at(
     if complaint is not None:
         warn(complaint)
     shares[~np.isfinite(shares).all(axis=-1)] = np.nan
-    if method is moments:
+    if method is AGGREGATION_METHODS.MEAN_VAR:
         winner = shares.argmax(axis=-1)[..., np.newaxis]
         variance = np.take_along_axis(result[..., 1], winner, axis=-1)[..., 0]
         # Rounding may leave a little less than nothing.

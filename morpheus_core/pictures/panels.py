@@ -274,7 +274,11 @@ def notes_of(look: Look) -> list[str]:
         where = "" if look.heat is None else f", but for {look.class_name}"
         notes.append(f"One pixel of each {step} × {step} is drawn{where}.")
     if look.has_both:
-        notes.append("Of the run's two results the mean and the variance are drawn.")
+        drawn = {
+            AGGREGATION_METHODS.MEAN_VAR: "the mean and the variance",
+            AGGREGATION_METHODS.RANK_VOTE: "the votes",
+        }
+        notes.append(f"Of the run's two results {drawn[look.method]} are drawn.")
     if look.flush:
         notes.append("More predictions where the last window is flush with the border.")
     return notes

@@ -18,6 +18,8 @@ from morpheus_core.images.image import BANDS, Bands
 from morpheus_core.images.sources import open_image
 from morpheus_core.images.stack import ModelInputs, as_list
 from morpheus_core.pictures.looks import backdrop_of, dilation_of, look_at
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
+from morpheus_core.results.finished import Outputs
 from morpheus_core.results.opened import GivenResults, open_outputs
 from morpheus_core.results.outputs import refuse_to_replace
 from morpheus_core.sky.headers import wcs_of
@@ -36,6 +38,7 @@ def quicklook(
     max_pixels: int = 1000,
     class_name: str | None = None,
     candidates: Table | None = None,
+    aggregate_method: str | None = None,
 ) -> Figure:
     """Draw a result: the image, the class of each pixel, its dispersion, and n.
 
@@ -43,8 +46,7 @@ def quicklook(
     ----------
     results : path, or what predict returns
         The `out_dir` of a finished run; or ``output_hduls``, ``output_arrays``, or both as
-        :func:`morpheus_core.predict` returns them. Of a run with both aggregate methods the mean
-        and the variance are drawn, and the picture says so.
+        :func:`morpheus_core.predict` returns them.
     image : array, path, HDU, NDData, or list of these, optional
         What the model saw, as `predict` takes it; of several images or bands the first is drawn.
         It must show the sky of the result, so its size times the dilation is that of the result.
@@ -62,6 +64,9 @@ def quicklook(
         pixels are read, and the highest of each k × k is drawn, so what is rare is seen.
     candidates : Table, optional
         What `find_candidates` returned: a circle is drawn around each object, of many a small one.
+    aggregate_method : {"mean_var", "rank_vote"}, optional
+        Which result is drawn. By default it is, of a run with both, mean and variance, and the
+        picture says so.
 
     Returns
     -------
@@ -115,11 +120,20 @@ def quicklook(
             dilation = dilation_of(source, outputs)
             backdrop = backdrop_of(source, dilation, most)
             wcs = wcs or wcs_of(source.header, dilation, source.layout.fits_axes)
-        look = look_at(outputs, names, most, chosen, marks)
+        method = drawn_of(outputs, aggregate_method)
+        look = look_at(outputs, method, names, most, chosen, marks)
     # The only module here that imports matplotlib.
     from morpheus_core.pictures.panels import draw
 
     return draw(look, backdrop, wcs)
+
+
+def drawn_of(outputs: Outputs, aggregate_method: str | None) -> AGGREGATION_METHODS:
+    """Return which result is drawn."""
+    moments = AGGREGATION_METHODS.MEAN_VAR
+    if aggregate_method is None and moments in outputs.methods:
+        return moments
+    return outputs.method(aggregate_method)
 
 
 def places_of(candidates: Table | None) -> NDArray[np.float64]:

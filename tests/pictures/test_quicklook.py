@@ -113,6 +113,15 @@ def test_of_both_methods_the_moments_are_drawn(run_in):
     assert n.max() > 1
 
 
+def test_of_both_methods_votes_are_drawn_where_they_are_asked_for(run_in):
+    results = run_in(aggregate_method=["mean_var", "rank_vote"])
+    _, (_, votes, _) = results
+    dispersion = quicklook(results, aggregate_method="rank_vote").axes[1].images[0]
+    assert_allclose(dispersion.get_array(), 1 - votes.max(axis=-1))
+    with pytest.raises(InputError, match="aggregate_method must be one of 'rank_vote'"):
+        quicklook(run_in(out_dir=None), aggregate_method="mean_var")
+
+
 def test_dispersion_of_votes(run_in):
     _, (votes, n) = run_in()
     _, dispersion, count = quicklook([votes, n]).axes[:3]
