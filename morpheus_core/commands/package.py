@@ -8,6 +8,7 @@ from typing import Any
 from morpheus_core.commands.arguments import add_verbose
 from morpheus_core.commands.models import add_model_arguments, fill_of, normalization
 from morpheus_core.commands.windows import PAIR
+from morpheus_core.errors import InputError
 from morpheus_core.packages.creation import new_package
 from morpheus_core.packages.package import load_package, read_description
 from morpheus_core.packages.trial import check_package
@@ -63,6 +64,12 @@ def add_new_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--batch-size", type=int, default=64, metavar="N", help="(%(default)s)")
     group.add_argument("--bands", nargs="+", metavar="NAME", required=True, help="in their order")
+    group.add_argument(
+        "--filters",
+        nargs="+",
+        metavar="NAME",
+        help="what FILTER of images must say, one for each band (no header is compared)",
+    )
     group.add_argument("--class-names", nargs="+", metavar="NAME", required=True)
     group.add_argument("--pixel-scale", type=float, metavar="ARCSEC", help="size of a pixel")
     group.add_argument("--images", nargs="+", metavar="FILE", help="what the test is cut from")
@@ -99,7 +106,7 @@ def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
             "crop": arguments.crop,
             "keep_border": arguments.keep_border or None,
         },
-        "bands": [{"name": name} for name in arguments.bands],
+        "bands": bands_of(arguments.bands, arguments.filters),
         "sky": {"pixel_scale": arguments.pixel_scale},
         "classes": {"names": arguments.class_names},
     }
@@ -109,6 +116,24 @@ def description_of(arguments: argparse.Namespace) -> dict[str, Any]:
         else value
         for name, value in description.items()
     }
+
+
+def bands_of(names: list[str], filters: list[str] | None) -> list[dict[str, Any]]:
+    """Return the tables of bands.
+
+    Raises
+    ------
+    InputError
+        If there is not one filter for each.
+    """
+    if filters is None:
+        return [{"name": name} for name in names]
+    if len(filters) != len(names):
+        raise InputError(
+            f"--filters must be one for each of the bands {' '.join(names)}, got "
+            f"{' '.join(filters)}; model.toml may list several for one"
+        )
+    return [{"name": name, "filters": [one]} for name, one in zip(names, filters, strict=True)]
 
 
 def run_show(arguments: argparse.Namespace) -> None:

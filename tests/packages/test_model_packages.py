@@ -29,6 +29,7 @@ from morpheus_core import (
 from morpheus_core.cli import main, parse
 from morpheus_core.commands import windows
 from morpheus_core.commands.models import complete
+from morpheus_core.commands.package import description_of
 from morpheus_core.demo.network import WEIGHTS_PATH, DemoNetwork
 from morpheus_core.demo.sky import BANDS, CLASS_NAMES, simulate_sky
 from morpheus_core.packages import schema
@@ -436,6 +437,15 @@ def test_the_command_packs_networks_of_pytorch(tmp_path, capsys, monkeypatch, ki
     capsys.readouterr()
     assert main([*predicted, "--out-dir", "other", "--activation", "softmax"]) == 1
     assert "a model package says itself what its activation is" in capsys.readouterr().err
+
+
+def test_options_name_filters():
+    words = ["model", "new", "a.zip", "--model", "a:b", "--window", "8", "--class-names", "x", "y"]
+    words += ["--bands", "g", "r", "--filters"]
+    bands = description_of(parse([*words, "G2", "R"]))["bands"]
+    assert bands == [{"name": "g", "filters": ["G2"]}, {"name": "r", "filters": ["R"]}]
+    with pytest.raises(InputError, match="--filters must be one for each of the bands g r, got G2"):
+        description_of(parse([*words, "G2"]))
 
 
 def keys_of(kind, name=""):
