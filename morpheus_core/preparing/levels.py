@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +68,7 @@ class GlobalMedian:
 
     def fit(self, rows: ImageRows) -> Levels:
         """Return median and scatter of each band."""
-        found = [self._level(values) for values in finite_pixels(rows)]
-        return Levels(*(np.array(each) for each in zip(*found, strict=True)))
+        return levels_of(rows, self._level)
 
     def _level(self, values: NDArray[Any]) -> tuple[float, float]:
         if not values.size:
@@ -125,8 +125,7 @@ class Percentiles:
 
     def fit(self, rows: ImageRows) -> Levels:
         """Return the percentiles of each band."""
-        found = [self._level(values) for values in finite_pixels(rows)]
-        return Levels(*(np.array(each) for each in zip(*found, strict=True)))
+        return levels_of(rows, self._level)
 
     def _level(self, values: NDArray[Any]) -> tuple[float, float]:
         if not values.size:
@@ -145,6 +144,12 @@ class Percentiles:
         if self.clip:
             np.clip(scaled, 0, 1, out=scaled)
         return scaled.astype(np.float32)
+
+
+def levels_of(rows: ImageRows, of_band: Callable[[NDArray[Any]], tuple[float, float]]) -> Levels:
+    """Return what a function finds of the pixels of each band."""
+    found = [of_band(values) for values in finite_pixels(rows)]
+    return Levels(*(np.array(each) for each in zip(*found, strict=True)))
 
 
 def finite_pixels(rows: ImageRows) -> list[NDArray[Any]]:
