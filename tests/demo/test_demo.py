@@ -202,7 +202,7 @@ class TestCommandLine:
     def test_wrong_usage(self, argv, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(argv)
-        assert "usage: morpheus-core" in capsys.readouterr().err
+        assert "; see morpheus-core" in capsys.readouterr().err
 
     def test_runs_the_demo(self, tmp_path, monkeypatch):
         calls = []

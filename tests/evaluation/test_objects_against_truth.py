@@ -72,7 +72,8 @@ def test_purity_is_split_where_what_is_found_has_the_column():
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12),
 )
 def test_the_closest_pair_is_matched_first(first, second):
-    first, second = np.array(first, float), np.array(second, float) + 0.3
+    # So no two distances up to 2 are equal, of which either may be taken first.
+    first, second = np.array(first, float), np.array(second, float) + [0.3, 0.41]
     distances = np.hypot(*(first[:, np.newaxis] - second).transpose(2, 0, 1))
     expected, left = [], distances.copy()
     while left.min(initial=np.inf) <= 2:
