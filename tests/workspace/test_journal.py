@@ -1,5 +1,6 @@
 import multiprocessing
 import time
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,18 @@ def test_a_second_process_waits_for_the_first(path):
     with opened(path, "b") as second:
         assert second.entry == Entry(8, [1], [Segment("run-a", 0, 8)])
     process.join()
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_file_is_left_open(path):
+    before = open_files()
+    with opened(path, "a") as first:
+        assert open_files() == before + 2
+        first.record(3, [1])
+    assert open_files() == before
+    with pytest.raises(FileExistsError):
+        opened(path, "a")  # no attempt has a name twice
+    assert open_files() == before
