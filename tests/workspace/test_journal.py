@@ -115,6 +115,15 @@ def test_after_a_restart_only_rows_count_that_were_on_disk(path, monkeypatch):
     assert read(path) == (6, [9])
 
 
+def test_rows_are_forced_to_disk_every_ten_seconds(path, monkeypatch):
+    clock, synced = [100.0], []
+    monkeypatch.setattr(journal.time, "monotonic", lambda: clock[0])
+    with opened(path, "a", sync=lambda: synced.append(clock[0])) as first:
+        for row, clock[0] in enumerate((109.0, 110.0, 110.5, 120.5, 120.75), start=1):
+            first.record(row, [1])
+    assert synced == [110.5, 120.75]
+
+
 def test_where_restarts_cannot_be_told_only_rows_on_disk_count(path, monkeypatch):
     monkeypatch.setattr(journal, "boot_id", lambda: "")
     with opened(path, "a") as first:

@@ -1,4 +1,4 @@
-"""Where rows and sums lie in the files of a strip, who may read these, and what is noted of others."""
+"""Where rows and sums lie in the files of strips, who may read these, and what tells files."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ from morpheus_core.windows.grid import Strip, WindowGrid
 from morpheus_core.workspace import strip
 from morpheus_core.workspace.fingerprints import change_of, refuse_other_run, state_of
 from morpheus_core.workspace.folders import Workspace
-from morpheus_core.workspace.rows import RowsLayout
+from morpheus_core.workspace.journal import Entry, Segment
+from morpheus_core.workspace.rows import RowsLayout, files_of
 from morpheus_core.workspace.stitch import SeamLayout, seam_bytes
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
@@ -62,6 +63,17 @@ def test_rows_lie_product_after_product():
     # The first row of each, 9, is behind ten rows of each of those before it.
     firsts = [start + 9 * unit.row_bytes for start, unit in zip(layout.starts, units, strict=True)]
     assert firsts == [0, 10 * 120, 10 * 120 + 10 * 120]
+
+
+def test_files_of_attempts_that_wrote_none_of_the_rows_are_not_opened(tmp_path):
+    """They may be on another machine, and not be seen yet."""
+    layout = RowsLayout([], range(9, 19))
+    segments = [Segment("a", 0, 3), Segment("b", 3, 9), Segment("c", 9, 12), Segment("d", 12, 40)]
+    for name in "cd":
+        (tmp_path / f"rows.{name}").touch()
+    segments.append(Segment("e", 40, 44))
+    found = [rows for _, rows in files_of(tmp_path / "rows", layout, Entry(44, [], segments))]
+    assert found == [range(9, 12), range(12, 19)]
 
 
 def test_seams_hold_the_rows_that_others_touch():
