@@ -15,7 +15,7 @@ from morpheus_core.workspace.fingerprints import change_of, refuse_other_run, st
 from morpheus_core.workspace.folders import Workspace
 from morpheus_core.workspace.journal import Entry, Segment
 from morpheus_core.workspace.rows import RowsLayout, files_of
-from morpheus_core.workspace.stitch import SeamLayout, seam_bytes
+from morpheus_core.workspace.stitch import Seam, SeamFile, SeamLayout, seam_bytes
 
 IMAGE = np.random.default_rng(5).random((60, 30)).astype(np.float32)
 
@@ -76,9 +76,9 @@ def test_files_of_attempts_that_wrote_none_of_the_rows_are_not_opened(tmp_path):
     assert found == [range(9, 12), range(12, 19)]
 
 
-def test_seams_hold_the_rows_that_others_touch():
-    """The windows of the strip begin at rows 18 to 34, those beside it at 16 and at 36."""
-    job = Job(
+@pytest.fixture
+def job():
+    return Job(
         WindowGrid((60, 30), (10, 8), (2, 3), "cover", None, 1),
         2,
         9,
@@ -87,6 +87,10 @@ def test_seams_hold_the_rows_that_others_touch():
         "omit",
         np.nan,
     )
+
+
+def test_seams_hold_the_rows_that_others_touch(job):
+    """The windows of the strip begin at rows 18 to 34, those beside it at 16 and at 36."""
     middle = Strip(9, 18)
     layout = SeamLayout(job, middle)
     assert [row for row in range(60) if layout.holds(row)] == [*range(18, 26), *range(36, 44)]
@@ -97,6 +101,24 @@ def test_seams_hold_the_rows_that_others_touch():
     assert places == [place * layout.row_bytes for place in (0, 7, 8, 15)]
     assert seam_bytes(job, middle) == 16 * layout.row_bytes
     assert SeamLayout(job, Strip(0, 9)).offset(18) == 0
+
+
+def test_a_seam_knows_whether_it_is_whole(tmp_path, job):
+    layout = SeamLayout(job, Strip(9, 18))
+    random = np.random.default_rng(4)
+    blocks = [random.random((n, 2, 30, 2)) for n in (2, 1)] + [random.random((2, 30))]
+    with SeamFile(tmp_path / "seam.a", layout) as file:
+        total = file.write(18, blocks)
+    for wrong in (0, -1, 1):
+        entry = Entry(20, [5, total + wrong], [Segment("a", 18, 20)])
+        with Seam(tmp_path / "seam", layout, entry) as seam:
+            assert seam.is_whole == (total + wrong == 0)
+            for row in (18, 19):
+                sums = layout.split(row, seam.read(row))
+                for planes, block in zip(sums.planes, blocks[:2], strict=True):
+                    np.testing.assert_array_equal(planes[:, 0], block[:, row - 18])
+                np.testing.assert_array_equal(sums.counted[0], blocks[2][row - 18])
+            assert seam.is_whole == (wrong == 0)
 
 
 def test_what_is_known_of_a_file(tmp_path):
