@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from morpheus_core.pipeline.aggregators import AGGREGATORS, Collection, Ending, Fold
 from morpheus_core.pipeline.kernels import plain
 from morpheus_core.pipeline.ring import RowRing, spans_of
+from morpheus_core.pipeline.shelf import Shelf
 
 RING, WIDTH, CLASSES = 7, 12, 3
 
@@ -238,6 +239,60 @@ def test_ring_releases_rows_once_and_cleared():
     ring.add(ones, np.array([5]), at)
     again = next(ring.release(6))
     assert again.planes[0][0].tolist() == np.ones((1, 4, 2)).tolist()
+
+
+@pytest.fixture
+def wide_ring(monkeypatch):
+    """Make rings for windows of 2 x 4 pixels that release 60 values at a time."""
+    monkeypatch.setattr(RowRing, "_BLOCK_VALUES", 60)
+
+    def make(width, n_classes):
+        return RowRing(
+            plain,
+            list(AGGREGATORS.values()),
+            first=0,
+            rows=2,
+            width=width,
+            n_classes=n_classes,
+            update_map=np.ones((2, 4)),
+            omit=False,
+            counted=False,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("width", "n_classes", "rows"), [(9, 2, 3), (10, 2, 3), (11, 2, 2), (30, 2, 1), (31, 2, 1)]
+)
+def test_rows_are_released_as_many_as_fit(wide_ring, width, n_classes, rows):
+    assert wide_ring(width, n_classes).block_rows == rows
+
+
+@pytest.mark.parametrize(
+    "batches", [[range(1, 6)], [range(1, 3), range(3, 6)], [[1], [2, 3, 4], [5]]]
+)
+def test_columns_are_touched_once_in_whatever_batches(wide_ring, monkeypatch, batches):
+    touched = []
+    monkeypatch.setattr(Shelf, "touched", lambda self, pixels: touched.append(pixels))
+    ring = wide_ring(9, 2)
+    for lefts in batches:
+        ones = np.ones((len(lefts), 2, 4, 2), np.float32)
+        ring.add(ones, np.zeros(len(lefts), int), np.array(lefts))
+    # Both rows are cleared, and what is added is counted by the columns in which windows begin.
+    assert sum(touched) == 2 * 9 + 2 * 5
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_weights_are_counted_of_one_map_or_of_each_window(kernels, maps):
+    weights = np.random.default_rng(maps).random((maps, 2, 4))
+    lefts, expected = np.array([0, 1, 5]), np.zeros((3, 9))
+    count = np.zeros_like(expected)
+    kernels.add_weights(count, weights, 5, lefts)
+    for window, left in enumerate(lefts):
+        for i in range(2):
+            expected[(5 + i) % 3, left : left + 4] += weights[window % maps, i]
+    np.testing.assert_allclose(count, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ def per_pixel(batch):
     return batch[0] * 2
 
 
+def without_an_axis_of_classes(batch):
+    return batch[0][..., 0]
+
+
 def test_it_warns_once_and_sums_up():
     with pytest.warns(MorpheusWarning) as caught:
         predict(normalizing, np.concatenate([IMAGE, IMAGE]), **ARGUMENTS)
@@ -53,7 +57,12 @@ def test_it_raises(tmp_path, workers):
 
 
 @pytest.mark.parametrize(
-    ("model", "options"), [(normalizing, {"on_nan": "ignore"}), (per_pixel, {"on_nan": "raise"})]
+    ("model", "options"),
+    [
+        (normalizing, {"on_nan": "ignore"}),
+        (per_pixel, {"on_nan": "raise"}),
+        (without_an_axis_of_classes, {"on_nan": "raise"}),
+    ],
 )
 def test_it_is_quiet(model, options):
     predict(model, IMAGE, **ARGUMENTS, **options)

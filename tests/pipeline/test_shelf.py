@@ -2,6 +2,7 @@
 
 import errno
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -133,6 +134,26 @@ def test_a_folder_in_memory_is_none_for_them(monkeypatch):
     monkeypatch.setattr(shelf, "folder", lambda: "/dev/shm")
     monkeypatch.setattr(shelf, "memory_of_machine", lambda: 1)
     assert not shelf.is_shelved(1 << 40)
+
+
+@linux_only
+@pytest.mark.parametrize("optional", [[], ["shared:2"], ["shared:2", "master:1"]])
+@pytest.mark.parametrize(
+    ("kind", "found"), [("tmpfs", True), ("ramfs", True), ("ext4", False), ("-", False)]
+)
+def test_mounts_may_have_any_number_of_optional_fields(
+    monkeypatch, tmp_path, optional, kind, found
+):
+    """The kind of a file system is behind a lone hyphen: see proc_pid_mountinfo(5)."""
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    lines = [
+        ["36", "35", number, "/", "/tmp", "rw,noatime", *optional, "-", kind, "none", "rw"],
+        ["37", "35", "0:0", "/", "/shm", "rw", *optional, "-", "tmpfs", "none", "rw"],
+    ]
+    text = "".join(" ".join(line) + "\n" for line in lines)
+    monkeypatch.setattr(Path, "read_text", lambda path, errors: text)
+    assert shelf.is_memory(str(tmp_path)) == found
 
 
 @linux_only

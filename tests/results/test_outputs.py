@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from morpheus_core import OutputError, predict
 from morpheus_core.fits.blocks import ImageUnit, encode_checksum, write_all
+from morpheus_core.results import fits_outputs
 from morpheus_core.results.fits_outputs import FitsOutputs, allocate_files
 from morpheus_core.results.outputs import (
     MemoryOutputs,
@@ -203,6 +204,22 @@ def test_files_of_another_run_are_not_written_to(tmp_path):
     allocate_files(PRODUCTS, tmp_path, "another")
     with pytest.raises(OutputError, match="is not the file that this run has made"):
         FitsOutputs(PRODUCTS, tmp_path, RUN)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_where_machines_share_files_they_are_waited_for(tmp_path, monkeypatch, shared):
+    allocate_files(PRODUCTS, tmp_path, "another")
+    waited = []
+
+    def comes_true(is_ours, what, folder):
+        waited.append(what)
+        return is_ours()
+
+    monkeypatch.setattr(fits_outputs, "is_shared", lambda folder: shared)
+    monkeypatch.setattr(fits_outputs, "comes_true", comes_true)
+    with pytest.raises(OutputError, match="is not the file that this run has made"):
+        FitsOutputs(PRODUCTS, tmp_path, RUN)
+    assert waited == [str(tmp_path / "output.fits.part")] * shared
 
 
 def test_files_that_were_shortened_are_not_written_to(tmp_path):

@@ -27,7 +27,9 @@ from morpheus_core import (
     quicklook,
     verify,
 )
+from morpheus_core.pipeline.aggregators import AGGREGATION_METHODS
 from morpheus_core.pipeline.ring import RowRing
+from morpheus_core.results.product_runs import ProductRun
 
 IMAGE = np.random.default_rng(4).random((50, 61), dtype=np.float32)
 NAMES = ["source", "sky:dark", "a c"]
@@ -267,6 +269,19 @@ def test_what_cannot_be_given_is_refused_before_any_work(products, options, mess
 def test_margin_needs_two_classes():
     with pytest.raises(InputError, match="margin is between two classes"):
         predict(lambda b: b[0], IMAGE, 1, 8, (10, 9), products=["margin"], progress=False)
+
+
+def test_results_are_put_together_of_products(tmp_path):
+    for hdul in run(["mean", "variance", "votes", "n"], out_dir=tmp_path)[0]:
+        hdul.close()
+    _, (mean_var, votes, n) = run(None)
+    with ProductRun(tmp_path / "products.fits") as products:
+        results = [products.results[method] for method in AGGREGATION_METHODS]
+        assert [result.shape for result in results] == [(50, 61, 3, 2), (50, 61, 3)]
+        assert [result.read(7, 20).shape for result in results] == [(13, 61, 3, 2), (13, 61, 3)]
+        np.testing.assert_array_equal(results[0].read(7, 20), mean_var[7:20])
+        np.testing.assert_array_equal(results[1].read(7, 20), votes[7:20])
+        np.testing.assert_array_equal(products.n.read(7, 20), n[7:20])
 
 
 def test_plan_knows_products(tmp_path):

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 from sky_headers import ROTATED, SIP, sky_header
 
 from morpheus_core import InputError, MorpheusWarning, predict
+from morpheus_core.sky import alignment
 
 PIXELS = np.ones((30, 40), np.float32)
 
@@ -51,6 +53,25 @@ def test_the_offset_is_in_pixels(write):
     paths = [write("a.fits", moved()), write("b.fits", moved(CRPIX1=3.0, CRPIX2=4.0))]
     with pytest.raises(InputError, match="up to 5 pixels away"):
         run(paths, check_wcs="error")
+
+
+def test_inputs_are_compared_at_corners_edges_and_inside(monkeypatch):
+    compared = []
+
+    def separation(first, second, columns, rows):
+        compared.extend(zip(columns.tolist(), rows.tolist(), strict=True))
+        return np.full(len(columns), np.nan)
+
+    monkeypatch.setattr(alignment, "separation", separation)
+    wcs = WCS(moved())
+    assert alignment.largest_offset(wcs, wcs, (31, 43)) == 0
+    places = [(column, row) for column in (0.0, 21.0, 42.0) for row in (0.0, 15.0, 30.0)]
+    assert set(places) < set(compared)
+    assert max(compared) == (42.0, 30.0)
+    assert min(compared) == (0.0, 0.0)
+    compared.clear()
+    alignment.largest_offset(wcs, wcs, (30, 42))
+    assert max(compared) == (41.0, 29.0)
 
 
 def test_distortion_counts(write):

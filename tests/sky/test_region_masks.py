@@ -11,7 +11,8 @@ from astropy.wcs import WCS
 from conftest import require
 from sky_headers import ROTATED, sky_header
 
-from morpheus_core import InputError, predict, region_mask
+from morpheus_core import InputError, MissingPackageError, predict, region_mask
+from morpheus_core.sky import region_masks
 
 SHAPE = (40, 50)
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -51,6 +52,25 @@ def test_regions_in_pixels(image, tmp_path, lines, expected):
     assert (mask.shape, mask.dtype) == (SHAPE, bool)
     np.testing.assert_array_equal(mask[:], expected)
     np.testing.assert_array_equal(mask[5:17], expected[5:17])
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("a.reg", "regions"),
+        ("a.REG", "regions"),
+        ("a.fits", "mocpy"),
+        ("a.txt", "mocpy"),
+        ("a", "mocpy"),
+    ],
+)
+def test_the_package_that_reads_a_file_is_asked_for(image, tmp_path, monkeypatch, name, package):
+    def refuse(asked, extra, what):
+        raise MissingPackageError(f"{asked} of {extra}")
+
+    monkeypatch.setattr(region_masks, "require_package", refuse)
+    with pytest.raises(MissingPackageError, match=f"{package} of regions"):
+        region_mask(tmp_path / name, image)
 
 
 def test_regions_on_the_sky(image, tmp_path):

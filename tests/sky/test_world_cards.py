@@ -10,6 +10,7 @@ from sky_headers import ROTATED, TNX, TPV, sky_header, with_wat
 
 from morpheus_core import MorpheusWarning
 from morpheus_core.sky.headers import sky_of, with_planes
+from morpheus_core.sky.world_cards import linear_tpv, matrix_of
 
 SCALE = 0.06 / 3600
 SHEARED = ((-1.0, 0.2), (0.1, 0.7))
@@ -110,6 +111,32 @@ def test_polynomials_of_iraf_become_those_of_tpv(kind, parameters, polynomials):
         rtol=0,
         atol=1e-9,
     )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "terms", "shift"),
+    [
+        ({}, ((1, 0), (0, 1)), (0, 0)),
+        ({"PV1_1": 2.0, "PV2_0": 7 * SCALE}, ((2, 0), (0, 1)), (0, 7)),
+        ({"PV1_2": 0.5, "PV2_1": 3.0}, ((1, 0.5), (0, 3)), (0, 0)),
+        ({"PV2_2": 0.25, "PV1_0": 5 * SCALE}, ((1, 0), (0.25, 1)), (5, -1.25)),
+    ],
+)
+def test_linear_terms_of_tpv_that_are_absent_are_those_of_tan(parameters, terms, shift):
+    cards = dict(camera_header(((1.0, 0.0), (0.0, 1.0)), ("RA---TPV", "DEC--TPV")))
+    linear = linear_tpv({**cards, **parameters})
+    assert (linear["CTYPE1"], linear["CTYPE2"]) == ("RA---TAN", "DEC--TAN")
+    np.testing.assert_allclose(matrix_of(linear), np.array(terms) * SCALE, rtol=1e-12)
+    apart = [cards[f"CRPIX{axis}"] - linear[f"CRPIX{axis}"] for axis in (1, 2)]
+    assert apart == pytest.approx(shift, abs=1e-9)
+
+
+def test_planes_are_counted_from_zero():
+    planes = with_planes(sky_of(camera_header(ROTATED), Fraction(1)).cards({}))
+    assert planes["WCSAXES"] == 3
+    assert planes["CTYPE3"] == "CLASS"
+    pixels = [[250.5, 211.0, 1.0], [250.5, 211.0, 5.0]]
+    np.testing.assert_allclose(WCS(planes).wcs_pix2world(pixels, 1)[:, 2], [0.0, 4.0], atol=1e-12)
 
 
 def test_fits_say_how_far_they_are_away():

@@ -1,5 +1,6 @@
 import multiprocessing
 import time
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,15 @@ def test_after_a_restart_only_rows_count_that_were_on_disk(path, monkeypatch):
     assert read(path) == (6, [9])
 
 
+def test_rows_are_forced_to_disk_every_ten_seconds(path, monkeypatch):
+    clock, synced = [100.0], []
+    monkeypatch.setattr(journal.time, "monotonic", lambda: clock[0])
+    with opened(path, "a", sync=lambda: synced.append(clock[0])) as first:
+        for row, clock[0] in enumerate((109.0, 110.0, 110.5, 120.5, 120.75), start=1):
+            first.record(row, [1])
+    assert synced == [110.5, 120.75]
+
+
 def test_where_restarts_cannot_be_told_only_rows_on_disk_count(path, monkeypatch):
     monkeypatch.setattr(journal, "boot_id", lambda: "")
     with opened(path, "a") as first:
@@ -137,3 +147,18 @@ def test_a_second_process_waits_for_the_first(path):
     with opened(path, "b") as second:
         assert second.entry == Entry(8, [1], [Segment("run-a", 0, 8)])
     process.join()
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_file_is_left_open(path):
+    before = open_files()
+    with opened(path, "a") as first:
+        assert open_files() == before + 2
+        first.record(3, [1])
+    assert open_files() == before
+    with pytest.raises(FileExistsError):
+        opened(path, "a")  # no attempt has a name twice
+    assert open_files() == before
