@@ -323,3 +323,23 @@ def test_votes_of_any_number_of_classes(n_classes, dtype):
         for kernels, planes, shares in zip((plain, compiled), votes, results, strict=True):
             kernels.finish_votes(planes, n, -1.0, shares)
         np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 4])
+def test_moments_of_few_windows_are_done_at_once_unless_one_is_not_finite(windows):
+    require("numba")
+    from morpheus_core.pipeline.kernels import collecting
+
+    flat = np.random.default_rng(windows).random(windows * 3, np.float32)
+    offsets, results = np.arange(windows) * 3, np.empty(6, np.float32)
+    total, squares, factor = np.zeros(3), np.zeros(3), 1 / windows
+    found = collecting.finish_few(flat, offsets, total, squares, factor, results)
+    assert found
+    each = flat.reshape(windows, 3).astype(np.float64)
+    np.testing.assert_allclose(results[::2], each.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(results[1::2], each.var(axis=0), atol=1e-7)
+    for value in (np.nan, np.inf):
+        flat[-1] = value
+        assert not collecting.finish_few(flat, offsets, total, squares, factor, results)
+    flat[:] = np.nan
+    assert not collecting.finish_few(flat, offsets, total, squares, factor, results)
