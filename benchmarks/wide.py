@@ -29,8 +29,9 @@ predict(lambda batch: scores[: len(batch[0])], sys.argv[1], {CLASSES}, {BATCH},
         aggregate_method="mean_var", progress=False)
 seconds, usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
 peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-processor = usage.ru_utime + usage.ru_stime
-print(f"{{int(peak) / 1024:8.0f}} MiB {{processor:6.1f}} s of processor {{seconds:6.1f}} s")
+user, system = usage.ru_utime, usage.ru_stime
+print(f"{{int(peak) / 1024:8.0f}} MiB {{user:6.1f}} s user {{system:6.1f}} s system",
+      f"{{seconds:6.1f}} s in all")
 """
 
 
