@@ -47,7 +47,8 @@ def main(build: str, *widths: str) -> None:
                 end=" ",
                 flush=True,
             )
-            command = [sys.executable, "-c", RUN, str(path), str(Path(scratch) / "out")]
+            # -P: the build of the current folder would come before that of the environment.
+            command = [sys.executable, "-P", "-c", RUN, str(path), str(Path(scratch) / "out")]
             subprocess.run(command, check=True, env=environment)
 
 
