@@ -29,8 +29,9 @@ predict(lambda batch: scores[: len(batch[0])], sys.argv[1], {CLASSES}, {BATCH},
         aggregate_method="mean_var", progress=False)
 seconds, usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
 peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-processor = usage.ru_utime + usage.ru_stime
-print(f"{{int(peak) / 1024:8.0f}} MiB {{processor:6.1f}} s of processor {{seconds:6.1f}} s")
+user, system = usage.ru_utime, usage.ru_stime
+print(f"{{int(peak) / 1024:8.0f}} MiB {{user:6.1f}} s user {{system:6.1f}} s system",
+      f"{{seconds:6.1f}} s in all")
 """
 
 
@@ -46,7 +47,8 @@ def main(build: str, *widths: str) -> None:
                 end=" ",
                 flush=True,
             )
-            command = [sys.executable, "-c", RUN, str(path), str(Path(scratch) / "out")]
+            # -P: the build of the current folder would come before that of the environment.
+            command = [sys.executable, "-P", "-c", RUN, str(path), str(Path(scratch) / "out")]
             subprocess.run(command, check=True, env=environment)
 
 

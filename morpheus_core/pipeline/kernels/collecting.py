@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from morpheus_core.pipeline.kernels.compiling import compile_kernel
+from morpheus_core.pipeline.kernels.compiling import compile_kernel, inline_kernel
 from morpheus_core.pipeline.kernels.finishing import (
     exact_reciprocal,
     finish_row,
@@ -25,6 +25,7 @@ from morpheus_core.pipeline.kernels.protocol import (
     Crop,
     Float64,
     Int64,
+    Offsets,
     Predictions,
     Range,
     Results,
@@ -35,6 +36,9 @@ from morpheus_core.pipeline.kernels.winners import cast_votes, find_winners, unr
 #: Sums of about this many values are finished together: with what they are made of, they stay in
 #: a nearest cache of 32 KiB.
 TILE_VALUES = 1024
+
+#: Indices without a sign need no look at whether they count from the end.
+ONE, TWO = np.uintp(1), np.uintp(2)
 
 
 @compile_kernel
@@ -50,19 +54,20 @@ def collect_moments(
 ) -> None:
     """See :meth:`Kernels.collect_moments`."""
     _, ring, width, classes = planes.shape
-    sums = planes.reshape(2, ring, width * classes)
     flat = predictions.reshape(predictions.size)
+    totals, squares = planes[0].reshape(ring * width * classes), planes[1].reshape(-1)
     runs = runs_of(lefts, crop[3] - crop[2], columns, carried[1])
-    offsets = np.empty(len(tops) * len(lefts), np.int64)
+    offsets = np.empty(len(tops) * len(lefts), np.uintp)
     for row in range(rows[0], rows[1]):
-        for run in runs:
-            start, stop = run[0] * classes, run[1] * classes
-            total, squares = sums[0, row % ring, start:stop], sums[1, row % ring, start:stop]
-            if row >= carried[0] and run[0] >= carried[1]:
-                total[:] = 0.0
-                squares[:] = 0.0
-            found = find_offsets(predictions, crop, tops, lefts, row, run, offsets)
-            add_to_moments(flat, offsets[:found], total, squares)
+        for r in range(len(runs)):
+            at = np.uintp((row % ring * width + runs[r, 0]) * classes)
+            length = np.uintp((runs[r, 1] - runs[r, 0]) * classes)
+            if row >= carried[0] and runs[r, 0] >= carried[1]:
+                for j in range(length):
+                    totals[at + j] = 0.0
+                    squares[at + j] = 0.0
+            found = find_offsets(predictions, crop, tops, lefts, row, runs, r, offsets)
+            add_to_moments(flat, offsets, found, totals, squares, at, length)
 
 
 @compile_kernel
@@ -82,26 +87,35 @@ def finish_collected_moments(
 ) -> None:
     """See :meth:`Kernels.finish_collected_moments`."""
     _, ring, width, classes = planes.shape
-    sums = planes.reshape(2, ring, width * classes)
     flat = predictions.reshape(predictions.size)
+    totals, squares = planes[0].reshape(ring * width * classes), planes[1].reshape(-1)
+    into = results.reshape(results.size)
     runs = runs_of(lefts, crop[3] - crop[2], (left, left + n.shape[1]), carried[1])
-    offsets = np.empty(len(tops) * len(lefts), np.int64)
+    offsets = np.empty(len(tops) * len(lefts), np.uintp)
     nothing = np.zeros(longest(runs) * classes)
     for i in range(len(n)):
         row = first + i
-        into = results[i].reshape(results.shape[1] * classes * 2)
-        for run in runs:
-            start, stop = run[0] * classes, run[1] * classes
-            if row < carried[0] or run[0] < carried[1]:
-                total, squares = sums[0, row % ring, start:stop], sums[1, row % ring, start:stop]
-            else:
-                total, squares = nothing[: stop - start], nothing[: stop - start]
-            counts = n[i, run[0] - left : run[1] - left]
-            of_run = into[(at - left) * classes * 2 + start * 2 :][: 2 * (stop - start)]
-            found = offsets[: find_offsets(predictions, crop, tops, lefts, row, run, offsets)]
-            factor = exact_reciprocal(counts)
-            if factor == 0.0 or not finish_few(flat, found, total, squares, factor, of_run):
-                finish_many(flat, found, total, squares, counts, fill_value, of_run)
+        for r in range(len(runs)):
+            start, stop = runs[r, 0], runs[r, 1]
+            length = np.uintp((stop - start) * classes)
+            there = row < carried[0] or start < carried[1]
+            total, square = (totals, squares) if there else (nothing, nothing)
+            base = np.uintp((row % ring * width + start) * classes if there else 0)
+            to = np.uintp((i * results.shape[1] + at - left + start) * classes * 2)
+            found = find_offsets(predictions, crop, tops, lefts, row, runs, r, offsets)
+            factor = exact_reciprocal(n, i, start - left, stop - left)
+            if factor == 0.0 or not finish_few(
+                flat, offsets, found, total, square, base, length, factor, into, to
+            ):
+                finish_many(
+                    flat,
+                    offsets[:found],
+                    total[base : base + length],
+                    square[base : base + length],
+                    n[i, start - left : stop - left],
+                    fill_value,
+                    into[to : to + length * np.uintp(2)],
+                )
 
 
 @compile_kernel
@@ -113,100 +127,102 @@ def longest(runs: Int64) -> int:
     return length
 
 
-@compile_kernel
-def add_to_moments(flat: Predictions, offsets: Int64, total: Float64, squares: Float64) -> None:
-    """Add predictions that begin at `offsets`, and their squares, to sums, (columns * classes,)."""
-    length = len(total)
-    k = 0
-    while k + 4 <= len(offsets):  # the sums are read and written once for four predictions
-        one = flat[offsets[k] : offsets[k] + length]
-        two = flat[offsets[k + 1] : offsets[k + 1] + length]
-        three = flat[offsets[k + 2] : offsets[k + 2] + length]
-        four = flat[offsets[k + 3] : offsets[k + 3] + length]
-        for j in range(length):
-            p0, p1 = np.float64(one[j]), np.float64(two[j])
-            p2, p3 = np.float64(three[j]), np.float64(four[j])
-            total[j] = total[j] + p0 + p1 + p2 + p3
-            squares[j] = squares[j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
-        k += 4
-    if k + 2 <= len(offsets):
-        one = flat[offsets[k] : offsets[k] + length]
-        two = flat[offsets[k + 1] : offsets[k + 1] + length]
-        for j in range(length):
-            p0, p1 = np.float64(one[j]), np.float64(two[j])
-            total[j] = total[j] + p0 + p1
-            squares[j] = squares[j] + p0 * p0 + p1 * p1
-        k += 2
-    if k < len(offsets):
-        one = flat[offsets[k] : offsets[k] + length]
-        for j in range(length):
-            p0 = np.float64(one[j])
-            total[j] += p0
-            squares[j] += p0 * p0
-
-
-@compile_kernel
-def finish_few(
+@inline_kernel
+def add_to_moments(
     flat: Predictions,
-    offsets: Int64,
+    offsets: Offsets,
+    found: int,
     total: Float64,
     squares: Float64,
+    at: np.uintp,
+    length: np.uintp,
+) -> None:
+    """Add predictions that begin at `offsets`, and their squares, to some sums from `at` on."""
+    k = 0
+    while k + 4 <= found:  # the sums are read and written once for four predictions
+        a, b, c, d = offsets[k], offsets[k + 1], offsets[k + 2], offsets[k + 3]
+        for j in range(length):
+            p0, p1 = np.float64(flat[a + j]), np.float64(flat[b + j])
+            p2, p3 = np.float64(flat[c + j]), np.float64(flat[d + j])
+            total[at + j] = total[at + j] + p0 + p1 + p2 + p3
+            squares[at + j] = squares[at + j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
+        k += 4
+    if k + 2 <= found:
+        a, b = offsets[k], offsets[k + 1]
+        for j in range(length):
+            p0, p1 = np.float64(flat[a + j]), np.float64(flat[b + j])
+            total[at + j] = total[at + j] + p0 + p1
+            squares[at + j] = squares[at + j] + p0 * p0 + p1 * p1
+        k += 2
+    if k < found:
+        a = offsets[k]
+        for j in range(length):
+            p0 = np.float64(flat[a + j])
+            total[at + j] += p0
+            squares[at + j] += p0 * p0
+
+
+@inline_kernel
+def finish_few(
+    flat: Predictions,
+    offsets: Offsets,
+    found: int,
+    total: Float64,
+    squares: Float64,
+    at: np.uintp,
+    length: np.uintp,
     factor: float,
     results: Results,
+    to: np.uintp,
 ) -> bool:
     """Write means and variances of sums and of one, two or four predictions, in registers.
 
-    Returns whether that is done: not with another number of predictions, nor where one is not
-    finite.
+    The sums begin at `at`, the predictions at `offsets`, the results at `to`. Returns whether that
+    is done: not with another number of predictions, nor where one is not finite.
     """
-    length = len(total)
     spoiled = 0
-    if len(offsets) == 4:
-        one = flat[offsets[0] : offsets[0] + length]
-        two = flat[offsets[1] : offsets[1] + length]
-        three = flat[offsets[2] : offsets[2] + length]
-        four = flat[offsets[3] : offsets[3] + length]
+    if found == 4:
+        a, b, c, d = offsets[0], offsets[1], offsets[2], offsets[3]
         for j in range(length):
-            p0, p1 = np.float64(one[j]), np.float64(two[j])
-            p2, p3 = np.float64(three[j]), np.float64(four[j])
-            first = total[j] + p0 + p1 + p2 + p3
-            second = squares[j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
+            p0, p1 = np.float64(flat[a + j]), np.float64(flat[b + j])
+            p2, p3 = np.float64(flat[c + j]), np.float64(flat[d + j])
+            first = total[at + j] + p0 + p1 + p2 + p3
+            second = squares[at + j] + p0 * p0 + p1 * p1 + p2 * p2 + p3 * p3
             mean = first * factor
             variance = second * factor - mean * mean
-            results[2 * j] = mean
-            results[2 * j + 1] = 0.0 if variance < 0.0 else variance
+            results[to + TWO * j] = mean
+            results[to + TWO * j + ONE] = 0.0 if variance < 0.0 else variance
             spoiled |= first - first != 0.0
-    elif len(offsets) == 2:
-        one = flat[offsets[0] : offsets[0] + length]
-        two = flat[offsets[1] : offsets[1] + length]
+    elif found == 2:
+        a, b = offsets[0], offsets[1]
         for j in range(length):
-            p0, p1 = np.float64(one[j]), np.float64(two[j])
-            first = total[j] + p0 + p1
-            second = squares[j] + p0 * p0 + p1 * p1
+            p0, p1 = np.float64(flat[a + j]), np.float64(flat[b + j])
+            first = total[at + j] + p0 + p1
+            second = squares[at + j] + p0 * p0 + p1 * p1
             mean = first * factor
             variance = second * factor - mean * mean
-            results[2 * j] = mean
-            results[2 * j + 1] = 0.0 if variance < 0.0 else variance
+            results[to + TWO * j] = mean
+            results[to + TWO * j + ONE] = 0.0 if variance < 0.0 else variance
             spoiled |= first - first != 0.0
-    elif len(offsets) == 1:
-        one = flat[offsets[0] : offsets[0] + length]
+    elif found == 1:
+        a = offsets[0]
         for j in range(length):
-            p0 = np.float64(one[j])
-            first = total[j] + p0
+            p0 = np.float64(flat[a + j])
+            first = total[at + j] + p0
             mean = first * factor
-            variance = (squares[j] + p0 * p0) * factor - mean * mean
-            results[2 * j] = mean
-            results[2 * j + 1] = 0.0 if variance < 0.0 else variance
+            variance = (squares[at + j] + p0 * p0) * factor - mean * mean
+            results[to + TWO * j] = mean
+            results[to + TWO * j + ONE] = 0.0 if variance < 0.0 else variance
             spoiled |= first - first != 0.0
     else:
-        return False
+        spoiled = 1
     return spoiled == 0
 
 
 @compile_kernel
 def finish_many(
     flat: Predictions,
-    offsets: Int64,
+    offsets: Offsets,
     total: Float64,
     squares: Float64,
     n: Float64,
@@ -225,10 +241,10 @@ def finish_many(
         first, second = sums[0, :length], sums[1, :length]
         first[:] = total[x * classes :][:length]
         second[:] = squares[x * classes :][:length]
-        add_to_moments(flat, at, first, second)
-        at += length
+        add_to_moments(flat, at, len(at), first, second, np.uintp(0), np.uintp(length))
+        at += np.uintp(length)
         into = results[x * classes * 2 :][: length * 2]
-        factor = exact_reciprocal(some)
+        factor = exact_reciprocal(some.reshape(1, len(some)), 0, 0, len(some))
         if factor > 0.0:
             multiply_moments(first, second, factor, into)
         else:
@@ -270,17 +286,18 @@ def _collect_votes(
     sums = planes.reshape(ring, width * n_classes)
     flat = predictions.reshape(predictions.size)
     runs = runs_of(lefts, crop[3] - crop[2], columns, carried[1])
-    offsets = np.empty(len(tops) * len(lefts), np.int64)
+    offsets = np.empty(len(tops) * len(lefts), np.uintp)
     winners = np.empty(longest(runs), np.int32)
     ballots = np.empty(longest(runs), predictions.dtype)
     for row in range(rows[0], rows[1]):
-        for run in runs:
-            length = run[1] - run[0]
-            votes = sums[row % ring, run[0] * n_classes : run[1] * n_classes]
-            if row >= carried[0] and run[0] >= carried[1]:
+        for r in range(len(runs)):
+            start, stop = runs[r, 0], runs[r, 1]
+            length = stop - start
+            votes = sums[row % ring, start * n_classes : stop * n_classes]
+            if row >= carried[0] and start >= carried[1]:
                 votes[:] = 0.0
-            for k in range(find_offsets(predictions, crop, tops, lefts, row, run, offsets)):
-                source = flat[offsets[k] : offsets[k] + length * n_classes]
+            for k in range(find_offsets(predictions, crop, tops, lefts, row, runs, r, offsets)):
+                source = flat[offsets[k] : offsets[k] + np.uintp(length * n_classes)]
                 find_winners(source, n_classes, classes, winners[:length], ballots[:length])
                 cast_votes(votes, n_classes, winners[:length], ballots[:length])
 
@@ -325,25 +342,26 @@ def _finish_collected_votes(
     sums = planes.reshape(ring, width * n_classes)
     flat = predictions.reshape(predictions.size)
     runs = runs_of(lefts, crop[3] - crop[2], (left, left + n.shape[1]), carried[1])
-    offsets = np.empty(len(tops) * len(lefts), np.int64)
+    offsets = np.empty(len(tops) * len(lefts), np.uintp)
     winners = np.empty(longest(runs), np.int32)
     ballots = np.empty(longest(runs), predictions.dtype)
     votes = np.empty(longest(runs) * n_classes)
     for i in range(len(n)):
         row = first + i
-        for run in runs:
-            length = run[1] - run[0]
+        for r in range(len(runs)):
+            start, stop = runs[r, 0], runs[r, 1]
+            length = stop - start
             of_run = votes[: length * n_classes]
-            if row < carried[0] or run[0] < carried[1]:
-                of_run[:] = sums[row % ring, run[0] * n_classes : run[1] * n_classes]
+            if row < carried[0] or start < carried[1]:
+                of_run[:] = sums[row % ring, start * n_classes : stop * n_classes]
             else:
                 of_run[:] = 0.0
-            for k in range(find_offsets(predictions, crop, tops, lefts, row, run, offsets)):
-                source = flat[offsets[k] : offsets[k] + length * n_classes]
+            for k in range(find_offsets(predictions, crop, tops, lefts, row, runs, r, offsets)):
+                source = flat[offsets[k] : offsets[k] + np.uintp(length * n_classes)]
                 find_winners(source, n_classes, classes, winners[:length], ballots[:length])
                 cast_votes(of_run, n_classes, winners[:length], ballots[:length])
-            into = results[i, at - left + run[0] : at - left + run[1]]
-            share_votes(of_run, n[i, run[0] - left : run[1] - left], fill_value, into)
+            into = results[i, at - left + start : at - left + stop]
+            share_votes(of_run, n[i, start - left : stop - left], fill_value, into)
 
 
 @compile_kernel
@@ -351,7 +369,7 @@ def share_votes(votes: Float64, n: Float64, fill_value: float, results: Results)
     """Write the share of each class in the votes, (columns * classes,), of some pixels."""
     pixels, classes = results.shape
     shares = results.reshape(pixels * classes)
-    factor = exact_reciprocal(n)
+    factor = exact_reciprocal(n.reshape(1, len(n)), 0, 0, len(n))
     if factor > 0.0:
         for j in range(len(votes)):
             shares[j] = votes[j] * factor

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from morpheus_core.pipeline.kernels.compiling import compile_kernel
+from morpheus_core.pipeline.kernels.compiling import compile_kernel, inline_kernel
 from morpheus_core.pipeline.kernels.protocol import Float64, Results
 
 #: Counts between these have a reciprocal that is neither infinite nor denormal.
@@ -79,19 +79,20 @@ def multiply_moments(total: Float64, squares: Float64, factor: float, results: R
         results[2 * j + 1] = 0.0 if variance < 0.0 else variance
 
 
-@compile_kernel
-def exact_reciprocal(n: Float64) -> float:
-    """Return what multiplies as all counts divide, to the last bit, or zero where nothing does.
+@inline_kernel
+def exact_reciprocal(n: Float64, row: int, start: int, stop: int) -> float:
+    """Return what multiplies as counts of a row divide, to the last bit, or zero if nothing does.
 
     To divide takes longer than all the rest, and most counts are one power of two.
     """
-    first: float = n[0]
+    first: float = n[row, start]
     same = 0
-    for x in range(len(n)):
-        same += n[x] == first
-    if same == len(n) and SMALLEST < first < LARGEST and math.frexp(first)[0] == 0.5:
-        return 1.0 / first
-    return 0.0
+    for x in range(np.uintp(start), np.uintp(stop)):
+        same += n[row, x] == first
+    factor = 0.0
+    if same == stop - start and SMALLEST < first < LARGEST and math.frexp(first)[0] == 0.5:
+        factor = 1.0 / first
+    return factor
 
 
 @compile_kernel

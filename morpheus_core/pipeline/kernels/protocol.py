@@ -11,6 +11,7 @@ Bytes = NDArray[np.uint8]
 Results = NDArray[np.floating]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Offsets = NDArray[np.uintp]
 Predictions = NDArray[np.floating]
 #: The part of a prediction that counts: first and stop row, first and stop column.
 Crop = tuple[int, int, int, int]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from morpheus_core.pipeline.kernels.compiling import compile_kernel
-from morpheus_core.pipeline.kernels.protocol import Crop, Int64, Predictions, Range
+from morpheus_core.pipeline.kernels.compiling import compile_kernel, inline_kernel
+from morpheus_core.pipeline.kernels.protocol import Crop, Int64, Offsets, Predictions, Range
 
 
 @compile_kernel
@@ -39,25 +39,25 @@ def runs_of(lefts: Int64, wide: int, columns: Range, edge: int) -> Int64:
     return runs[:found]
 
 
-@compile_kernel
+@inline_kernel
 def find_offsets(
     predictions: Predictions,
     crop: Crop,
     tops: Int64,
     lefts: Int64,
     row: int,
-    run: Int64,
-    offsets: Int64,
+    runs: Int64,
+    r: int,
+    offsets: Offsets,
 ) -> int:
-    """Write where the predictions begin that windows make of a run, in order, and count them."""
-    _, height, width, classes = predictions.shape
+    """Write where the predictions begin that windows make of run `r`, in order, and count them."""
+    height, width, classes = predictions.shape[1], predictions.shape[2], predictions.shape[3]
     found = 0
     for k in range(len(tops)):
         i = row - tops[k]
-        if i < 0 or i >= crop[1] - crop[0]:
-            continue
-        for b in range(run[2], run[3]):
-            line = (k * len(lefts) + b) * height + crop[0] + i
-            offsets[found] = (line * width + crop[2] + run[0] - lefts[b]) * classes
-            found += 1
+        if 0 <= i < crop[1] - crop[0]:
+            for b in range(runs[r, 2], runs[r, 3]):
+                line = (k * len(lefts) + b) * height + crop[0] + i
+                offsets[found] = (line * width + crop[2] + runs[r, 0] - lefts[b]) * classes
+                found += 1
     return found
