@@ -73,7 +73,7 @@ def test_purity_is_split_where_what_is_found_has_the_column():
 )
 def test_the_closest_pair_is_matched_first(first, second):
     # So no two distances up to 2 are equal, of which either may be taken first.
-    first, second = np.array(first, float), np.array(second, float) + [0.3, 0.41]
+    first, second = np.array(first, float), np.array(second, float) + np.array([0.3, 0.41])
     distances = np.hypot(*(first[:, np.newaxis] - second).transpose(2, 0, 1))
     expected, left = [], distances.copy()
     while left.min(initial=np.inf) <= 2:

@@ -331,15 +331,19 @@ def test_moments_of_few_windows_are_done_at_once_unless_one_is_not_finite(window
     from morpheus_core.pipeline.kernels import collecting
 
     flat = np.random.default_rng(windows).random(windows * 3, np.float32)
-    offsets, results = np.arange(windows) * 3, np.empty(6, np.float32)
-    total, squares, factor = np.zeros(3), np.zeros(3), 1 / windows
-    found = collecting.finish_few(flat, offsets, total, squares, factor, results)
-    assert found
+    results = np.empty(6, np.float32)
+    of_windows = flat, np.arange(windows, dtype=np.uintp) * np.uintp(3), windows
+    of_sums = np.zeros(3), np.zeros(3), np.uintp(0), np.uintp(3)
+
+    def finish_few():
+        return collecting.finish_few(*of_windows, *of_sums, 1 / windows, results, np.uintp(0))
+
+    assert finish_few()
     each = flat.reshape(windows, 3).astype(np.float64)
     np.testing.assert_allclose(results[::2], each.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(results[1::2], each.var(axis=0), atol=1e-7)
     for value in (np.nan, np.inf):
         flat[-1] = value
-        assert not collecting.finish_few(flat, offsets, total, squares, factor, results)
+        assert not finish_few()
     flat[:] = np.nan
-    assert not collecting.finish_few(flat, offsets, total, squares, factor, results)
+    assert not finish_few()
