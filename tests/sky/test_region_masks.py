@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from conftest import require
 from sky_headers import ROTATED, sky_header
 
-from morpheus_core import InputError, MissingPackageError, predict, region_mask
+from morpheus_core import InputError, predict, region_mask
 from morpheus_core.sky import region_masks
 
 SHAPE = (40, 50)
@@ -66,10 +66,10 @@ def test_regions_in_pixels(image, tmp_path, lines, expected):
 )
 def test_the_package_that_reads_a_file_is_asked_for(image, tmp_path, monkeypatch, name, package):
     def refuse(asked, extra, what):
-        raise MissingPackageError(f"{asked} of {extra}")
+        raise LookupError(f"{asked} of {extra}")
 
     monkeypatch.setattr(region_masks, "require_package", refuse)
-    with pytest.raises(MissingPackageError, match=f"{package} of regions"):
+    with pytest.raises(LookupError, match=f"{package} of regions"):
         region_mask(tmp_path / name, image)
 
 
