@@ -188,7 +188,15 @@ def stored(tmp_path):
 
 
 class TestEveryExecutor:
-    @pytest.fixture(params=["threads", "processes", "loky", "dask client", "dask executor"])
+    @pytest.fixture(
+        params=[
+            "threads",
+            "processes",
+            pytest.param("loky", marks=pytest.mark.slow),
+            "dask client",
+            "dask executor",
+        ]
+    )
     def executor(self, request):
         name = request.param
         if name == "threads":
